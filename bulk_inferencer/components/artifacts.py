@@ -1,0 +1,19 @@
+"""Artifact types of our own."""
+
+from __future__ import annotations
+
+from tfx.types.artifact import Artifact
+
+
+class InferenceSummary(Artifact):
+    """What a run did.
+
+    File structure:
+      - `summary.json`: counts per split and in total, the gate, the model; see
+        `bulk_inferencer.results.summary.Summary`.
+      - `failures-<split>.jsonl.gz`: a line per record that could not be scored, with its input
+        file, its number within the file (from 0) and the reason.
+    """
+
+    # Kubeflow accepts `package.Class` only, and imports the type by that name.
+    TYPE_NAME = "bulk_inferencer.InferenceSummary"

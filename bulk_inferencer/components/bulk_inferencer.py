@@ -1,0 +1,223 @@
+"""The BulkInferencer component: what a pipeline's author calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.orchestration import data_types
+from tfx.proto import bulk_inferrer_pb2
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer.components import executor, settings
+from bulk_inferencer.components.artifacts import InferenceSummary
+from bulk_inferencer.components.gate import INFRA_BLESSING, MODEL_BLESSING
+from bulk_inferencer.errors import SettingsError
+
+
+class BulkInferencerSpec(ComponentSpec):
+    """Channels and execution properties of `BulkInferencer`."""
+
+    PARAMETERS = {
+        executor.DATA_SPEC: ExecutionParameter(type=bulk_inferencer_pb2.DataSpec),
+        executor.MODEL_SPEC: ExecutionParameter(type=bulk_inferencer_pb2.ModelSpec),
+        executor.OUTPUT_EXAMPLE_SPEC: ExecutionParameter(
+            type=bulk_inferencer_pb2.OutputExampleSpec, optional=True
+        ),
+        executor.REQUIRED_BLESSINGS: ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        executor.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
+        # An optional channel that was given must hold something: `allow_empty` is for blessings,
+        # whose absence is for the gate to judge.
+        executor.MODEL: ChannelParameter(
+            type=standard_artifacts.Model, optional=True, allow_empty=False
+        ),
+        executor.PUSHED_MODEL: ChannelParameter(
+            type=standard_artifacts.PushedModel, optional=True, allow_empty=False
+        ),
+        MODEL_BLESSING: ChannelParameter(
+            type=standard_artifacts.ModelBlessing, optional=True
+        ),
+        INFRA_BLESSING: ChannelParameter(
+            type=standard_artifacts.InfraBlessing, optional=True
+        ),
+    }
+    OUTPUTS = {
+        executor.INFERENCE_RESULT: ChannelParameter(
+            type=standard_artifacts.InferenceResult
+        ),
+        executor.SUMMARY: ChannelParameter(type=InferenceSummary),
+        executor.FAILED_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
+        executor.OUTPUT_EXAMPLES: ChannelParameter(
+            type=standard_artifacts.Examples, optional=True
+        ),
+    }
+
+
+class BulkInferencer(base_beam_component.BaseBeamComponent):
+    """Scores examples with a model that was validated.
+
+    ```python
+    inferencer = BulkInferencer(
+        examples=inference_example_gen.outputs["examples"],
+        model_export=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+    )
+    ```
+
+    Outputs:
+      - `inference_result`: PredictionLogs, TFRecord and gzip, named
+        `prediction_logs-<split>-SSSSS-of-NNNNN.gz`.
+      - `summary`: counts, gate and model in `summary.json`; the records that could not be scored,
+        with reasons, in `failures-<split>.jsonl.gz`.
+      - `failed_examples`: those records themselves, as examples with the same splits.
+      - `output_examples`: with `output_example_spec`, each record with its prediction as further
+        features.
+    """
+
+    SPEC_CLASS = BulkInferencerSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel | Sequence[types.BaseChannel],
+        model_export: types.BaseChannel | None = None,
+        model_blessing: types.BaseChannel | None = None,
+        data_spec: bulk_inferencer_pb2.DataSpec
+        | bulk_inferrer_pb2.DataSpec
+        | data_types.RuntimeParameter
+        | None = None,
+        model_spec: bulk_inferencer_pb2.ModelSpec
+        | bulk_inferrer_pb2.ModelSpec
+        | data_types.RuntimeParameter
+        | None = None,
+        output_example_spec: bulk_inferencer_pb2.OutputExampleSpec
+        | bulk_inferrer_pb2.OutputExampleSpec
+        | data_types.RuntimeParameter
+        | None = None,
+        infra_blessing: types.BaseChannel | None = None,
+        model: types.BaseChannel | None = None,
+    ) -> None:
+        """Constructs the component.
+
+        Args:
+          examples: a channel of `Examples`, or a list of them. Where several artifacts share a
+            split name, all their records are scored.
+          model_export: a channel of `Model` or `PushedModel`.
+          model_blessing: a channel of `ModelBlessing`. If given, it must bless this model.
+          data_spec: which splits, and how many records may fail.
+          model_spec: signatures, tags, gate policy, batch bounds, modules with custom ops.
+          output_example_spec: which outputs become features of `output_examples`.
+          infra_blessing: a channel of `InfraBlessing`. If given, it must bless this model.
+          model: another name of `model_export`, as TFX's BulkInferrer has it.
+
+        Raises:
+          SettingsError: an argument is missing, doubled, of another type or not consistent.
+        """
+        model_key, model_channel = _model(model_export, model)
+        examples_by_key = _examples(examples)
+        blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
+        given = {
+            kind: channel for kind, channel in blessings.items() if channel is not None
+        }
+        our = bulk_inferencer_pb2
+        data_spec = settings.to_setting(executor.DATA_SPEC, data_spec, our.DataSpec)
+        model_spec = settings.to_setting(executor.MODEL_SPEC, model_spec, our.ModelSpec)
+        output_example_spec = settings.to_setting(
+            executor.OUTPUT_EXAMPLE_SPEC, output_example_spec, our.OutputExampleSpec
+        )
+        if isinstance(output_example_spec, our.OutputExampleSpec) and (
+            model_spec is None or isinstance(model_spec, our.ModelSpec)
+        ):
+            settings.columns(output_example_spec, model_spec or our.ModelSpec())
+        outputs: dict[str, Any] = {
+            executor.INFERENCE_RESULT: types.Channel(
+                type=standard_artifacts.InferenceResult
+            ),
+            executor.SUMMARY: types.Channel(type=InferenceSummary),
+            executor.FAILED_EXAMPLES: types.Channel(type=standard_artifacts.Examples),
+        }
+        if output_example_spec is not None:
+            outputs[executor.OUTPUT_EXAMPLES] = types.Channel(
+                type=standard_artifacts.Examples
+            )
+            outputs[executor.OUTPUT_EXAMPLE_SPEC] = output_example_spec
+        spec_class = _spec_class(examples_by_key)
+        super().__init__(
+            spec=spec_class(
+                **examples_by_key,
+                **{model_key: model_channel},
+                **given,
+                **outputs,
+                data_spec=data_spec or our.DataSpec(),
+                model_spec=model_spec or our.ModelSpec(),
+                required_blessings=",".join(given),
+            )
+        )
+
+
+def _model(
+    model_export: types.BaseChannel | None, model: types.BaseChannel | None
+) -> tuple[str, types.BaseChannel]:
+    """Returns the model's channel and the input that takes channels of its type."""
+    if (model_export is None) == (model is None):
+        got = "neither" if model is None else "both"
+        raise SettingsError(
+            f"Expected model_export or its other name, model, got {got}. Give one of them."
+        )
+    channel = model if model_export is None else model_export
+    keys = {"Model": executor.MODEL, "PushedModel": executor.PUSHED_MODEL}
+    if not isinstance(channel, types.BaseChannel) or channel.type_name not in keys:
+        raise SettingsError(
+            f"Expected a channel of Model or PushedModel as model_export, got "
+            f"{getattr(channel, 'type_name', type(channel).__name__)}. Take it from a Trainer, "
+            f"Pusher, Importer or Resolver."
+        )
+    return keys[channel.type_name], channel
+
+
+def _examples(
+    examples: types.BaseChannel | Sequence[types.BaseChannel],
+) -> dict[str, types.BaseChannel]:
+    """Returns the examples' channels by input: `examples`, `examples_1`, ..."""
+    channels = [examples] if isinstance(examples, types.BaseChannel) else list(examples)
+    for channel in channels:
+        if (
+            not isinstance(channel, types.BaseChannel)
+            or channel.type_name != "Examples"
+        ):
+            raise SettingsError(
+                f"Expected channels of Examples as examples, got "
+                f"{getattr(channel, 'type_name', type(channel).__name__)}. Take them from an "
+                f"ExampleGen, Transform, Importer or Resolver."
+            )
+    if not channels:
+        raise SettingsError(
+            "Expected at least one channel as examples, got an empty list."
+        )
+    return {
+        f"{executor.EXAMPLES}_{i}" if i else executor.EXAMPLES: channel
+        for i, channel in enumerate(channels)
+    }
+
+
+def _spec_class(
+    examples_by_key: dict[str, types.BaseChannel],
+) -> type[BulkInferencerSpec]:
+    """Returns a spec with an input for each channel of examples.
+
+    An input each, and not a union: Kubeflow takes no union channels.
+    """
+    if len(examples_by_key) == 1:
+        return BulkInferencerSpec
+    more = {
+        key: ChannelParameter(type=standard_artifacts.Examples)
+        for key in examples_by_key
+    }
+    inputs = {**BulkInferencerSpec.INPUTS, **more}
+    return type(BulkInferencerSpec.__name__, (BulkInferencerSpec,), {"INPUTS": inputs})

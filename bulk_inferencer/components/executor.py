@@ -1,0 +1,296 @@
+"""Artifacts in, artifacts out: turns an execution into an InferenceJob and reports what it did."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from bulk_inferencer import bulk_inferencer_pb2, files, job
+from bulk_inferencer.components import gate, settings
+from bulk_inferencer.errors import GateError, InputError, ModelError
+from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer.results.summary import Summary
+from bulk_inferencer.units.run import Outputs
+
+_logger = logging.getLogger(__name__)
+
+EXAMPLES = "examples"
+MODEL = "model"
+PUSHED_MODEL = "pushed_model"
+DATA_SPEC = "data_spec"
+MODEL_SPEC = "model_spec"
+OUTPUT_EXAMPLE_SPEC = "output_example_spec"
+REQUIRED_BLESSINGS = "required_blessings"
+INFERENCE_RESULT = "inference_result"
+SUMMARY = "summary"
+FAILED_EXAMPLES = "failed_examples"
+OUTPUT_EXAMPLES = "output_examples"
+
+# How Examples artifacts name TFRecord files; one without the property holds them too.
+_TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Executes `BulkInferencer`."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Decides the gate, runs the job and describes its outputs.
+
+        Args:
+          input_dict: `examples` (and `examples_1`, ...), `model` or `pushed_model`,
+            `model_blessing`, `infra_blessing`.
+          output_dict: `inference_result`, `summary`, `failed_examples`, `output_examples`.
+          exec_properties: `data_spec`, `model_spec`, `output_example_spec` as JSON of our protos,
+            and `required_blessings`, the names of the blessings that must be there.
+
+        Raises:
+          BulkInferencerError: see `bulk_inferencer.job.run`; and under the gate policy `FAIL`, a
+            `GateError` if the model was not blessed.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        our = bulk_inferencer_pb2
+        data_spec = settings.parse(
+            DATA_SPEC, exec_properties.get(DATA_SPEC), our.DataSpec
+        )
+        model_spec = settings.parse(
+            MODEL_SPEC, exec_properties.get(MODEL_SPEC), our.ModelSpec
+        )
+        outputs = _outputs(output_dict, exec_properties, model_spec)
+        model = _single(
+            input_dict, PUSHED_MODEL if input_dict.get(PUSHED_MODEL) else MODEL
+        )
+        saved_model = settings.saved_model(model_spec, _model_path(model))
+        decision = _decide(model, saved_model, input_dict, exec_properties)
+        _logger.info("Gate: %s. %s", decision.gate, decision.reason)
+        if decision.gate == gate.NOT_BLESSED:
+            if model_spec.gate_policy == our.FAIL:
+                raise GateError(
+                    f"{decision.reason} Nothing was scored; set ModelSpec.gate_policy to SKIP to "
+                    f"let the pipeline go on, or to IGNORE to score all the same."
+                )
+            if model_spec.gate_policy == our.SKIP:
+                summary = Summary({}, *decision, saved_model.path)
+                summary.write(outputs.summary)
+                _describe(output_dict, summary, payload_format=None)
+                return
+        examples = [
+            a
+            for key in sorted(input_dict)
+            if _is_examples(key)
+            for a in input_dict[key]
+        ]
+        payload_format = _payload_format(examples)
+        summary = job.run(
+            job.InferenceJob(
+                splits=_splits(examples, data_spec.example_splits),
+                model=saved_model,
+                outputs=outputs,
+                record_format=payload_format,
+                bounds=settings.batch_bounds(model_spec),
+                failure_limit=settings.failure_limit(data_spec),
+                gate=decision.gate,
+                gate_reason=decision.reason,
+            ),
+            make_pipeline=self._make_beam_pipeline,
+        )
+        _describe(output_dict, summary, payload_format)
+
+    def _make_beam_pipeline(self) -> Any:
+        has_runner = any(
+            str(a).split("=")[0] == "--runner" for a in self._beam_pipeline_args
+        )
+        if self._make_beam_pipeline_fn is None and not has_runner:
+            self._beam_pipeline_args = [
+                *job.local_beam_args(),
+                *self._beam_pipeline_args,
+            ]
+        return super()._make_beam_pipeline()
+
+
+def _is_examples(key: str) -> bool:
+    return re.fullmatch(rf"{EXAMPLES}(_\d+)?", key) is not None
+
+
+def _single(artifacts: Mapping[str, list[types.Artifact]], key: str) -> types.Artifact:
+    found = artifacts.get(key) or []
+    if len(found) != 1:
+        raise InputError(
+            f"Expected one artifact as {key}, got {len(found)}. Narrow its channel down to one, "
+            f"for example with a Resolver."
+        )
+    return found[0]
+
+
+def _model_path(model: types.Artifact) -> str:
+    """Returns the folder with `saved_model.pb` of a Model or PushedModel."""
+    if model.type_name == standard_artifacts.PushedModel.TYPE_NAME:
+        return str(model.uri)
+    return str(
+        path_utils.serving_model_path(
+            model.uri, path_utils.is_old_model_artifact(model)
+        )
+    )
+
+
+def _decide(
+    model: types.Artifact,
+    saved_model: SavedModel,
+    input_dict: Mapping[str, list[types.Artifact]],
+    exec_properties: Mapping[str, Any],
+) -> gate.Decision:
+    def has_content_of(uri: str) -> bool:
+        try:
+            other = SavedModel(path_utils.serving_model_path(uri))
+            return saved_model.fingerprint() == other.fingerprint()
+        except ModelError:
+            return False
+
+    blessings = [
+        _blessing(kind, _single(input_dict, kind))
+        for kind in (gate.MODEL_BLESSING, gate.INFRA_BLESSING)
+        if input_dict.get(kind)
+    ]
+    required = [
+        kind for kind in exec_properties.get(REQUIRED_BLESSINGS, "").split(",") if kind
+    ]
+    candidate = gate.Candidate(model.id, model.name, model.uri, has_content_of)
+    return gate.decide(candidate, required, blessings)
+
+
+def _blessing(kind: str, artifact: types.Artifact) -> gate.Blessing:
+    blessed = None
+    if artifact.has_custom_property("blessed"):
+        blessed = artifact.get_int_custom_property("blessed") == 1
+    # Evaluator records the id as an integer, Kubeflow's driver a name as a string.
+    model_id = artifact.get_int_custom_property("current_model_id")
+    return gate.Blessing(
+        kind,
+        artifact.uri,
+        blessed,
+        str(model_id or artifact.get_string_custom_property("current_model_id")),
+        artifact.get_string_custom_property("current_model"),
+    )
+
+
+def _outputs(
+    output_dict: Mapping[str, list[types.Artifact]],
+    exec_properties: Mapping[str, Any],
+    model_spec: bulk_inferencer_pb2.ModelSpec,
+) -> Outputs:
+    folders = {
+        key: _single(output_dict, key).uri
+        for key in (INFERENCE_RESULT, SUMMARY, FAILED_EXAMPLES)
+    }
+    if not output_dict.get(OUTPUT_EXAMPLES):
+        return Outputs(**folders)
+    spec = settings.parse(
+        OUTPUT_EXAMPLE_SPEC,
+        exec_properties.get(OUTPUT_EXAMPLE_SPEC),
+        bulk_inferencer_pb2.OutputExampleSpec,
+    )
+    return Outputs(
+        **folders,
+        output_examples=_single(output_dict, OUTPUT_EXAMPLES).uri,
+        columns=settings.columns(spec, model_spec),
+        replace_features=spec.replace_features,
+    )
+
+
+def _payload_format(examples: Sequence[types.Artifact]) -> str:
+    for artifact in examples:
+        file_format = artifact.get_string_custom_property("file_format")
+        if file_format not in _TFRECORD_FORMATS:
+            raise InputError(
+                f"Expected examples as TFRecord files, got {file_format} at {artifact.uri}. "
+                f"Write them with an ExampleGen whose output is TFRecord."
+            )
+    formats = {
+        artifact.uri: examples_utils.get_payload_format_string(artifact)
+        for artifact in examples
+    }
+    if len(set(formats.values())) != 1:
+        listed = ", ".join(f"{name} at {uri}" for uri, name in sorted(formats.items()))
+        raise InputError(
+            f"Expected examples of one payload format, got {listed or 'no examples'}. Score them "
+            f"with a BulkInferencer each."
+        )
+    return next(iter(formats.values()))
+
+
+def _splits(
+    examples: Sequence[types.Artifact], wanted: Sequence[str]
+) -> dict[str, list[str]]:
+    """Returns the file patterns of each split that is scored, over all artifacts."""
+    patterns: dict[str, list[str]] = {}
+    for artifact in examples:
+        for split in artifact_utils.decode_split_names(artifact.split_names):
+            if not wanted or split in wanted:
+                patterns.setdefault(split, []).append(_split_pattern(artifact, split))
+    missing = [split for split in wanted if split not in patterns]
+    if missing or not patterns:
+        has = sorted(
+            {
+                s
+                for a in examples
+                for s in artifact_utils.decode_split_names(a.split_names)
+            }
+        )
+        raise InputError(
+            f"Split {', '.join(map(repr, missing)) or 'names'} not found in the examples; they "
+            f"have: {', '.join(has) or 'none'}. Set DataSpec.example_splits."
+        )
+    return patterns
+
+
+def _split_pattern(artifact: types.Artifact, split: str) -> str:
+    if artifact.has_custom_property(examples_utils.CUSTOM_SPLIT_PATTERN_PROPERTY_NAME):
+        (pattern,) = examples_utils.get_split_file_patterns([artifact], split)
+        return str(pattern)
+    uri = artifact_utils.get_split_uri([artifact], split)
+    # Object stores have no folders: there, an empty split and a missing one are the same.
+    if "://" not in uri and not os.path.isdir(uri):
+        raise InputError(
+            f"Expected a folder for split '{split}' at {uri}, got none. Restore the examples, or "
+            f"run the ExampleGen again."
+        )
+    return files.literal(uri) + "/*"
+
+
+def _describe(
+    output_dict: Mapping[str, list[types.Artifact]],
+    summary: Summary,
+    payload_format: str | None,
+) -> None:
+    """Sets the properties of the output artifacts that ML Metadata keeps."""
+    result = _single(output_dict, INFERENCE_RESULT)
+    total = summary.total
+    for name in ("examples_read", "predictions_written", "examples_failed"):
+        result.set_int_custom_property(name, getattr(total, name))
+    result.set_string_custom_property("gate", summary.gate)
+    result.set_string_custom_property("model_fingerprint", summary.model_fingerprint)
+    result.set_string_custom_property(
+        "signature_names", ",".join(summary.signature_names)
+    )
+    _single(output_dict, SUMMARY).set_string_custom_property("gate", summary.gate)
+    for key in (FAILED_EXAMPLES, OUTPUT_EXAMPLES):
+        for artifact in output_dict.get(key) or []:
+            artifact.split_names = artifact_utils.encode_split_names(
+                sorted(summary.splits)
+            )
+            artifact.set_string_custom_property("file_format", "tfrecords_gzip")
+            if payload_format:
+                artifact.set_string_custom_property("payload_format", payload_format)

@@ -1,0 +1,188 @@
+"""From protos to dataclasses: the one place where settings change their form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from tfx.orchestration import data_types
+from tfx.proto import bulk_inferrer_pb2
+
+from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.formats.example import Column
+from bulk_inferencer.job import FailureLimit
+from bulk_inferencer.models.batching import BatchBounds
+from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer.signatures import (
+    CLASSES_OUTPUT,
+    REGRESS_OUTPUT,
+    SCORES_OUTPUT,
+    Signature,
+    output_prefix,
+)
+
+_Setting = TypeVar("_Setting", bound=Message)
+
+_TEMPLATE_MARKS = ("{{", "{%", "{#")
+
+
+def to_setting(
+    name: str, value: Any, kind: type[_Setting]
+) -> _Setting | data_types.RuntimeParameter | None:
+    """Returns what a pipeline's author gave as a message of ours, or as a runtime parameter.
+
+    Args:
+      name: the component's parameter, for messages.
+      value: None, one of our messages, TFX's message of the same name, or a runtime parameter
+        that holds JSON.
+      kind: our message type.
+
+    Raises:
+      SettingsError: it is something else, is not consistent, or holds a mark that Airflow would
+        render.
+    """
+    if value is None:
+        return None
+    if isinstance(value, data_types.RuntimeParameter):
+        if value.default is not None:
+            _check(name, parse(name, str(value.default), kind))
+        return value
+    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name)
+    if not isinstance(value, (kind, peer)):
+        raise SettingsError(
+            f"Expected {kind.DESCRIPTOR.full_name}, TFX's {peer.DESCRIPTOR.full_name} or a "
+            f"RuntimeParameter with its JSON as {name}, got {type(value).__name__}."
+        )
+    message = (
+        value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
+    )
+    _check(name, message)
+    return message
+
+
+def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:
+    """Returns the message that an execution property holds as JSON.
+
+    Raises:
+      SettingsError: the text is not JSON of this message.
+    """
+    try:
+        return json_format.Parse(text or "{}", kind())
+    except (json_format.ParseError, DecodeError) as error:
+        raise SettingsError(
+            f"Expected JSON of {kind.DESCRIPTOR.full_name} as {name}, got {text!r}: {error}."
+        ) from error
+
+
+def saved_model(spec: bulk_inferencer_pb2.ModelSpec, path: str) -> SavedModel:
+    """Returns the model at `path`, to be loaded and called as `spec` says."""
+    return SavedModel(
+        path,
+        signatures=tuple(spec.model_signature_name),
+        tags=tuple(spec.tag),
+        import_modules=tuple(spec.import_modules),
+    )
+
+
+def batch_bounds(spec: bulk_inferencer_pb2.ModelSpec) -> BatchBounds:
+    """Returns the bounds of a batch; zero stands for the default."""
+    given = {field.name: value for field, value in spec.batch.ListFields()}
+    return BatchBounds(**given)
+
+
+def failure_limit(spec: bulk_inferencer_pb2.DataSpec) -> FailureLimit:
+    """Returns how many records may fail."""
+    given = {field.name: value for field, value in spec.failure_limit.ListFields()}
+    return FailureLimit(**given)
+
+
+def columns(
+    spec: bulk_inferencer_pb2.OutputExampleSpec,
+    model_spec: bulk_inferencer_pb2.ModelSpec,
+) -> tuple[Column, ...]:
+    """Returns the columns of the output examples.
+
+    Raises:
+      SettingsError: a column has no name or output, two have the same name, or a signature is
+        not called.
+    """
+    names = list(model_spec.model_signature_name)
+    signatures = [Signature(name, "") for name in names]
+    found: list[Column] = []
+    for entry in spec.output_columns_spec:
+        prefix = ""
+        if len(names) > 1 or entry.signature_name:
+            if entry.signature_name not in (names or ["serving_default"]):
+                raise SettingsError(
+                    f"Expected OutputColumnsSpec.signature_name to be one of "
+                    f"{', '.join(names) or 'serving_default'}, got '{entry.signature_name}'. Name "
+                    f"a signature of ModelSpec.model_signature_name."
+                )
+            prefix = output_prefix(Signature(entry.signature_name, ""), signatures)
+        found += [Column(prefix + output, name) for output, name in _mapping(entry)]
+    if not found:
+        raise SettingsError(
+            "Expected at least one column in OutputExampleSpec.output_columns_spec, got none. "
+            "Name the outputs that become features, or leave out output_example_spec."
+        )
+    _check_names(found)
+    return tuple(found)
+
+
+def _mapping(entry: bulk_inferencer_pb2.OutputColumnsSpec) -> Iterator[tuple[str, str]]:
+    kind = entry.WhichOneof("output_type")
+    if kind == "classify_output":
+        if entry.classify_output.label_column:
+            yield CLASSES_OUTPUT, entry.classify_output.label_column
+        if entry.classify_output.score_column:
+            yield SCORES_OUTPUT, entry.classify_output.score_column
+    elif kind == "regress_output":
+        yield REGRESS_OUTPUT, entry.regress_output.value_column
+    elif kind == "predict_output":
+        for column in entry.predict_output.output_columns:
+            yield column.output_key, column.output_column
+
+
+def _check_names(found: list[Column]) -> None:
+    names = [column.name for column in found]
+    for column in found:
+        if not column.name or not column.output:
+            raise SettingsError(
+                f"Expected an output and a column name, got output '{column.output}' and column "
+                f"'{column.name}' in OutputExampleSpec. Fill in both."
+            )
+        if names.count(column.name) > 1:
+            outputs = ", ".join(c.output for c in found if c.name == column.name)
+            raise SettingsError(
+                f"Expected every column of OutputExampleSpec once, got '{column.name}' for the "
+                f"outputs {outputs}. Choose another name."
+            )
+
+
+def _check(name: str, message: Message) -> None:
+    """Checks what can be checked while the pipeline is being built."""
+    for text in _strings(json_format.MessageToDict(message)):
+        for mark in _TEMPLATE_MARKS:
+            if mark in text:
+                raise SettingsError(
+                    f"Expected no template mark in {name}, got '{mark}' in {text!r}: Airflow "
+                    f"would render it. Rename what it names."
+                )
+    if isinstance(message, bulk_inferencer_pb2.ModelSpec):
+        batch_bounds(message)
+    if isinstance(message, bulk_inferencer_pb2.DataSpec):
+        failure_limit(message)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

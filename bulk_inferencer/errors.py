@@ -1,0 +1,35 @@
+"""Every error that this package raises on purpose.
+
+A message says what was expected, what was found, where, and what cures it. The tree is flat:
+catch `BulkInferencerError` for all of them, or the one that you can do something about.
+"""
+
+from __future__ import annotations
+
+
+class BulkInferencerError(Exception):
+    """Base class of all errors of this package."""
+
+
+class SettingsError(BulkInferencerError, ValueError):
+    """A setting that its author has to correct."""
+
+
+class InputError(BulkInferencerError):
+    """Examples that are missing, unreadable or in a format that cannot be scored."""
+
+
+class ModelError(BulkInferencerError):
+    """A model that cannot be found, loaded or called as asked."""
+
+
+class GateError(BulkInferencerError):
+    """A model that was not blessed, under the gate policy `FAIL`."""
+
+
+class FailureLimitError(BulkInferencerError):
+    """More records of a split failed than the failure limit allows."""
+
+
+class ReconciliationError(BulkInferencerError):
+    """Counts, shards or sizes that do not add up: the outputs would not be complete."""

@@ -1,0 +1,124 @@
+"""Predictions as further features of the records that they were made from.
+
+Concatenated messages are one merged message (https://protobuf.dev/programming-guides/encoding/
+#last-one-wins), and `Example.features` and `SequenceExample.context` are both field 1 of type
+`Features`. So a record gains features by appending bytes, whatever it holds and unparsed:
+
+    record | field 1: Features { feature { key: "y" value { float_list ... } } ... }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer.formats import wire
+
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
+
+
+class Column(NamedTuple):
+    """One output that becomes one feature.
+
+    Attributes:
+      output: key in the predictor's outputs.
+      name: name of the feature.
+    """
+
+    output: str
+    name: str
+
+
+def append_columns(
+    records: Sequence[bytes],
+    outputs: Mapping[str, np.ndarray],
+    columns: Sequence[Column],
+    replace_features: bool,
+) -> list[bytes]:
+    """Returns each record with the columns as further features.
+
+    Values are flattened in row order: integers and booleans to an int64_list, floats to a
+    float_list (float32), strings to a bytes_list.
+
+    Args:
+      records: n serialized tf.Examples or tf.SequenceExamples, whose context gets the features.
+      outputs: arrays of shape [n, ...] by name.
+      columns: which outputs, under which names.
+      replace_features: whether a column may take the place of a feature of the same name.
+
+    Raises:
+      ModelError: the signature did not give an output, or one of another dtype.
+      SettingsError: a record has a feature of a column's name already.
+    """
+    if not replace_features:
+        for column in columns:
+            _check_no_feature(records, column)
+    fixed_entries: list[bytes | np.ndarray] = []
+    string_entries: list[list[bytes]] = []
+    for column in columns:
+        if column.output not in outputs:
+            raise ModelError(
+                f"Expected output '{column.output}' for column '{column.name}', got "
+                f"{', '.join(sorted(outputs))}. Correct OutputExampleSpec."
+            )
+        values = outputs[column.output].reshape(len(records), -1)
+        key = wire.field(1, column.name.encode())
+        if values.dtype == object:
+            string_entries.append([_bytes_entry(key, row) for row in values.tolist()])
+        else:
+            fixed_entries += _number_entry(key, column, values)
+    fixed = wire.rows(fixed_entries, len(records))
+    entries = [b"".join(parts) for parts in zip(fixed, *string_entries, strict=True)]
+    return [
+        record + wire.field(1, entry)
+        for record, entry in zip(records, entries, strict=True)
+    ]
+
+
+def _number_entry(
+    key: bytes, column: Column, values: np.ndarray
+) -> list[bytes | np.ndarray]:
+    kind = values.dtype.kind
+    if kind in "iub":
+        list_field, packed = _INT64_LIST, wire.padded_varints(values)
+    # bfloat16 is of numpy's kind "V": it comes from ml_dtypes.
+    elif kind == "f" or values.dtype.name == "bfloat16":
+        list_field, packed = _FLOAT_LIST, wire.raw_bytes(values.astype(np.float32))
+    else:
+        raise ModelError(
+            f"Output '{column.output}' of dtype {values.dtype} cannot become the feature "
+            f"'{column.name}': tf.Example holds integers, floats and bytes. Cast it in the "
+            f"serving signature."
+        )
+    size = packed.shape[1]
+    value_list = wire.header(1, size)
+    feature = wire.header(list_field, len(value_list) + size) + value_list
+    value = wire.header(2, len(feature) + size) + feature
+    return [wire.header(1, len(key) + len(value) + size) + key + value, packed]
+
+
+def _bytes_entry(key: bytes, values: Sequence[bytes]) -> bytes:
+    value_list = b"".join(wire.field(1, value) for value in values)
+    return wire.field(1, key + wire.field(2, wire.field(_BYTES_LIST, value_list)))
+
+
+def _check_no_feature(records: Sequence[bytes], column: Column) -> None:
+    """Raises if a record has the feature; records without its key's bytes are not parsed."""
+    key = wire.field(1, column.name.encode())
+    for record in records:
+        if key in record and column.name in _feature_names(record):
+            raise SettingsError(
+                f"Output '{column.output}' cannot become column '{column.name}': the input has "
+                f"a feature '{column.name}' already. Choose another name in OutputExampleSpec, "
+                f"or set OutputExampleSpec.replace_features."
+            )
+
+
+def _feature_names(record: bytes) -> set[str]:
+    from tensorflow.core.example import example_pb2
+
+    # SequenceExample.context reads as Example.features; what follows it is skipped as unknown.
+    return set(example_pb2.Example.FromString(record).features.feature)

@@ -1,0 +1,335 @@
+"""PredictionLog wire bytes for whole batches, without a proto per record.
+
+A log holds the request, whose last field is the record, and the response:
+
+    PredictionLog
+      request  = headers, which depend on the lengths alone and are cached | the record
+      response = one row of the batch's matrix | string outputs
+
+The messages parse to what `tfx_bsl`'s RunInference writes for the same model.
+Sources: tensorflow_serving/apis/prediction_log.proto and tensorflow/core/framework/tensor.proto.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bulk_inferencer.errors import ModelError
+from bulk_inferencer.formats import wire
+from bulk_inferencer.signatures import (
+    CLASSES_OUTPUT,
+    CLASSIFY,
+    PREDICT,
+    REGRESS,
+    REGRESS_OUTPUT,
+    SCORES_OUTPUT,
+    Signature,
+    multi_inference,
+    output_prefix,
+)
+
+Outputs = Mapping[str, np.ndarray]
+
+_MULTI_INFERENCE = "multi_inference"
+_LOG_FIELD = {CLASSIFY: 2, REGRESS: 3, _MULTI_INFERENCE: 4, PREDICT: 6}
+_EXAMPLE_LEVELS = (
+    (b"", 1),
+    (b"", 1),
+    (b"", 2),
+    (b"", 1),
+)  # examples, list, input, request
+_STRING_TENSOR_OF_ONE = b"\x08\x07" + wire.field(2, wire.field(2, b"\x08\x01"))
+
+
+class PredictionLogEncoder:
+    """Turns records and their outputs into serialized PredictionLogs."""
+
+    def __init__(self, signatures: Sequence[Signature], input_name: str) -> None:
+        """Chooses the kind of log.
+
+        Args:
+          signatures: those that were called, at least one. One classify or regress signature
+            gives a `classify_log` or `regress_log`, several of them a `multi_inference_log`,
+            anything else a `predict_log`.
+          input_name: the name under which a `predict_log` carries the record.
+        """
+        self._encode_responses: Callable[[Outputs, int], list[bytes]]
+        if any(signature.method == PREDICT for signature in signatures):
+            kind = PREDICT
+            names = ",".join(signature.name for signature in signatures)
+            model_spec = wire.field(3, names.encode())
+            levels = (
+                (_STRING_TENSOR_OF_ONE, 8),  # string_val of the tensor
+                (wire.field(1, input_name.encode()), 2),  # value of the map entry
+                (wire.field(1, model_spec), 2),  # inputs of the request
+                (b"", 1),  # request of the log
+            )
+            self._encode_responses = functools.partial(_predict_responses, model_spec)
+        elif multi_inference(signatures):
+            kind, levels = _MULTI_INFERENCE, _EXAMPLE_LEVELS
+            self._encode_responses = functools.partial(
+                _multi_inference_responses, signatures
+            )
+        else:
+            kind, levels = signatures[0].method, _EXAMPLE_LEVELS
+            self._encode_responses = functools.partial(
+                _single_responses, _RESULTS[kind]
+            )
+        self._headers = functools.lru_cache(maxsize=1 << 16)(
+            functools.partial(_log_headers, levels, _LOG_FIELD[kind])
+        )
+
+    def encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
+        """Returns one serialized PredictionLog per record.
+
+        Args:
+          records: n serialized records.
+          outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`.
+
+        Raises:
+          ModelError: an output has a dtype or shape that its kind of log cannot carry.
+        """
+        responses = self._encode_responses(outputs, len(records))
+        headers = self._headers
+        logs = []
+        for record, response in zip(records, responses, strict=True):
+            request_header, response_header = headers(len(record), len(response))
+            logs.append(b"".join((request_header, record, response_header, response)))
+        return logs
+
+
+def _log_headers(
+    levels: Sequence[tuple[bytes, int]],
+    log_field: int,
+    record_bytes: int,
+    response_bytes: int,
+) -> tuple[bytes, bytes]:
+    """Returns what stands before the record, and between the record and the response."""
+    request = wire.nested_headers(record_bytes, levels)
+    response = wire.header(2, response_bytes)
+    length = len(request) + record_bytes + len(response) + response_bytes
+    return wire.header(log_field, length) + request, response
+
+
+# Responses
+
+
+def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[bytes]:
+    """Returns a PredictResponse per record: a map from output name to TensorProto."""
+    parts: list[bytes | np.ndarray] = []
+    string_entries = []
+    for name, values in outputs.items():
+        key = wire.field(1, name.encode())
+        if values.dtype == object:
+            string_entries.append(list(_string_output_entries(key, values)))
+        else:
+            parts += _numeric_output_entry(key, name, values)
+    parts.append(wire.field(2, model_spec))
+    fixed = wire.rows(parts, count)
+    if not string_entries:
+        return fixed
+    return [b"".join(entries) for entries in zip(*string_entries, fixed, strict=True)]
+
+
+def _numeric_output_entry(
+    key: bytes, name: str, values: np.ndarray
+) -> list[bytes | np.ndarray]:
+    """Returns the parts of one `outputs` entry: constants around the columns of values."""
+    layout = _TENSOR_LAYOUTS.get(values.dtype.name)
+    if layout is None:
+        raise ModelError(
+            f"Output '{name}' has dtype {values.dtype}; a PredictionLog can carry "
+            f"{', '.join(sorted(_TENSOR_LAYOUTS))} and strings. Cast it in the serving signature."
+        )
+    size = int(np.prod(values.shape[1:], dtype=np.int64))
+    if size > 1 and layout.as_content:
+        columns, field_number = wire.raw_bytes(values), 4
+    else:
+        columns, field_number = (
+            layout.encode(values.reshape(len(values), size)),
+            layout.field,
+        )
+    tensor = _tensor_head(layout.data_type, values.shape[1:])
+    if size:
+        tensor += wire.header(field_number, columns.shape[1])
+    tensor_bytes = len(tensor) + columns.shape[1]
+    value = wire.header(2, tensor_bytes) + tensor
+    return [
+        wire.header(1, len(key) + len(value) + columns.shape[1]) + key + value,
+        columns,
+    ]
+
+
+def _string_output_entries(key: bytes, values: np.ndarray) -> Iterator[bytes]:
+    head = _tensor_head(_DT_STRING, values.shape[1:])
+    for row in values.reshape(len(values), -1).tolist():
+        tensor = head + b"".join(wire.field(8, value) for value in row)
+        yield wire.field(1, key + wire.field(2, tensor))
+
+
+def _tensor_head(data_type: int, shape: Sequence[int]) -> bytes:
+    """Returns dtype and shape [1, *shape] of a TensorProto."""
+    sizes = b"".join(
+        wire.field(2, wire.tag(1, 0) + wire.varint(size) if size else b"")
+        for size in (1, *shape)
+    )
+    return wire.tag(1, 0) + wire.varint(data_type) + wire.field(2, sizes)
+
+
+def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
+    """Returns a ClassificationResult per record, from `classes`, `scores` or both."""
+    classes, scores = outputs.get(CLASSES_OUTPUT), outputs.get(SCORES_OUTPUT)
+    _check(CLASSES_OUTPUT, classes, "strings of shape [batch, classes]", object, ndim=2)
+    _check(
+        SCORES_OUTPUT, scores, "float32 of shape [batch, classes]", np.float32, ndim=2
+    )
+    if classes is not None and scores is not None and classes.shape != scores.shape:
+        raise ModelError(
+            f"Outputs 'classes' and 'scores' of a classify signature must have one shape; got "
+            f"{classes.shape} and {scores.shape}. Correct the signature."
+        )
+    score_fields: list[list[bytes]] = []
+    if scores is not None:
+        tags = b"\x15"  # field 2, 32 bits
+        for column in range(scores.shape[1]):
+            values = wire.raw_bytes(scores[:, column : column + 1])
+            score_fields.append(wire.rows([tags, values], count))
+    by_record = zip(*score_fields, strict=True) if score_fields else [()] * count
+    if classes is None:
+        return [
+            wire.field(1, b"".join(wire.field(1, f) for f in fields))
+            for fields in by_record
+        ]
+    results = []
+    for labels, fields in zip(classes.tolist(), by_record, strict=True):
+        with_labels = zip(labels, fields or [b""] * len(labels), strict=True)
+        members = [_label_field(label) + score for label, score in with_labels]
+        results.append(
+            wire.field(1, b"".join(wire.field(1, member) for member in members))
+        )
+    return results
+
+
+def _regression_results(outputs: Outputs, count: int) -> list[bytes]:
+    """Returns a RegressionResult per record, from `outputs` [batch] or [batch, 1]."""
+    values = outputs[REGRESS_OUTPUT]
+    expected = "float32 of shape [batch] or [batch, 1]"
+    flat = values.reshape(count, 1) if values.size == count else None
+    _check(
+        REGRESS_OUTPUT,
+        values,
+        expected,
+        np.float32,
+        ndim=1 if flat is None else values.ndim,
+    )
+    if flat is None:
+        raise _unexpected(REGRESS_OUTPUT, expected, values)
+    value_field = b"\x0d"  # field 1, 32 bits
+    return wire.rows([wire.header(1, 5) + value_field, wire.raw_bytes(flat)], count)
+
+
+def _single_responses(
+    results: Callable[[Outputs, int], list[bytes]], outputs: Outputs, count: int
+) -> list[bytes]:
+    """Returns a ClassificationResponse or RegressionResponse per record."""
+    return [wire.field(1, result) for result in results(outputs, count)]
+
+
+def _multi_inference_responses(
+    signatures: Sequence[Signature], outputs: Outputs, count: int
+) -> list[bytes]:
+    """Returns a MultiInferenceResponse per record: a result per signature, in their order."""
+    by_signature = []
+    for signature in signatures:
+        prefix = output_prefix(signature, signatures)
+        own = {
+            n.removeprefix(prefix): v
+            for n, v in outputs.items()
+            if n.startswith(prefix)
+        }
+        model_spec = wire.field(1, wire.field(3, signature.name.encode()))
+        number = 2 if signature.method == CLASSIFY else 3
+        by_signature.append(
+            [
+                wire.field(1, model_spec + wire.field(number, result))
+                for result in _RESULTS[signature.method](own, count)
+            ]
+        )
+    return [b"".join(results) for results in zip(*by_signature, strict=True)]
+
+
+_RESULTS = {CLASSIFY: _classification_results, REGRESS: _regression_results}
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _label_field(label: bytes) -> bytes:
+    try:
+        label.decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"Output 'classes' of a classify signature must hold UTF-8; got {label!r}. "
+            f"Return text labels, or use a predict signature."
+        ) from error
+    return wire.field(1, label)
+
+
+def _check(
+    name: str, values: np.ndarray | None, expected: str, dtype: type, ndim: int
+) -> None:
+    if values is not None and (values.dtype != dtype or values.ndim != ndim):
+        raise _unexpected(name, expected, values)
+
+
+def _unexpected(name: str, expected: str, values: np.ndarray) -> ModelError:
+    dtype = "string" if values.dtype == object else values.dtype
+    return ModelError(
+        f"Expected output '{name}' to be {expected}; got {dtype} of shape {values.shape}. "
+        f"Correct the signature, or export it as a predict signature."
+    )
+
+
+# How tensors carry numbers
+
+
+class _TensorLayout(NamedTuple):
+    """How a TensorProto carries one dtype.
+
+    Attributes:
+      data_type: its DataType.
+      field: number of the typed field, which holds single values.
+      encode: from [n, k] values to the uint8 columns of that field.
+      as_content: whether more than one value per record go to `tensor_content` instead.
+    """
+
+    data_type: int
+    field: int
+    encode: Callable[[np.ndarray], np.ndarray]
+    as_content: bool = True
+
+
+def _half_bits(values: np.ndarray) -> np.ndarray:
+    return wire.padded_varints(values.view(np.uint16), width=3)
+
+
+_DT_STRING = 7
+_TENSOR_LAYOUTS = {
+    "float32": _TensorLayout(1, 5, wire.raw_bytes),
+    "float64": _TensorLayout(2, 6, wire.raw_bytes),
+    "int32": _TensorLayout(3, 7, wire.padded_varints),
+    "uint8": _TensorLayout(4, 7, wire.padded_varints),
+    "int16": _TensorLayout(5, 7, wire.padded_varints),
+    "int8": _TensorLayout(6, 7, wire.padded_varints),
+    "complex64": _TensorLayout(8, 9, wire.raw_bytes, as_content=False),
+    "int64": _TensorLayout(9, 10, wire.padded_varints),
+    "bool": _TensorLayout(10, 11, wire.raw_bytes, as_content=False),
+    "bfloat16": _TensorLayout(14, 13, _half_bits),
+    "uint16": _TensorLayout(17, 7, wire.padded_varints, as_content=False),
+    "complex128": _TensorLayout(18, 12, wire.raw_bytes, as_content=False),
+    "float16": _TensorLayout(19, 13, _half_bits),
+    "uint32": _TensorLayout(22, 16, wire.padded_varints),
+    "uint64": _TensorLayout(23, 17, wire.padded_varints),
+}

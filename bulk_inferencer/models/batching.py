@@ -1,0 +1,201 @@
+"""Batches: bounded by records and bytes, halved when too large, bisected when a record is bad."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bulk_inferencer.errors import BulkInferencerError, SettingsError
+from bulk_inferencer.models.predictor import OutOfMemory, Predictor, RecordError
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchBounds:
+    """A batch ends at whichever bound is reached first.
+
+    Attributes:
+      max_records: most records in a batch, at least 1.
+      max_bytes: most bytes of serialized records in a batch, at least 1. A record that is larger
+        on its own is a batch of one.
+
+    Raises:
+      SettingsError: a bound is less than 1.
+    """
+
+    max_records: int = 4096
+    max_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("max_records", "max_bytes"):
+            value = getattr(self, name)
+            if value < 1:
+                raise SettingsError(
+                    f"Expected a bound of at least 1, got {value} in BatchSpec.{name}. "
+                    f"Leave it out for the default."
+                )
+
+
+class Chunk(NamedTuple):
+    """Records as they were read: consecutive ones of one file.
+
+    Attributes:
+      path: the file.
+      first: number of the first record within the file, from 0.
+      records: serialized records.
+    """
+
+    path: str
+    first: int
+    records: list[bytes]
+
+
+class Segment(NamedTuple):
+    """Where consecutive records of a batch come from."""
+
+    path: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records that are scored in one call.
+
+    Attributes:
+      records: serialized records.
+      segments: where they come from, in their order.
+    """
+
+    records: list[bytes]
+    segments: tuple[Segment, ...]
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """Returns the file of the record at `index`, and its number within the file, from 0."""
+        for segment in self.segments:
+            if index < segment.count:
+                return segment.path, segment.first + index
+            index -= segment.count
+        raise IndexError("no such record in this batch")
+
+
+def batches(chunks: Iterable[Chunk], bounds: BatchBounds) -> Iterator[Batch]:
+    """Joins and cuts chunks into batches that keep the order and fill the bounds exactly."""
+    records: list[bytes] = []
+    segments: list[Segment] = []
+    filled_bytes = 0
+    for chunk in chunks:
+        ends = np.cumsum([len(record) for record in chunk.records], dtype=np.int64)
+        start = 0
+        while start < len(chunk.records):
+            before = int(ends[start - 1]) if start else 0
+            fitting = np.searchsorted(
+                ends, before + bounds.max_bytes - filled_bytes, side="right"
+            )
+            stop = min(int(fitting), start + bounds.max_records - len(records))
+            if stop <= start and not records:
+                stop = start + 1  # larger than max_bytes on its own
+            if stop > start:
+                records += chunk.records[start:stop]
+                segments.append(Segment(chunk.path, chunk.first + start, stop - start))
+                filled_bytes += int(ends[stop - 1]) - before
+            is_full = stop < len(chunk.records) or len(records) == bounds.max_records
+            if is_full:
+                yield Batch(records, tuple(segments))
+                records, segments, filled_bytes = [], [], 0
+            start = max(start, stop)
+    if records:
+        yield Batch(records, tuple(segments))
+
+
+class Scored(NamedTuple):
+    """Consecutive records of a batch and their outputs.
+
+    Attributes:
+      start: index of the first record in the batch.
+      stop: index after the last one.
+      outputs: arrays of shape [stop - start, ...] by name.
+    """
+
+    start: int
+    stop: int
+    outputs: dict[str, np.ndarray]
+
+
+class Failed(NamedTuple):
+    """One record that could not be scored.
+
+    Attributes:
+      index: its index in the batch.
+      reason: why, in a line.
+    """
+
+    index: int
+    reason: str
+
+
+class Scorer:
+    """Calls a predictor so that neither memory nor a bad record costs the batch.
+
+    A batch that does not fit into memory is halved, and the size that fits is kept for the rest
+    of the process. A batch that fails for any other reason is bisected until the records that
+    cause it stand alone.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.safe_records: int | None = None
+        self.halvings = 0
+
+    def score(self, records: Sequence[bytes]) -> Iterator[Scored | Failed]:
+        """Yields results that cover every record exactly once, in order.
+
+        Raises:
+          ModelError: the model fails whatever the records are.
+        """
+        start = 0
+        while start < len(records):
+            stop = min(len(records), start + (self.safe_records or len(records)))
+            yield from self._score(records, start, stop)
+            start = stop
+
+    def _score(
+        self, records: Sequence[bytes], start: int, stop: int
+    ) -> Iterator[Scored | Failed]:
+        try:
+            outputs = self.predictor.predict(records[start:stop])
+        except BulkInferencerError:
+            raise
+        except Exception as error:  # noqa: BLE001, a model may run any code
+            if stop - start == 1:
+                yield Failed(start, _reason(error))
+                return
+            middle = (start + stop) // 2
+            if isinstance(error, OutOfMemory):
+                self._remember_safe_size(middle - start)
+        else:
+            yield Scored(start, stop, outputs)
+            return
+        # Outside of `except`, so that the failed batch is not kept alive by its traceback.
+        yield from self._score(records, start, middle)
+        yield from self._score(records, middle, stop)
+
+    def _remember_safe_size(self, size: int) -> None:
+        self.halvings += 1
+        self.safe_records = min(size, self.safe_records or size)
+        _logger.warning(
+            "A batch did not fit into memory; from now on batches have at most %d records. "
+            "Set BatchSpec.max_records to start with that.",
+            self.safe_records,
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecordError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

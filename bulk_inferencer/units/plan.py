@@ -1,0 +1,101 @@
+"""Files into units: the pieces of work that are run, written, counted and retried as one."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bulk_inferencer import files as filesystem
+from bulk_inferencer.errors import InputError
+
+_TARGET_BYTES = 64 << 20
+_MIN_UNITS = 64
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of records.
+
+    Attributes:
+      path: where it is.
+      bytes: its size, as stored.
+    """
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some input files of one split, and the shard that they become.
+
+    Attributes:
+      split: name of the split.
+      index: number of the shard, from 0.
+      of: how many shards the split has.
+      files: the input files, in the order in which they are read; none for an empty split.
+    """
+
+    split: str
+    index: int
+    of: int
+    files: tuple[InputFile, ...]
+
+    def shard_name(self, prefix: str, suffix: str) -> str:
+        """Returns `<prefix>-SSSSS-of-NNNNN<suffix>`."""
+        return f"{prefix}-{self.index:05d}-of-{self.of:05d}{suffix}"
+
+
+def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
+    """Packs each split's files into units of about equal size.
+
+    A file is never cut, since gzip cannot be read from the middle. A split has a unit per 64 MiB
+    and at least 64 of them, so that workers have something to share, but not more than files. A
+    split without files gets one empty unit, so that it has a shard too.
+
+    Args:
+      splits: the input files of each split.
+
+    Returns:
+      The units of all splits: every file in exactly one unit, in the same way each time.
+    """
+    units = []
+    for split, files in splits.items():
+        total_bytes = sum(file.bytes for file in files)
+        wanted = max(_MIN_UNITS, math.ceil(total_bytes / _TARGET_BYTES))
+        count = max(1, min(len(files), wanted))
+        bins: list[list[InputFile]] = [[] for _ in range(count)]
+        filled = [(0, i) for i in range(count)]
+        for file in sorted(files, key=lambda file: (-file.bytes, file.path)):
+            load, i = heapq.heappop(filled)
+            bins[i].append(file)
+            heapq.heappush(filled, (load + file.bytes, i))
+        units += [
+            Unit(split, i, count, tuple(sorted(packed, key=lambda file: file.path)))
+            for i, packed in enumerate(bins)
+        ]
+    return units
+
+
+def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
+    """Returns the files that match, by path.
+
+    Args:
+      split: name of the split, for messages.
+      patterns: file patterns of Beam's `FileSystems`.
+
+    Raises:
+      InputError: two patterns match the same file, so that it would be scored twice.
+    """
+    found: dict[str, InputFile] = {}
+    for pattern in patterns:
+        for path, size in filesystem.matching(pattern).items():
+            if path in found:
+                raise InputError(
+                    f"Expected every file once in split '{split}', got {path} twice. Remove the "
+                    f"pattern that matches it a second time: {', '.join(patterns)}."
+                )
+            found[path] = InputFile(path, size)
+    return [found[path] for path in sorted(found)]
