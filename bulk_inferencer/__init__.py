@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bulk_inferencer.models.batching import BatchBounds as BatchBounds
     from bulk_inferencer.models.saved_model import SavedModel as SavedModel
     from bulk_inferencer.results.reader import read_predictions as read_predictions
+    from bulk_inferencer.units.run import Outputs as Outputs
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _MODULE_OF_NAME = {
     "InferenceJob": "bulk_inferencer.job",
     # Kubeflow imports artifact types as `package.Class`.
     "InferenceSummary": "bulk_inferencer.components.artifacts",
+    "Outputs": "bulk_inferencer.units.run",
     "SavedModel": "bulk_inferencer.models.saved_model",
     "read_predictions": "bulk_inferencer.results.reader",
     "run": "bulk_inferencer.job",
@@ -42,6 +44,7 @@ __all__ = [
     "BulkInferencer",
     "InferenceJob",
     "InferenceSummary",
+    "Outputs",
     "SavedModel",
     "bulk_inferencer_pb2",
     "errors",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +40,8 @@ class BatchBounds:
                 )
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True)
+class Chunk:
     """Records as they were read: consecutive ones of one file.
 
     Attributes:
@@ -55,7 +55,8 @@ class Chunk(NamedTuple):
     records: list[bytes]
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """Where consecutive records of a batch come from."""
 
     path: str
@@ -113,7 +114,8 @@ def batches(chunks: Iterable[Chunk], bounds: BatchBounds) -> Iterator[Batch]:
         yield Batch(records, tuple(segments))
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True)
+class Scored:
     """Consecutive records of a batch and their outputs.
 
     Attributes:
@@ -127,7 +129,8 @@ class Scored(NamedTuple):
     outputs: dict[str, np.ndarray]
 
 
-class Failed(NamedTuple):
+@dataclass(frozen=True)
+class Failed:
     """One record that could not be scored.
 
     Attributes:

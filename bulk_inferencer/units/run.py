@@ -61,8 +61,11 @@ class Outputs:
     @classmethod
     def under(cls, folder: str) -> Outputs:
         """Returns outputs in folders of their own names below `folder`, without examples."""
-        names = ("inference_result", "summary", "failed_examples")
-        return cls(*(posixpath.join(folder, name) for name in names))
+        return cls(
+            inference_result=posixpath.join(folder, "inference_result"),
+            summary=posixpath.join(folder, "summary"),
+            failed_examples=posixpath.join(folder, "failed_examples"),
+        )
 
     @property
     def folders(self) -> tuple[str, ...]:
