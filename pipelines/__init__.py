@@ -1,0 +1,1 @@
+"""Example pipelines, with thin runners beside them. `python -m pipelines.run_local` starts one."""

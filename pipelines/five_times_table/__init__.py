@@ -1,0 +1,1 @@
+"""A model learns y = 5x, and scores x that have no y."""

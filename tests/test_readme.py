@@ -1,0 +1,84 @@
+"""The README's snippets run, and the commands, files and tests that it names exist."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests import helpers
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block_with(text):
+    """Returns the one Python block of the README that holds `text`."""
+    (block,) = [block for block in PYTHON_BLOCKS if text in block]
+    return block
+
+
+def test_component_call_builds_a_component():
+    from tfx import types
+    from tfx.types import standard_artifacts
+
+    def producer(**outputs):
+        return SimpleNamespace(outputs={k: types.Channel(type=t) for k, t in outputs.items()})
+
+    names = {
+        "inference_example_gen": producer(examples=standard_artifacts.Examples),
+        "trainer": producer(model=standard_artifacts.Model),
+        "evaluator": producer(blessing=standard_artifacts.ModelBlessing),
+    }
+    exec(block_with("BulkInferencer("), names)
+
+    assert set(names["bulk_inferencer"].outputs) == {
+        "inference_result",
+        "summary",
+        "failed_examples",
+    }
+
+
+def test_job_without_tfx_runs_and_its_predictions_are_read_back(
+    linear_model, tmp_path, monkeypatch
+):
+    records = [helpers.example(x=float(x)) for x in range(3)]
+    helpers.write_tfrecord(tmp_path / "data" / "part.tfrecord.gz", records)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "five_times").symlink_to(linear_model)
+    monkeypatch.chdir(tmp_path)
+
+    names = {}
+    exec(block_with("InferenceJob("), names)
+    assert names["summary"].total.predictions_written == 3
+
+    names = {"inference_result_uri": "results/inference_result"}
+    exec(block_with("read_predictions("), names)
+    assert names["prediction"].outputs["y"] == pytest.approx(10.0)
+
+
+def test_every_python_block_is_run_here():
+    assert len(PYTHON_BLOCKS) == 3
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_each_difference_to_tfx_has_its_test():
+    table = README.partition("## How it differs")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    tests = (ROOT / "tests" / "test_against_tfx_bulk_inferrer.py").read_text(encoding="utf-8")
+    assert len(rows) - 2 == tests.count("\ndef test_")
