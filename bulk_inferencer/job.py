@@ -104,9 +104,7 @@ class InferenceJob:
 
     def __post_init__(self) -> None:
         if not self.splits:
-            raise SettingsError(
-                "Expected at least one split, got none. Name the files to score."
-            )
+            raise SettingsError("Expected at least one split, got none. Name the files to score.")
         if self.record_format not in RECORD_FORMATS:
             raise SettingsError(
                 f"Expected one of {', '.join(RECORD_FORMATS)} as record format, got "
@@ -150,9 +148,7 @@ def run(
     clock = _Clock()
     signatures = job.model.check(job.record_format)
     _check_columns(job.outputs.columns, signatures, job.model.path)
-    inputs = {
-        split: list_files(split, patterns) for split, patterns in job.splits.items()
-    }
+    inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
     units = plan_units(inputs)
     fingerprint = job.model.fingerprint()
     clock.lap("plan")
@@ -214,11 +210,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _available_cores() -> int:
-    return (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
@@ -259,11 +251,7 @@ def _error_of_worker(text: str) -> BulkInferencerError | None:
 def _check_columns(
     columns: Sequence[Column], signatures: Sequence[Signature], model_path: str
 ) -> None:
-    available = [
-        output_prefix(s, signatures) + output
-        for s in signatures
-        for output in s.outputs
-    ]
+    available = [output_prefix(s, signatures) + output for s in signatures for output in s.outputs]
     for column in columns:
         if column.output not in available:
             raise SettingsError(
@@ -276,18 +264,14 @@ def _check_failure_limit(
     limit: FailureLimit, splits: Mapping[str, Counts], manifests: Sequence[Manifest]
 ) -> None:
     for split, counts in splits.items():
-        too_many = (
-            limit.max_count is not None and counts.examples_failed > limit.max_count
-        )
+        too_many = limit.max_count is not None and counts.examples_failed > limit.max_count
         too_large = counts.examples_failed > limit.max_fraction * counts.examples_read
         if too_many or too_large:
             allowed = f"at most {limit.max_fraction:.2%}"
             if limit.max_count is not None:
                 allowed += f" and at most {limit.max_count}"
             first = [f for m in manifests if m.split == split for f in m.first_failures]
-            reasons = "\n".join(
-                f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3]
-            )
+            reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
             raise FailureLimitError(
                 f"Expected {allowed} of the records of split '{split}' to fail, got "
                 f"{counts.examples_failed} of {counts.examples_read}. The first ones:\n{reasons}\n"
@@ -332,21 +316,13 @@ def _existing_sizes(outputs: Outputs) -> dict[str, int]:
     for folder in outputs.folders:
         sizes.update(files.files_below(folder))
     is_part = f"/{WORK_FOLDER}/failures-"
-    return {
-        p: s for p, s in sizes.items() if f"/{WORK_FOLDER}/" not in p or is_part in p
-    }
+    return {p: s for p, s in sizes.items() if f"/{WORK_FOLDER}/" not in p or is_part in p}
 
 
-def _merge_failures(
-    folder: str, splits: Iterable[str], manifests: Sequence[Manifest]
-) -> None:
+def _merge_failures(folder: str, splits: Iterable[str], manifests: Sequence[Manifest]) -> None:
     """Concatenates the failures of each split's units; gzip members may follow one another."""
     for split in splits:
-        parts = [
-            m.failures
-            for m in sorted(manifests, key=lambda m: m.index)
-            if m.split == split
-        ]
+        parts = [m.failures for m in sorted(manifests, key=lambda m: m.index) if m.split == split]
         path = posixpath.join(folder, f"failures-{split}.jsonl.gz")
         with files.open_to_write(path) as merged:
             for part in parts:

@@ -79,9 +79,7 @@ class _RunUnit(beam.DoFn):
 
     def setup(self) -> None:
         # One model per process, however many threads: a SavedModel may be called from all.
-        self._scorer = self._shared.acquire(
-            lambda: Scorer(self._model.load(self._record_format))
-        )
+        self._scorer = self._shared.acquire(lambda: Scorer(self._model.load(self._record_format)))
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
         manifest = run_unit(unit, self._scorer, self._bounds, self._outputs)

@@ -40,22 +40,14 @@ class BulkInferencerSpec(ComponentSpec):
         executor.PUSHED_MODEL: ChannelParameter(
             type=standard_artifacts.PushedModel, optional=True, allow_empty=False
         ),
-        MODEL_BLESSING: ChannelParameter(
-            type=standard_artifacts.ModelBlessing, optional=True
-        ),
-        INFRA_BLESSING: ChannelParameter(
-            type=standard_artifacts.InfraBlessing, optional=True
-        ),
+        MODEL_BLESSING: ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
+        INFRA_BLESSING: ChannelParameter(type=standard_artifacts.InfraBlessing, optional=True),
     }
     OUTPUTS = {
-        executor.INFERENCE_RESULT: ChannelParameter(
-            type=standard_artifacts.InferenceResult
-        ),
+        executor.INFERENCE_RESULT: ChannelParameter(type=standard_artifacts.InferenceResult),
         executor.SUMMARY: ChannelParameter(type=InferenceSummary),
         executor.FAILED_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
-        executor.OUTPUT_EXAMPLES: ChannelParameter(
-            type=standard_artifacts.Examples, optional=True
-        ),
+        executor.OUTPUT_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
 
 
@@ -122,9 +114,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         model_key, model_channel = _model(model_export, model)
         examples_by_key = _examples(examples)
         blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
-        given = {
-            kind: channel for kind, channel in blessings.items() if channel is not None
-        }
+        given = {kind: channel for kind, channel in blessings.items() if channel is not None}
         our = bulk_inferencer_pb2
         data_spec = settings.to_setting(executor.DATA_SPEC, data_spec, our.DataSpec)
         model_spec = settings.to_setting(executor.MODEL_SPEC, model_spec, our.ModelSpec)
@@ -136,16 +126,12 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         ):
             settings.columns(output_example_spec, model_spec or our.ModelSpec())
         outputs: dict[str, Any] = {
-            executor.INFERENCE_RESULT: types.Channel(
-                type=standard_artifacts.InferenceResult
-            ),
+            executor.INFERENCE_RESULT: types.Channel(type=standard_artifacts.InferenceResult),
             executor.SUMMARY: types.Channel(type=InferenceSummary),
             executor.FAILED_EXAMPLES: types.Channel(type=standard_artifacts.Examples),
         }
         if output_example_spec is not None:
-            outputs[executor.OUTPUT_EXAMPLES] = types.Channel(
-                type=standard_artifacts.Examples
-            )
+            outputs[executor.OUTPUT_EXAMPLES] = types.Channel(type=standard_artifacts.Examples)
             outputs[executor.OUTPUT_EXAMPLE_SPEC] = output_example_spec
         spec_class = _spec_class(examples_by_key)
         super().__init__(
@@ -185,21 +171,16 @@ def _examples(
     examples: types.BaseChannel | Sequence[types.BaseChannel],
 ) -> dict[str, types.BaseChannel]:
     """Returns the examples' channels by input: `examples`, `examples_1`, ..."""
-    channels = [examples] if isinstance(examples, types.BaseChannel) else list(examples)
+    channels = list(examples) if isinstance(examples, (list, tuple)) else [examples]
     for channel in channels:
-        if (
-            not isinstance(channel, types.BaseChannel)
-            or channel.type_name != "Examples"
-        ):
+        if not isinstance(channel, types.BaseChannel) or channel.type_name != "Examples":
             raise SettingsError(
                 f"Expected channels of Examples as examples, got "
                 f"{getattr(channel, 'type_name', type(channel).__name__)}. Take them from an "
                 f"ExampleGen, Transform, Importer or Resolver."
             )
     if not channels:
-        raise SettingsError(
-            "Expected at least one channel as examples, got an empty list."
-        )
+        raise SettingsError("Expected at least one channel as examples, got an empty list.")
     return {
         f"{executor.EXAMPLES}_{i}" if i else executor.EXAMPLES: channel
         for i, channel in enumerate(channels)
@@ -215,9 +196,6 @@ def _spec_class(
     """
     if len(examples_by_key) == 1:
         return BulkInferencerSpec
-    more = {
-        key: ChannelParameter(type=standard_artifacts.Examples)
-        for key in examples_by_key
-    }
+    more = {key: ChannelParameter(type=standard_artifacts.Examples) for key in examples_by_key}
     inputs = {**BulkInferencerSpec.INPUTS, **more}
     return type(BulkInferencerSpec.__name__, (BulkInferencerSpec,), {"INPUTS": inputs})

@@ -42,6 +42,8 @@ _TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Executes `BulkInferencer`."""
 
+    _beam_pipeline_args: list[Any]
+
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
@@ -63,16 +65,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         our = bulk_inferencer_pb2
-        data_spec = settings.parse(
-            DATA_SPEC, exec_properties.get(DATA_SPEC), our.DataSpec
-        )
-        model_spec = settings.parse(
-            MODEL_SPEC, exec_properties.get(MODEL_SPEC), our.ModelSpec
-        )
+        data_spec = settings.parse(DATA_SPEC, exec_properties.get(DATA_SPEC), our.DataSpec)
+        model_spec = settings.parse(MODEL_SPEC, exec_properties.get(MODEL_SPEC), our.ModelSpec)
         outputs = _outputs(output_dict, exec_properties, model_spec)
-        model = _single(
-            input_dict, PUSHED_MODEL if input_dict.get(PUSHED_MODEL) else MODEL
-        )
+        model = _single(input_dict, PUSHED_MODEL if input_dict.get(PUSHED_MODEL) else MODEL)
         saved_model = settings.saved_model(model_spec, _model_path(model))
         decision = _decide(model, saved_model, input_dict, exec_properties)
         _logger.info("Gate: %s. %s", decision.gate, decision.reason)
@@ -87,12 +83,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 summary.write(outputs.summary)
                 _describe(output_dict, summary, payload_format=None)
                 return
-        examples = [
-            a
-            for key in sorted(input_dict)
-            if _is_examples(key)
-            for a in input_dict[key]
-        ]
+        examples = [a for key in sorted(input_dict) if _is_examples(key) for a in input_dict[key]]
         payload_format = _payload_format(examples)
         summary = job.run(
             job.InferenceJob(
@@ -110,9 +101,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(output_dict, summary, payload_format)
 
     def _make_beam_pipeline(self) -> Any:
-        has_runner = any(
-            str(a).split("=")[0] == "--runner" for a in self._beam_pipeline_args
-        )
+        has_runner = any(str(a).split("=")[0] == "--runner" for a in self._beam_pipeline_args)
         if self._make_beam_pipeline_fn is None and not has_runner:
             self._beam_pipeline_args = [
                 *job.local_beam_args(),
@@ -139,11 +128,7 @@ def _model_path(model: types.Artifact) -> str:
     """Returns the folder with `saved_model.pb` of a Model or PushedModel."""
     if model.type_name == standard_artifacts.PushedModel.TYPE_NAME:
         return str(model.uri)
-    return str(
-        path_utils.serving_model_path(
-            model.uri, path_utils.is_old_model_artifact(model)
-        )
-    )
+    return str(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
 
 
 def _decide(
@@ -164,9 +149,7 @@ def _decide(
         for kind in (gate.MODEL_BLESSING, gate.INFRA_BLESSING)
         if input_dict.get(kind)
     ]
-    required = [
-        kind for kind in exec_properties.get(REQUIRED_BLESSINGS, "").split(",") if kind
-    ]
+    required = [kind for kind in exec_properties.get(REQUIRED_BLESSINGS, "").split(",") if kind]
     candidate = gate.Candidate(model.id, model.name, model.uri, has_content_of)
     return gate.decide(candidate, required, blessings)
 
@@ -192,8 +175,7 @@ def _outputs(
     model_spec: bulk_inferencer_pb2.ModelSpec,
 ) -> Outputs:
     folders = {
-        key: _single(output_dict, key).uri
-        for key in (INFERENCE_RESULT, SUMMARY, FAILED_EXAMPLES)
+        key: _single(output_dict, key).uri for key in (INFERENCE_RESULT, SUMMARY, FAILED_EXAMPLES)
     }
     if not output_dict.get(OUTPUT_EXAMPLES):
         return Outputs(**folders)
@@ -219,8 +201,7 @@ def _payload_format(examples: Sequence[types.Artifact]) -> str:
                 f"Write them with an ExampleGen whose output is TFRecord."
             )
     formats = {
-        artifact.uri: examples_utils.get_payload_format_string(artifact)
-        for artifact in examples
+        artifact.uri: examples_utils.get_payload_format_string(artifact) for artifact in examples
     }
     if len(set(formats.values())) != 1:
         listed = ", ".join(f"{name} at {uri}" for uri, name in sorted(formats.items()))
@@ -231,9 +212,7 @@ def _payload_format(examples: Sequence[types.Artifact]) -> str:
     return next(iter(formats.values()))
 
 
-def _splits(
-    examples: Sequence[types.Artifact], wanted: Sequence[str]
-) -> dict[str, list[str]]:
+def _splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[str, list[str]]:
     """Returns the file patterns of each split that is scored, over all artifacts."""
     patterns: dict[str, list[str]] = {}
     for artifact in examples:
@@ -243,11 +222,7 @@ def _splits(
     missing = [split for split in wanted if split not in patterns]
     if missing or not patterns:
         has = sorted(
-            {
-                s
-                for a in examples
-                for s in artifact_utils.decode_split_names(a.split_names)
-            }
+            {s for a in examples for s in artifact_utils.decode_split_names(a.split_names)}
         )
         raise InputError(
             f"Split {', '.join(map(repr, missing)) or 'names'} not found in the examples; they "
@@ -282,15 +257,11 @@ def _describe(
         result.set_int_custom_property(name, getattr(total, name))
     result.set_string_custom_property("gate", summary.gate)
     result.set_string_custom_property("model_fingerprint", summary.model_fingerprint)
-    result.set_string_custom_property(
-        "signature_names", ",".join(summary.signature_names)
-    )
+    result.set_string_custom_property("signature_names", ",".join(summary.signature_names))
     _single(output_dict, SUMMARY).set_string_custom_property("gate", summary.gate)
     for key in (FAILED_EXAMPLES, OUTPUT_EXAMPLES):
         for artifact in output_dict.get(key) or []:
-            artifact.split_names = artifact_utils.encode_split_names(
-                sorted(summary.splits)
-            )
+            artifact.split_names = artifact_utils.encode_split_names(sorted(summary.splits))
             artifact.set_string_custom_property("file_format", "tfrecords_gzip")
             if payload_format:
                 artifact.set_string_custom_property("payload_format", payload_format)

@@ -119,21 +119,12 @@ def _decide_one(candidate: Candidate, blessing: Blessing) -> Decision:
             f"Evaluator thresholds: without them it validates nothing.",
         )
     if not blessed:
-        return Decision(
-            NOT_BLESSED, f"The {kind} at {uri} says that the model is not blessed."
-        )
+        return Decision(NOT_BLESSED, f"The {kind} at {uri} says that the model is not blessed.")
     if not blessing.model and not blessing.model_uri:
         return Decision(
             BLESSED, f"The {kind} at {uri} blesses a model without recording which one."
         )
-    is_same = (
-        blessing.model in (str(candidate.id), candidate.name)
-        if blessing.model
-        else False
-    )
-    if not is_same and not (
-        blessing.model_uri and candidate.has_content_of(blessing.model_uri)
-    ):
+    if not _is_same_model(candidate, blessing):
         return Decision(
             NOT_BLESSED,
             f"Expected the {kind} at {uri} to bless model {candidate.id} at {candidate.uri}, got "
@@ -141,3 +132,12 @@ def _decide_one(candidate: Candidate, blessing: Blessing) -> Decision:
             f"Take model and blessing from the same run.",
         )
     return Decision(BLESSED, f"The {kind} at {uri} blesses the model.")
+
+
+def _is_same_model(candidate: Candidate, blessing: Blessing) -> bool:
+    """Compares what is cheap to compare first: content means reading both models."""
+    if blessing.model and blessing.model in (str(candidate.id), candidate.name):
+        return True
+    if not blessing.model_uri:
+        return False
+    return blessing.model_uri == candidate.uri or candidate.has_content_of(blessing.model_uri)

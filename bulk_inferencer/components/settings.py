@@ -56,9 +56,7 @@ def to_setting(
             f"Expected {kind.DESCRIPTOR.full_name}, TFX's {peer.DESCRIPTOR.full_name} or a "
             f"RuntimeParameter with its JSON as {name}, got {type(value).__name__}."
         )
-    message = (
-        value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
-    )
+    message = value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
     _check(name, message)
     return message
 
@@ -70,6 +68,9 @@ def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:
       SettingsError: the text is not JSON of this message.
     """
     try:
+        # A list would pass as a message without fields.
+        if text and not text.lstrip().startswith("{"):
+            raise json_format.ParseError("it is not a JSON object")
         return json_format.Parse(text or "{}", kind())
     except (json_format.ParseError, DecodeError) as error:
         raise SettingsError(

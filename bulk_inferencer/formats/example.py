@@ -72,15 +72,10 @@ def append_columns(
             fixed_entries += _number_entry(key, column, values)
     fixed = wire.rows(fixed_entries, len(records))
     entries = [b"".join(parts) for parts in zip(fixed, *string_entries, strict=True)]
-    return [
-        record + wire.field(1, entry)
-        for record, entry in zip(records, entries, strict=True)
-    ]
+    return [record + wire.field(1, entry) for record, entry in zip(records, entries, strict=True)]
 
 
-def _number_entry(
-    key: bytes, column: Column, values: np.ndarray
-) -> list[bytes | np.ndarray]:
+def _number_entry(key: bytes, column: Column, values: np.ndarray) -> list[bytes | np.ndarray]:
     kind = values.dtype.kind
     if kind in "iub":
         list_field, packed = _INT64_LIST, wire.padded_varints(values)

@@ -71,14 +71,10 @@ class PredictionLogEncoder:
             self._encode_responses = functools.partial(_predict_responses, model_spec)
         elif multi_inference(signatures):
             kind, levels = _MULTI_INFERENCE, _EXAMPLE_LEVELS
-            self._encode_responses = functools.partial(
-                _multi_inference_responses, signatures
-            )
+            self._encode_responses = functools.partial(_multi_inference_responses, signatures)
         else:
             kind, levels = signatures[0].method, _EXAMPLE_LEVELS
-            self._encode_responses = functools.partial(
-                _single_responses, _RESULTS[kind]
-            )
+            self._encode_responses = functools.partial(_single_responses, _RESULTS[kind])
         self._headers = functools.lru_cache(maxsize=1 << 16)(
             functools.partial(_log_headers, levels, _LOG_FIELD[kind])
         )
@@ -135,9 +131,7 @@ def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[
     return [b"".join(entries) for entries in zip(*string_entries, fixed, strict=True)]
 
 
-def _numeric_output_entry(
-    key: bytes, name: str, values: np.ndarray
-) -> list[bytes | np.ndarray]:
+def _numeric_output_entry(key: bytes, name: str, values: np.ndarray) -> list[bytes | np.ndarray]:
     """Returns the parts of one `outputs` entry: constants around the columns of values."""
     layout = _TENSOR_LAYOUTS.get(values.dtype.name)
     if layout is None:
@@ -174,8 +168,7 @@ def _string_output_entries(key: bytes, values: np.ndarray) -> Iterator[bytes]:
 def _tensor_head(data_type: int, shape: Sequence[int]) -> bytes:
     """Returns dtype and shape [1, *shape] of a TensorProto."""
     sizes = b"".join(
-        wire.field(2, wire.tag(1, 0) + wire.varint(size) if size else b"")
-        for size in (1, *shape)
+        wire.field(2, wire.tag(1, 0) + wire.varint(size) if size else b"") for size in (1, *shape)
     )
     return wire.tag(1, 0) + wire.varint(data_type) + wire.field(2, sizes)
 
@@ -184,9 +177,7 @@ def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
     """Returns a ClassificationResult per record, from `classes`, `scores` or both."""
     classes, scores = outputs.get(CLASSES_OUTPUT), outputs.get(SCORES_OUTPUT)
     _check(CLASSES_OUTPUT, classes, "strings of shape [batch, classes]", object, ndim=2)
-    _check(
-        SCORES_OUTPUT, scores, "float32 of shape [batch, classes]", np.float32, ndim=2
-    )
+    _check(SCORES_OUTPUT, scores, "float32 of shape [batch, classes]", np.float32, ndim=2)
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise ModelError(
             f"Outputs 'classes' and 'scores' of a classify signature must have one shape; got "
@@ -200,36 +191,23 @@ def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
             score_fields.append(wire.rows([tags, values], count))
     by_record = zip(*score_fields, strict=True) if score_fields else [()] * count
     if classes is None:
-        return [
-            wire.field(1, b"".join(wire.field(1, f) for f in fields))
-            for fields in by_record
-        ]
+        return [wire.field(1, b"".join(wire.field(1, f) for f in fields)) for fields in by_record]
     results = []
     for labels, fields in zip(classes.tolist(), by_record, strict=True):
         with_labels = zip(labels, fields or [b""] * len(labels), strict=True)
         members = [_label_field(label) + score for label, score in with_labels]
-        results.append(
-            wire.field(1, b"".join(wire.field(1, member) for member in members))
-        )
+        results.append(wire.field(1, b"".join(wire.field(1, member) for member in members)))
     return results
 
 
 def _regression_results(outputs: Outputs, count: int) -> list[bytes]:
     """Returns a RegressionResult per record, from `outputs` [batch] or [batch, 1]."""
     values = outputs[REGRESS_OUTPUT]
-    expected = "float32 of shape [batch] or [batch, 1]"
-    flat = values.reshape(count, 1) if values.size == count else None
-    _check(
-        REGRESS_OUTPUT,
-        values,
-        expected,
-        np.float32,
-        ndim=1 if flat is None else values.ndim,
-    )
-    if flat is None:
+    if values.dtype != np.float32 or values.shape not in ((count,), (count, 1)):
+        expected = "float32 of shape [batch] or [batch, 1]"
         raise _unexpected(REGRESS_OUTPUT, expected, values)
     value_field = b"\x0d"  # field 1, 32 bits
-    return wire.rows([wire.header(1, 5) + value_field, wire.raw_bytes(flat)], count)
+    return wire.rows([wire.header(1, 5) + value_field, wire.raw_bytes(values)], count)
 
 
 def _single_responses(
@@ -246,11 +224,7 @@ def _multi_inference_responses(
     by_signature = []
     for signature in signatures:
         prefix = output_prefix(signature, signatures)
-        own = {
-            n.removeprefix(prefix): v
-            for n, v in outputs.items()
-            if n.startswith(prefix)
-        }
+        own = {n.removeprefix(prefix): v for n, v in outputs.items() if n.startswith(prefix)}
         model_spec = wire.field(1, wire.field(3, signature.name.encode()))
         number = 2 if signature.method == CLASSIFY else 3
         by_signature.append(
@@ -277,9 +251,7 @@ def _label_field(label: bytes) -> bytes:
     return wire.field(1, label)
 
 
-def _check(
-    name: str, values: np.ndarray | None, expected: str, dtype: type, ndim: int
-) -> None:
+def _check(name: str, values: np.ndarray | None, expected: str, dtype: type, ndim: int) -> None:
     if values is not None and (values.dtype != dtype or values.ndim != ndim):
         raise _unexpected(name, expected, values)
 

@@ -24,9 +24,7 @@ _CRC_MASK_DELTA = 0xA282EAD8
 _LENGTH_BYTES = 8
 _HEADER_BYTES = 12
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WINDOW_BITS = (
-    31  # 15, plus 16 for a gzip header; it carries no time, so bytes repeat.
-)
+_GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it carries no time, so bytes repeat.
 _READ_BUFFER_BYTES = 8 << 20
 _PROBED_RECORDS = 16
 
@@ -55,10 +53,7 @@ def read_chunks(path: str, max_records: int, max_bytes: int) -> Iterator[list[by
             dataset = tf.data.TFRecordDataset(
                 local_path, _compression(local_path), buffer_size=_READ_BUFFER_BYTES
             )
-            probed = [
-                len(record)
-                for record in dataset.take(_PROBED_RECORDS).as_numpy_iterator()
-            ]
+            probed = [len(record) for record in dataset.take(_PROBED_RECORDS).as_numpy_iterator()]
             if not probed:
                 return
             mean_bytes = max(1, sum(probed) // len(probed))
@@ -78,9 +73,7 @@ def frame(payloads: Sequence[bytes]) -> bytes:
     """Returns `payloads` as consecutive TFRecords: length, its checksum, payload, its checksum."""
     if not payloads:
         return b""
-    checksums = np.fromiter(
-        map(google_crc32c.value, payloads), np.uint32, len(payloads)
-    )
+    checksums = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
     masked = _mask(checksums).astype("<u4").tobytes()
     parts: list[bytes] = [b""] * (3 * len(payloads))
     parts[0::3] = map(_length_header, map(len, payloads))

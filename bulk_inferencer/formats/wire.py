@@ -88,10 +88,7 @@ def rows(parts: Iterable[bytes | np.ndarray], count: int) -> list[bytes]:
     Returns:
       `count` byte strings of equal length.
     """
-    columns = [
-        np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part
-        for part in parts
-    ]
+    columns = [np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part for part in parts]
     width = sum(column.shape[-1] for column in columns)
     matrix = np.empty((count, width), np.uint8)
     start = 0
@@ -99,11 +96,7 @@ def rows(parts: Iterable[bytes | np.ndarray], count: int) -> list[bytes]:
         matrix[:, start : start + column.shape[-1]] = column
         start += column.shape[-1]
     data = matrix.tobytes()
-    return (
-        [data[i : i + width] for i in range(0, count * width, width)]
-        if width
-        else [b""] * count
-    )
+    return [data[i : i + width] for i in range(0, count * width, width)] if width else [b""] * count
 
 
 def nested_headers(length: int, levels: Sequence[tuple[bytes, int]]) -> bytes:

@@ -95,9 +95,7 @@ def batches(chunks: Iterable[Chunk], bounds: BatchBounds) -> Iterator[Batch]:
         start = 0
         while start < len(chunk.records):
             before = int(ends[start - 1]) if start else 0
-            fitting = np.searchsorted(
-                ends, before + bounds.max_bytes - filled_bytes, side="right"
-            )
+            fitting = np.searchsorted(ends, before + bounds.max_bytes - filled_bytes, side="right")
             stop = min(int(fitting), start + bounds.max_records - len(records))
             if stop <= start and not records:
                 stop = start + 1  # larger than max_bytes on its own
@@ -167,9 +165,7 @@ class Scorer:
             yield from self._score(records, start, stop)
             start = stop
 
-    def _score(
-        self, records: Sequence[bytes], start: int, stop: int
-    ) -> Iterator[Scored | Failed]:
+    def _score(self, records: Sequence[bytes], start: int, stop: int) -> Iterator[Scored | Failed]:
         try:
             outputs = self.predictor.predict(records[start:stop])
         except BulkInferencerError:

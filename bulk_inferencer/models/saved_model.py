@@ -17,9 +17,12 @@ from bulk_inferencer import files
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, OutOfMemory, RecordError
 from bulk_inferencer.signatures import (
+    CLASSES_OUTPUT,
     CLASSIFY,
     PREDICT,
     REGRESS,
+    REGRESS_OUTPUT,
+    SCORES_OUTPUT,
     Signature,
     output_prefix,
 )
@@ -32,6 +35,10 @@ DEFAULT_TAG = "serve"
 _METHODS = {
     "tensorflow/serving/classify": CLASSIFY,
     "tensorflow/serving/regress": REGRESS,
+}
+_EXPECTED_OUTPUTS = {
+    CLASSIFY: (CLASSES_OUTPUT, SCORES_OUTPUT),
+    REGRESS: (REGRESS_OUTPUT,),
 }
 # Features of a tf.Example are float32, int64 or bytes; other inputs are cast from the nearest.
 _PARSED_DTYPES = {
@@ -138,10 +145,7 @@ class SavedModel:
         names = self.signatures or (DEFAULT_SIGNATURE,)
         for name in names:
             if name not in available:
-                has = (
-                    ", ".join(sorted(n for n in available if not n.startswith("__")))
-                    or "none"
-                )
+                has = ", ".join(sorted(n for n in available if not n.startswith("__"))) or "none"
                 raise ModelError(
                     f"Signature '{name}' not found in {self.path}; it has: {has}. "
                     f"Set ModelSpec.model_signature_name."
@@ -178,15 +182,15 @@ class SavedModelPredictor:
 
         try:
             records = tf.constant(batch, tf.string)
-            parsed = (
-                tf.io.parse_example(records, self._features) if self._features else {}
-            )
+            parsed = tf.io.parse_example(records, self._features) if self._features else {}
             outputs = {}
             for signature, feed, function in zip(
                 self.signatures, self._feeds, self._functions, strict=True
             ):
                 prefix = output_prefix(signature, self.signatures)
-                for name, value in function(**feed(records, parsed)).items():
+                # Sorted, since the order of a TF1 model's outputs differs from process to process,
+                # and a second attempt has to write what the first one wrote.
+                for name, value in sorted(function(**feed(records, parsed)).items()):
                     outputs[prefix + name] = _checked_array(name, value, len(batch))
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(str(error)) from error
@@ -318,6 +322,14 @@ def _check_inputs(signature: str, definition: Any, record_format: str) -> None:
 
 
 def _check_outputs(signature: str, definition: Any) -> None:
+    method = _method(definition)
+    expected = _EXPECTED_OUTPUTS.get(method, ())
+    if expected and not any(name in definition.outputs for name in expected):
+        raise ModelError(
+            f"Expected the {method} signature '{signature}' to have an output named "
+            f"{' or '.join(map(repr, expected))}, got {', '.join(sorted(definition.outputs))}. "
+            f"Rename the output, or export it as a predict signature."
+        )
     for name, info in sorted(definition.outputs.items()):
         encoding = info.WhichOneof("encoding")
         if encoding not in (None, "name"):
@@ -332,9 +344,7 @@ def _check_outputs(signature: str, definition: Any) -> None:
 def _shape(info: Any) -> str:
     if info.tensor_shape.unknown_rank:
         return "[...]"
-    sizes = (
-        "None" if dim.size == -1 else str(dim.size) for dim in info.tensor_shape.dim
-    )
+    sizes = ("None" if dim.size == -1 else str(dim.size) for dim in info.tensor_shape.dim)
     return f"[{', '.join(sizes)}]"
 
 
@@ -373,29 +383,25 @@ def _load(model: SavedModel) -> Any:
         if op is None:
             raise ModelError(f"Could not load {model.path}: {error}") from error
         name, cause = op[1], error
-    module = next(
-        (m for ops, m in _MODULE_OF_OP.items() if re.fullmatch(ops, name)), None
-    )
+    module = next((m for ops, m in _MODULE_OF_OP.items() if re.fullmatch(ops, name)), None)
     message = (
         f"Expected op '{name}' to be registered, but it is not, and {model.path} needs it. "
         f"Install the library that defines it and name its module in ModelSpec.import_modules"
     )
     if module is None:
         raise ModelError(f"{message}.") from cause
-    _logger.warning(
-        "Op %s is missing; importing %s, which is known to define it.", name, module
-    )
+    _logger.warning("Op %s is missing; importing %s, which is known to define it.", name, module)
     try:
         importlib.import_module(module)
         return tf.saved_model.load(model.path, tags=tags)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001, whatever it is, the op stays missing
         raise ModelError(f"{message}; {module} was tried: {error}") from cause
 
 
 def _import_module(module: str) -> None:
     try:
         importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a library of ops that does not fit TensorFlow raises any kind
         raise ModelError(
             f"Expected a module that can be imported, got '{module}' in "
             f"ModelSpec.import_modules: {error}. Install it on every worker."

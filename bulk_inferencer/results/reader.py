@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -44,7 +45,9 @@ def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
     from tensorflow_serving.apis import prediction_log_pb2
 
     pattern = f"{files.literal(uri)}/prediction_logs-{split or '*'}-*-of-*.gz"
-    shards = files.matching(pattern)
+    # A split's name may begin with another split's, which the pattern matches too.
+    name = re.compile(rf"prediction_logs-{re.escape(split) if split else '.+'}-\d+-of-\d+\.gz")
+    shards = [p for p in files.matching(pattern) if name.fullmatch(posixpath.basename(p))]
     if not shards:
         raise InputError(
             f"Expected shards of predictions, found none that match {pattern}. Check the folder "

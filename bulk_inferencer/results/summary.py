@@ -33,9 +33,7 @@ class Counts:
     bytes_written: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            *(a + b for a, b in zip(_values(self), _values(other), strict=True))
-        )
+        return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
 
 
 def _values(counts: Counts) -> tuple[int, ...]:
@@ -82,9 +80,7 @@ class Summary:
         """Returns the summary that `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         del values["total"]
-        values["splits"] = {
-            name: Counts(**counts) for name, counts in values["splits"].items()
-        }
+        values["splits"] = {name: Counts(**counts) for name, counts in values["splits"].items()}
         values["signature_names"] = tuple(values["signature_names"])
         return cls(**values)
 

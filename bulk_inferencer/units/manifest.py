@@ -133,9 +133,7 @@ def check_shards(manifests: Sequence[Manifest], sizes: Mapping[str, int]) -> Non
     Raises:
       ReconciliationError: a shard is missing, is not of its size, or is in no manifest.
     """
-    expected = {
-        shard.path: shard.bytes for manifest in manifests for shard in manifest.shards
-    }
+    expected = {shard.path: shard.bytes for manifest in manifests for shard in manifest.shards}
     for path in sorted(expected.keys() | sizes.keys()):
         if expected.get(path) != sizes.get(path):
             raise ReconciliationError(

@@ -71,7 +71,8 @@ def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
         for file in sorted(files, key=lambda file: (-file.bytes, file.path)):
             load, i = heapq.heappop(filled)
             bins[i].append(file)
-            heapq.heappush(filled, (load + file.bytes, i))
+            # Empty files count too: no unit goes without a file.
+            heapq.heappush(filled, (load + max(1, file.bytes), i))
         units += [
             Unit(split, i, count, tuple(sorted(packed, key=lambda file: file.path)))
             for i, packed in enumerate(bins)

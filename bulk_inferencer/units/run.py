@@ -74,9 +74,7 @@ class Outputs:
         return (*folders, self.output_examples) if self.output_examples else folders
 
 
-def run_unit(
-    unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs
-) -> Manifest:
+def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) -> Manifest:
     """Scores every record of the unit's files and writes its shards.
 
     The shards appear under their final names, each by one rename, when the unit is whole. They
@@ -94,9 +92,7 @@ def run_unit(
       SettingsError: a column would overwrite an input feature.
     """
     started = time.monotonic()
-    encoder = PredictionLogEncoder(
-        scorer.predictor.signatures, scorer.predictor.input_name
-    )
+    encoder = PredictionLogEncoder(scorer.predictor.signatures, scorer.predictor.input_name)
     read = predicted = failed = 0
     first_failures: list[Failure] = []
     with _UnitShards(unit, outputs) as shards:
@@ -152,9 +148,7 @@ def read_batches(inputs: Sequence[InputFile], bounds: BatchBounds) -> Iterator[B
 def _chunks(inputs: Sequence[InputFile], bounds: BatchBounds) -> Iterator[Chunk]:
     for file in inputs:
         first = 0
-        for records in tfrecord.read_chunks(
-            file.path, bounds.max_records, bounds.max_bytes
-        ):
+        for records in tfrecord.read_chunks(file.path, bounds.max_records, bounds.max_bytes):
             yield Chunk(file.path, first, records)
             first += len(records)
 
@@ -189,9 +183,7 @@ class _ShardWriter:
 
     def close(self) -> None:
         if not self._bytes:
-            self._append(
-                tfrecord.gzip_member(b"")
-            )  # A file without records is gzip as well.
+            self._append(tfrecord.gzip_member(b""))  # A file without records is gzip as well.
         self._file.close()
 
     def commit(self) -> Shard:
