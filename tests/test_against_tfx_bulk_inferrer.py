@@ -58,9 +58,7 @@ def keras_3_model(tmp_path_factory):
 
 def example(x):
     feature = tf.train.Feature(float_list=tf.train.FloatList(value=[x]))
-    return tf.train.Example(
-        features=tf.train.Features(feature={"x": feature})
-    ).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString()
 
 
 def examples_artifact(folder, records):

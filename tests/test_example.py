@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tfx.components.bulk_inferrer.prediction_to_example_utils import convert
+from tfx.proto import bulk_inferrer_pb2
+
+from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer.formats.example import Column, append_columns
+from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer.models.saved_model import SavedModel
+from tests.helpers import FLOAT, context_of, example, features_of, parsed_log, sequence_example
+
+
+def append(records, replace_features=False, **outputs):
+    """Appends each output as a column of its own name."""
+    columns = [Column(name, name) for name in outputs]
+    return append_columns(records, outputs, columns, replace_features)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([1.5, -2.5], np.float32), [[1.5], [-2.5]]),
+        (np.array([1.5, -2.5], np.float64), [[1.5], [-2.5]]),
+        (np.array([1.5, -2.5], np.float16), [[1.5], [-2.5]]),
+        (np.array([1.5, -2.5], ml_dtypes.bfloat16), [[1.5], [-2.5]]),
+        (np.array([7, -(2**63)], np.int64), [[7], [-(2**63)]]),
+        (np.array([7, -7], np.int8), [[7], [-7]]),
+        (np.array([7, 2**63 - 1], np.uint64), [[7], [2**63 - 1]]),
+        (np.array([True, False]), [[1], [0]]),
+        (np.array([b"text", b"\xff\0"], object), [[b"text"], [b"\xff\0"]]),
+        (np.array([[1, 2, 3], [4, 5, 6]]), [[1, 2, 3], [4, 5, 6]]),
+        (np.array([[b"a", b"b"], [b"c", b"d"]], object), [[b"a", b"b"], [b"c", b"d"]]),
+        (np.arange(8).reshape(2, 2, 2), [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        (np.empty((2, 0), np.float32), [[], []]),
+        (np.empty((2, 0), object), [[], []]),
+    ],
+    ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else "",
+)
+def test_output_becomes_a_feature_flattened_in_row_order(values, expected):
+    records = append([example(), example()], y=values)
+    assert [features_of(record)["y"] for record in records] == expected
+
+
+def test_floats_become_a_float_list_of_32_bits():
+    (record,) = append([example()], y=np.array([0.1]))
+    assert features_of(record)["y"] == [np.float32(0.1)]
+
+
+def test_columns_get_their_own_names():
+    columns = [Column("a", "first"), Column("b", "second"), Column("a", "third")]
+    outputs = {"a": np.array([1]), "b": np.array([b"text"], object)}
+    (record,) = append_columns([example(x=1.0)], outputs, columns, replace_features=False)
+    expected = {"x": [1.0], "first": [1], "second": [b"text"], "third": [1]}
+    assert features_of(record) == expected
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_features_and_columns_are_kept_whatever_they_hold(data):
+    values = st.one_of(
+        st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1),
+        st.lists(st.binary(), min_size=1),
+        st.lists(st.floats(width=32, allow_nan=False), min_size=1),
+    )
+    features = data.draw(st.dictionaries(st.text(max_size=20), values, max_size=5))
+    outputs = {
+        "number ü": data.draw(hnp.arrays("float32", (1, 3), elements={"allow_nan": False})),
+        "text": data.draw(hnp.arrays(object, (1, 2), elements=st.binary())),
+        "count": data.draw(hnp.arrays("int64", 1)),
+    }
+    features = {name: value for name, value in features.items() if name not in outputs}
+    (record,) = append([example(**features)], **outputs)
+    expected = {name: value.flatten().tolist() for name, value in outputs.items()}
+    assert features_of(record) == {**features, **expected}
+
+
+# Records
+
+
+def test_record_is_kept_byte_by_byte_before_its_columns():
+    unknown_field = b"\xfa\x01\x04text"
+    record = example(x=1.0) + unknown_field
+    (longer,) = append([record], y=np.array([5.0]))
+    assert longer.startswith(record)
+
+
+def test_tensorflow_parses_features_and_columns():
+    records = append([example(x=1.0), example(x=2.0)], y=np.array([5.0, 10.0]))
+    parsed = tf.io.parse_example(records, {"x": FLOAT, "y": FLOAT})
+    assert parsed["x"].numpy().tolist() == [1, 2]
+    assert parsed["y"].numpy().tolist() == [5, 10]
+
+
+def test_sequence_example_gets_columns_in_its_context():
+    record = sequence_example(user="u1")
+    (longer,) = append([record], y=np.array([5.0]), label=np.array([b"big"], object))
+    assert context_of(longer) == {"user": [b"u1"], "y": [5.0], "label": [b"big"]}
+    before, after = map(tf.train.SequenceExample.FromString, (record, longer))
+    assert before.feature_lists == after.feature_lists
+
+
+def test_tensorflow_parses_the_context_of_a_sequence_example():
+    (record,) = append([sequence_example(user="u1")], y=np.array([5.0]))
+    context, steps = tf.io.parse_single_sequence_example(
+        record,
+        {"user": tf.io.FixedLenFeature([], tf.string), "y": FLOAT},
+        {"steps": tf.io.FixedLenSequenceFeature([], tf.int64)},
+    )
+    assert (context["user"].numpy(), context["y"].numpy()) == (b"u1", 5.0)
+    assert steps["steps"].numpy().tolist() == [1, 2, 3]
+
+
+# Names that are taken
+
+TAKEN = (
+    "Output 'y' cannot become column 'y': the input has a feature 'y' already. Choose another "
+    "name in OutputExampleSpec, or set OutputExampleSpec.replace_features."
+)
+
+
+@pytest.mark.parametrize("make", [example, sequence_example])
+def test_feature_of_the_same_name_is_an_error(make):
+    with pytest.raises(SettingsError, match=f"^{re.escape(TAKEN)}$"):
+        append([make(x=1.0), make(x=1.0, y=2.0)], y=np.array([5.0, 5.0]))
+
+
+def test_feature_of_the_same_name_is_replaced_on_request():
+    (record,) = append([example(x=1.0, y=b"text")], replace_features=True, y=np.array([5.0]))
+    assert features_of(record) == {"x": [1.0], "y": [5.0]}
+    assert tf.io.parse_single_example(record, {"y": FLOAT})["y"] == 5
+
+
+def test_value_that_looks_like_a_feature_of_the_same_name_is_no_error():
+    key = b"\n\x01y"
+    (record,) = append([example(x=key)], y=np.array([5.0]))
+    assert features_of(record) == {"x": [key], "y": [5.0]}
+
+
+# Outputs that cannot become columns
+
+
+def test_missing_output_is_named():
+    message = "Expected output 'z' for column 'score', got a, b. Correct OutputExampleSpec."
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        append_columns([b""], {"b": np.ones(1), "a": np.ones(1)}, [Column("z", "score")], False)
+
+
+def test_dtype_without_a_list_of_its_own_is_named():
+    message = (
+        "Output 'y' of dtype complex64 cannot become the feature 'y': tf.Example holds integers, "
+        "floats and bytes. Cast it in the serving signature."
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        append([b""], y=np.ones(1, np.complex64))
+
+
+# TFX
+
+
+def predict_spec(**output_of_column):
+    columns = [
+        bulk_inferrer_pb2.PredictOutputCol(output_key=output, output_column=column)
+        for column, output in output_of_column.items()
+    ]
+    return {"predict_output": bulk_inferrer_pb2.PredictOutput(output_columns=columns)}
+
+
+CLASSIFY_SPEC = {
+    "classify_output": bulk_inferrer_pb2.ClassifyOutput(label_column="c", score_column="s")
+}
+REGRESS_SPEC = {"regress_output": bulk_inferrer_pb2.RegressOutput(value_column="v")}
+
+
+@pytest.mark.parametrize(
+    ("specs", "columns"),
+    [
+        (
+            {"predict": predict_spec(p="y", s="scores", c="classes")},
+            [Column("y", "p"), Column("scores", "s"), Column("classes", "c")],
+        ),
+        ({"serving_default": CLASSIFY_SPEC}, [Column("classes", "c"), Column("scores", "s")]),
+        ({"regress": REGRESS_SPEC}, [Column("outputs", "v")]),
+        (
+            {"serving_default": CLASSIFY_SPEC, "regress": REGRESS_SPEC},
+            [
+                Column("serving_default/classes", "c"),
+                Column("serving_default/scores", "s"),
+                Column("regress/outputs", "v"),
+            ],
+        ),
+    ],
+    ids=["predict", "classify", "regress", "multi-inference"],
+)
+def test_examples_equal_those_of_tfx(tf1_model, specs, columns):
+    records = [example(x=x, other=["text"]) for x in (0.0, 1.0, 2.5)]
+    predictor = SavedModel(tf1_model, tuple(specs)).load(FORMAT_TF_EXAMPLE)
+    outputs = predictor.predict(records)
+    logs = PredictionLogEncoder(predictor.signatures, predictor.input_name).encode(records, outputs)
+
+    ours = append_columns(records, outputs, columns, replace_features=False)
+
+    spec = bulk_inferrer_pb2.OutputExampleSpec(
+        output_columns_spec=[
+            bulk_inferrer_pb2.OutputColumnsSpec(signature_name=name, **spec)
+            for name, spec in specs.items()
+        ]
+    )
+    theirs = [convert(parsed_log(log), spec) for log in logs]
+    assert [tf.train.Example.FromString(record) for record in ours] == theirs

@@ -1,0 +1,164 @@
+"""Which module may know which: the floors of the house, and what each of them may import."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bulk_inferencer
+from bulk_inferencer import errors
+
+PACKAGE = Path(bulk_inferencer.__file__).parent
+MODULES = {
+    path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", "."): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+# From the roof down; a module may import from its own part and from the floors below.
+FLOORS = [
+    ["components", "cli"],
+    ["job"],
+    ["beam"],
+    ["units"],
+    ["models", "results"],
+    ["formats"],
+    ["files", "signatures", "errors"],
+]
+FLOOR_OF_PART = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+GENERATED = "bulk_inferencer_pb2"
+
+
+def part_of(module):
+    return module.split(".")[1]
+
+
+def imports_of(path):
+    """Returns the full names of all modules and names that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_imports_of(path):
+    """Returns the parts of this package that a module imports."""
+    names = imports_of(path)
+    own = {part_of(name) for name in names if name.startswith("bulk_inferencer.")}
+    return own - {"__version__"}
+
+
+def users_of(library):
+    """Returns the modules that import a library."""
+    is_of_library = re.compile(rf"{re.escape(library)}(\.|$)").match
+    return [m for m, path in MODULES.items() if any(map(is_of_library, imports_of(path)))]
+
+
+def hand_written():
+    return [module for module in MODULES if part_of(module) != GENERATED]
+
+
+def test_every_module_stands_on_a_floor():
+    assert {part_of(module) for module in hand_written()} <= set(FLOOR_OF_PART)
+
+
+@pytest.mark.parametrize("module", hand_written())
+def test_imports_run_downwards(module):
+    own_part = part_of(module)
+    for part in own_imports_of(MODULES[module]) - {own_part, GENERATED}:
+        assert FLOOR_OF_PART[part] > FLOOR_OF_PART[own_part], f"{module} imports {part}"
+
+
+def test_only_components_know_tfx():
+    users = users_of("tfx")
+    assert users
+    assert {part_of(module) for module in users} == {"components"}
+
+
+def test_only_components_know_our_protos():
+    users = users_of("bulk_inferencer.bulk_inferencer_pb2")
+    assert users
+    assert {part_of(module) for module in users} == {"components"}
+
+
+def test_only_the_job_and_its_transforms_know_pipelines():
+    users = {part_of(module) for module in users_of("apache_beam")}
+    assert users == {"job", "beam", "files"}
+    beam_in_files = {n for n in imports_of(PACKAGE / "files.py") if n.startswith("apache_beam")}
+    assert all(name.startswith("apache_beam.io.filesystem") for name in beam_in_files)
+
+
+# The public names
+
+EXPORTED = [
+    "BatchBounds",
+    "BulkInferencer",
+    "InferenceJob",
+    "InferenceSummary",
+    "Outputs",
+    "SavedModel",
+    "bulk_inferencer_pb2",
+    "errors",
+    "read_predictions",
+    "run",
+]
+
+
+def test_exported_names():
+    assert bulk_inferencer.__all__ == EXPORTED
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_name_resolves(name):
+    found = getattr(bulk_inferencer, name)
+    assert found.__name__.rpartition(".")[2] == name
+    assert name in dir(bulk_inferencer)
+
+
+def test_other_name_does_not_resolve():
+    message = "module 'bulk_inferencer' has no attribute 'BulkInferrer'"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        bulk_inferencer.BulkInferrer  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import bulk_inferencer", "tensorflow|apache_beam|tfx|tfx_bsl|numpy|keras"),
+        ("from bulk_inferencer import SavedModel, run", "tfx|tfx_bsl|keras|ml_metadata"),
+        ("import bulk_inferencer.units.run", "tensorflow|tfx|tfx_bsl|keras"),
+    ],
+)
+def test_import_is_light(statement, unwanted):
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = done.stdout.split()
+    assert "bulk_inferencer" in modules
+    assert [module for module in modules if re.fullmatch(unwanted, module)] == []
+
+
+# Errors
+
+
+def test_every_error_is_one_of_ours():
+    found = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(found) == 7
+    assert all(issubclass(error, errors.BulkInferencerError) for error in found)
+
+
+def test_wrong_setting_is_a_value_error():
+    assert issubclass(errors.SettingsError, ValueError)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulk_inferencer.errors import ReconciliationError
+from bulk_inferencer.results.summary import Counts
+from bulk_inferencer.units.manifest import Failure, Manifest, Shard, add_up, check_shards
+from bulk_inferencer.units.plan import Unit
+
+UNITS = [Unit("a", 0, 2, ()), Unit("a", 1, 2, ()), Unit("b", 0, 1, ())]
+
+
+def manifest(split, index, read=3, predicted=2, failed=1, sizes=(10, 20)):
+    return Manifest(
+        split=split,
+        index=index,
+        of=2,
+        files=("file",),
+        examples_read=read,
+        predictions_written=predicted,
+        examples_failed=failed,
+        shards=tuple(Shard(f"{split}-{index}-{k}", size, 0) for k, size in enumerate(sizes)),
+        failures="failures",
+        first_failures=(),
+        seconds=1.5,
+    )
+
+
+MANIFESTS = [manifest("b", 0), manifest("a", 1, 5, 5, 0), manifest("a", 0)]
+
+
+@given(
+    st.builds(
+        Manifest,
+        files=st.lists(st.text()).map(tuple),
+        shards=st.lists(st.builds(Shard)).map(tuple),
+        first_failures=st.lists(st.builds(Failure)).map(tuple),
+        seconds=st.floats(0, 1e9),
+    )
+)
+def test_manifest_is_one_line_of_json_and_back(original):
+    line = original.to_json()
+    assert len(line.splitlines()) == 1
+    assert Manifest.from_json(line) == original
+
+
+# Counts
+
+
+def test_counts_add_up_per_split():
+    assert add_up(UNITS, MANIFESTS) == {
+        "a": Counts(8, 7, 1, shards=2, bytes_written=60),
+        "b": Counts(3, 2, 1, shards=1, bytes_written=30),
+    }
+
+
+@pytest.mark.parametrize(
+    ("manifests", "text"),
+    [
+        (
+            MANIFESTS[1:],
+            "got 2; missing: ('b', 0); not planned or doubled: none",
+        ),
+        (
+            [*MANIFESTS, manifest("a", 1)],
+            "got 4; missing: none; not planned or doubled: ('a', 1)",
+        ),
+        (
+            [*MANIFESTS[1:], manifest("c", 7)],
+            "got 3; missing: ('b', 0); not planned or doubled: ('c', 7)",
+        ),
+        (
+            [],
+            "got 0; missing: ('a', 0), ('a', 1), ('b', 0); not planned or doubled: none",
+        ),
+    ],
+    ids=["missing", "doubled", "unplanned", "none"],
+)
+def test_units_without_exactly_one_manifest_are_named(manifests, text):
+    message = (
+        f"Expected one manifest for each of 3 units, {text}. Nothing was committed; run again."
+    )
+    with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
+        add_up(UNITS, manifests)
+
+
+def test_unit_whose_counts_do_not_add_up_is_named():
+    manifests = [*MANIFESTS[1:], manifest("b", 0, 10, 7, 2)]
+    message = (
+        "Expected records read = predicted + failed in unit 0 of split 'b', got 10 = 7 + 2. "
+        "Nothing was committed; run again."
+    )
+    with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
+        add_up(UNITS, manifests)
+
+
+# Shards
+
+SIZES = {shard.path: shard.bytes for m in MANIFESTS for shard in m.shards}
+
+
+def test_shards_of_the_right_sizes_are_accepted():
+    assert len(SIZES) == 6
+    check_shards(MANIFESTS, SIZES)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"a-0-1": None}, "a file of 20 bytes, got no file at a-0-1"),
+        ({"a-0-1": 19}, "a file of 20 bytes, got a file of 19 bytes at a-0-1"),
+        ({"a-0-9": 5}, "no file, got a file of 5 bytes at a-0-9"),
+    ],
+    ids=["missing", "another size", "surplus"],
+)
+def test_shard_that_is_not_as_its_manifest_says_is_named(change, text):
+    sizes = {path: size for path, size in {**SIZES, **change}.items() if size is not None}
+    message = f"Expected {text}. Nothing was committed; run again."
+    with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
+        check_shards(MANIFESTS, sizes)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulk_inferencer.results.summary import Counts, Summary
+
+SUMMARY = Summary(
+    splits={"a": Counts(10, 8, 2, 1, 100), "b": Counts(5, 5, 0, 2, 50)},
+    gate="blessed",
+    gate_reason="Evaluator blessed the model.",
+    model_path="/models/7",
+    model_fingerprint="f00d",
+    signature_names=("serving_default",),
+    seconds={"score": 1.25},
+    versions={"tfx": "1.16.0"},
+)
+
+
+def test_total_is_the_sum_of_all_splits():
+    assert SUMMARY.total == Counts(15, 13, 2, 3, 150)
+
+
+def test_total_of_no_splits_is_zero():
+    assert Summary({}, "not_blessed", "", "/models/7").total == Counts(0, 0, 0, 0, 0)
+
+
+def test_json_holds_everything():
+    assert json.loads(SUMMARY.to_json()) == {
+        "splits": {
+            "a": {
+                "examples_read": 10,
+                "predictions_written": 8,
+                "examples_failed": 2,
+                "shards": 1,
+                "bytes_written": 100,
+            },
+            "b": {
+                "examples_read": 5,
+                "predictions_written": 5,
+                "examples_failed": 0,
+                "shards": 2,
+                "bytes_written": 50,
+            },
+        },
+        "total": {
+            "examples_read": 15,
+            "predictions_written": 13,
+            "examples_failed": 2,
+            "shards": 3,
+            "bytes_written": 150,
+        },
+        "gate": "blessed",
+        "gate_reason": "Evaluator blessed the model.",
+        "model_path": "/models/7",
+        "model_fingerprint": "f00d",
+        "signature_names": ["serving_default"],
+        "seconds": {"score": 1.25},
+        "versions": {"tfx": "1.16.0"},
+    }
+
+
+@given(
+    st.builds(
+        Summary,
+        splits=st.dictionaries(st.text(), st.builds(Counts)),
+        signature_names=st.lists(st.text()).map(tuple),
+        seconds=st.dictionaries(st.text(), st.floats(0, 1e9)),
+    )
+)
+def test_summary_survives_json(summary):
+    assert Summary.from_json(summary.to_json()) == summary
+
+
+def test_summary_is_written_and_read_as_one_file(tmp_path):
+    SUMMARY.write(str(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+    assert Summary.read(str(tmp_path)) == SUMMARY

@@ -1,0 +1,49 @@
+"""Fixtures for the tests of components/: `pytest_plugins = ("tests.tfx_fixtures",)` loads them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.tfx_helpers import LocalPipeline, examples_of, make_outputs, save_model, write_examples
+
+
+@pytest.fixture(scope="session")
+def model_uri(tmp_path_factory):
+    """A model with the signatures `serving_default` (y = 5x), `length` and `count_steps`."""
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def other_model_uri(tmp_path_factory):
+    """A model with other content."""
+    return save_model(tmp_path_factory.mktemp("other_model"), factor=6.0)
+
+
+@pytest.fixture(scope="session")
+def pushed_model_uri(model_uri, tmp_path_factory):
+    """The model of `model_uri` as Pusher copies it: without a folder for the format."""
+    folder = tmp_path_factory.mktemp("pushed") / "1"
+    return str(shutil.copytree(Path(model_uri, "Format-Serving"), folder))
+
+
+@pytest.fixture(scope="session")
+def examples_uri(tmp_path_factory):
+    """Examples with the splits `train` (x = 0, 1, 2) and `unlabelled` (x = 10, 11)."""
+    return write_examples(
+        tmp_path_factory.mktemp("examples"),
+        train=examples_of(0, 1, 2),
+        unlabelled=examples_of(10, 11),
+    )
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    return make_outputs(tmp_path / "outputs")
+
+
+@pytest.fixture
+def local_pipeline(tmp_path):
+    return LocalPipeline(tmp_path)
