@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,25 @@ def test_five_times_table_counts_agree(five_times_run):
     assert five_times_run.counts == (1001, 1001, 0)
     assert tuple(getattr(total, name) for name in COUNTS) == five_times_run.counts
     assert "generated 1,001   read 1,001   predicted 1,001   failed 0" in five_times_run.printed
+
+
+@pytest.mark.slow
+def test_readme_shows_what_five_times_table_prints(five_times_run):
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
+
+    assert lines_of_output(shown) == lines_of_output(five_times_run.printed)
+
+
+def lines_of_output(text):
+    """Returns the lines without what differs from run to run: times, paths, tiny errors."""
+    text = re.sub(r"\d+\.\d s$", "_ s", text, flags=re.MULTILINE)
+    text = re.sub(r"(largest \|y - 5x\|:) \S+", r"\1 _", text)
+    text = re.sub(r"\S*/bin/python\b|(?<=  )python\b", "python", text)
+    text = re.sub(r"\S*five_times_table(?=$|/artifacts)", "_", text, flags=re.MULTILINE)
+    text = re.sub(r"\S*(?=/artifacts)|Files in .*", "_", text)
+    # The last digits of predictions depend on the version of TensorFlow.
+    return [re.sub(r"(\.\d)\d{3}$", r"\1", line).split() for line in text.splitlines() if line]
 
 
 @pytest.mark.slow
