@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import glob
+import os
+import shutil
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.localfilesystem import LocalFileSystem
 
 
 def open_to_read(path: str) -> BinaryIO:
@@ -37,7 +40,9 @@ def matching(pattern: str) -> dict[str, int]:
         patterns go through `literal`.
     """
     found = FileSystems.match([pattern])[0].metadata_list
-    return {f.path: f.size_in_bytes for f in sorted(found, key=lambda f: str(f.path))}
+    # TensorFlow makes a "folder" in an object store by an empty object whose name ends in "/".
+    files = [f for f in found if not f.path.endswith("/")]
+    return {f.path: f.size_in_bytes for f in sorted(files, key=lambda f: str(f.path))}
 
 
 def literal(path: str) -> str:
@@ -58,14 +63,28 @@ def make_folder(folder: str) -> None:
 
 def delete_folder(folder: str) -> None:
     """Deletes everything in `folder`, and the folder itself."""
-    if FileSystems.get_filesystem(folder).has_dirs():
-        if FileSystems.exists(folder):
-            FileSystems.delete([folder])
-    elif paths := list(files_below(folder)):
-        FileSystems.delete(paths)
+    filesystem = FileSystems.get_filesystem(folder)
+    if not filesystem.has_dirs():
+        if paths := list(files_below(folder)):
+            filesystem.delete(list(map(literal, paths)))
+    elif filesystem.exists(folder):
+        # Beam takes what it deletes for a pattern, where names with brackets do not match.
+        if _is_local(filesystem):
+            shutil.rmtree(folder)
+        else:
+            filesystem.delete([folder])
 
 
 def delete(path: str) -> None:
     """Deletes a file, if there is one."""
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
+    filesystem = FileSystems.get_filesystem(path)
+    if not filesystem.exists(path):
+        return
+    if _is_local(filesystem):
+        os.remove(path)
+    else:
+        filesystem.delete([literal(path)])
+
+
+def _is_local(filesystem: FileSystem) -> bool:
+    return bool(filesystem.scheme() == LocalFileSystem.scheme())

@@ -30,7 +30,7 @@ from bulk_inferencer.models.predictor import (
     RECORD_FORMATS,
 )
 from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.results.summary import Counts, Summary
+from bulk_inferencer.results.summary import SUMMARY_FILE, Counts, Summary
 from bulk_inferencer.signatures import Signature, output_prefix
 from bulk_inferencer.units.manifest import Manifest, add_up, check_shards
 from bulk_inferencer.units.plan import Unit, list_files, plan_units
@@ -240,11 +240,12 @@ def _run_units(
 
 def _error_of_worker(text: str) -> BulkInferencerError | None:
     """Returns the error of ours that a worker raised; runners hand on its traceback as text."""
-    found = re.findall(r"^bulk_inferencer\.errors\.(\w+): (.*)$", text, re.MULTILINE)
-    if not found:
+    pieces = re.split(r"^bulk_inferencer\.errors\.(\w+): ", text, flags=re.MULTILINE)
+    if len(pieces) == 1:
         return None
-    kind, message = found[-1]
-    error: BulkInferencerError = getattr(errors, kind)(message.partition(" [while running ")[0])
+    kind, rest = pieces[-2:]
+    message = re.split(r" \[while running '|\n\n", rest)[0].rstrip()
+    error: BulkInferencerError = getattr(errors, kind)(message)
     return error
 
 
@@ -265,7 +266,9 @@ def _check_failure_limit(
 ) -> None:
     for split, counts in splits.items():
         too_many = limit.max_count is not None and counts.examples_failed > limit.max_count
-        too_large = counts.examples_failed > limit.max_fraction * counts.examples_read
+        # As a quotient: 0.29 * 100 is less than 29 in floating point.
+        fraction = counts.examples_failed / max(1, counts.examples_read)
+        too_large = fraction > limit.max_fraction
         if too_many or too_large:
             allowed = f"at most {limit.max_fraction:.2%}"
             if limit.max_count is not None:
@@ -289,14 +292,19 @@ def _all_or_nothing(outputs: Outputs) -> Iterator[None]:
         if existing := files.files_below(folder):
             raise SettingsError(
                 f"Expected an empty folder to write to, got {len(existing)} files in {folder}, "
-                f"such as {min(existing)}. Choose another folder: results are never overwritten."
+                f"such as {min(existing)}. Choose another folder: results are never overwritten. "
+                f"Where there is no {SUMMARY_FILE}, they are of a run that was killed, or that is "
+                f"not over, and once it is, the folder can be emptied."
             )
     try:
         yield
     except BaseException:
         for folder in outputs.folders:
-            files.delete_folder(folder)
-            files.make_folder(folder)
+            try:
+                files.delete_folder(folder)
+                files.make_folder(folder)
+            except Exception:  # the error that is on its way says more
+                _logger.exception("Could not empty %s: delete what is in it.", folder)
         raise
 
 
@@ -314,9 +322,11 @@ def _existing_sizes(outputs: Outputs) -> dict[str, int]:
     """Returns the sizes of all files that units committed: not of attempts that came to nothing."""
     sizes = {}
     for folder in outputs.folders:
-        sizes.update(files.files_below(folder))
-    is_part = f"/{WORK_FOLDER}/failures-"
-    return {p: s for p, s in sizes.items() if f"/{WORK_FOLDER}/" not in p or is_part in p}
+        work = posixpath.join(folder, WORK_FOLDER) + "/"
+        for path, size in files.files_below(folder).items():
+            if not path.startswith(work) or path.startswith(work + "failures-"):
+                sizes[path] = size
+    return sizes
 
 
 def _merge_failures(folder: str, splits: Iterable[str], manifests: Sequence[Manifest]) -> None:

@@ -140,12 +140,14 @@ class Bucket(LocalFileSystem):
             os.makedirs(posixpath.dirname(_in_folder(target)), exist_ok=True)
             os.replace(_in_folder(source), _in_folder(target))
 
-    def delete(self, paths):
-        for path in paths:
-            os.remove(_in_folder(path))
+    def delete(self, patterns):
+        for match in self.match(patterns):
+            for found in match.metadata_list:
+                os.remove(_in_folder(found.path))
 
     def _list(self, prefix):
         for folder, _, names in os.walk(_in_folder(posixpath.dirname(prefix + "x"))):
+            yield FileMetadata(in_bucket(folder) + "/", 0)  # the "folder" that TensorFlow makes
             for name in names:
                 path = in_bucket(posixpath.join(folder, name))
                 if path.startswith(prefix):

@@ -143,6 +143,23 @@ def test_feature_of_the_same_name_is_replaced_on_request():
     assert tf.io.parse_single_example(record, {"y": FLOAT})["y"] == 5
 
 
+def test_record_that_is_no_example_gains_the_column_unparsed():
+    record = b"\n\x01y\xff"
+    (longer,) = append([record], y=np.array([5.0]))
+    assert longer.startswith(record)
+
+
+def test_integer_that_int64_cannot_hold_is_refused():
+    message = (
+        f"Expected output 'y' to fit into int64 for feature 'y', got {2**63}. Cast it in the "
+        f"serving signature."
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        append([example(x=1.0)], y=np.array([2**63], np.uint64))
+    (record,) = append([example(x=1.0)], y=np.array([2**63 - 1], np.uint64))
+    assert features_of(record)["y"] == [2**63 - 1]
+
+
 def test_value_that_looks_like_a_feature_of_the_same_name_is_no_error():
     key = b"\n\x01y"
     (record,) = append([example(x=key)], y=np.array([5.0]))

@@ -65,6 +65,17 @@ def test_folder_whose_name_looks_like_a_pattern_is_itself(root, name):
     assert list(files.files_below(f"{root}/{name}")) == [f"{root}/{name}/file"]
 
 
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+@pytest.mark.parametrize("name", ["a*b", "a?b", "a[1]b", "a[!1]b", "**", "a{b}", "a b"])
+def test_what_looks_like_a_pattern_is_deleted_alone(root, tmp_path, name):
+    for folder in (name, "a1b", "axxb"):
+        write(f"{root}/{folder}/file")
+    files.delete(f"{root}/{name}/file")
+    write(f"{root}/{name}/other")
+    files.delete_folder(f"{root}/{name}")
+    assert tree(tmp_path) == ["a1b/file", "axxb/file"]
+
+
 def test_folder_is_deleted_with_all_that_is_in_it(root, tmp_path):
     for name in ("results/a", "results/b/c", "results-2/e"):
         write(f"{root}/{name}")

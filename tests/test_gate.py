@@ -158,12 +158,25 @@ def test_other_models_name_is_not_blessed():
     assert decide(candidate(), [], [named]).gate == NOT_BLESSED
 
 
-def test_blessing_of_no_recorded_model_blesses_and_says_so():
+def test_model_blessing_of_no_recorded_model_is_not_blessed_and_says_what_to_do():
     anonymous = blessing("/b", True, model="", model_uri="")
 
     assert decide(candidate(), [], [anonymous]) == (
+        NOT_BLESSED,
+        (
+            "Expected the model_blessing at /b to say which model it blesses, got neither a "
+            "'current_model_id' nor a 'current_model' property. Import it with "
+            "custom_properties={'current_model': <the model's URI>}."
+        ),
+    )
+
+
+def test_infra_blessing_of_no_recorded_model_blesses_and_says_so():
+    anonymous = blessing("/b", True, kind=INFRA_BLESSING, model="", model_uri="")
+
+    assert decide(candidate(), [], [anonymous]) == (
         BLESSED,
-        "The model_blessing at /b blesses a model without recording which one.",
+        "The infra_blessing at /b blesses a model without recording which one.",
     )
 
 

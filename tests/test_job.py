@@ -317,6 +317,14 @@ def test_too_many_failures_fail_the_run_and_leave_no_outputs(folders, linear_mod
     assert_empty(folders)
 
 
+def test_failures_up_to_the_limit_itself_are_allowed(folders, linear_model):
+    records = [b"bad"] * 29 + [example(x=1.0)] * 71
+    path = write_tfrecord(folders / "bad.gz", records)
+    limit = FailureLimit(max_fraction=0.29)  # times 100 it is less than 29 in floating point
+    summary = run(job_of(folders, linear_model, splits={"s": [path]}, failure_limit=limit))
+    assert summary.total.examples_failed == 29
+
+
 def test_only_the_first_failures_are_told(folders, linear_model):
     path = write_tfrecord(folders / "in/2.gz", [b"bad"] * 10)
     with pytest.raises(
@@ -340,6 +348,27 @@ def assert_empty(folder):
     expected = ["failed_examples", "inference_result", "output_examples", "summary"]
     found = sorted(path.name for path in (folder / "out").iterdir())
     assert [name for name in expected if name != "output_examples" or name in found] == found
+
+
+# Folders
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+@pytest.mark.parametrize("name", ["run[1]", "run*", ".work"])
+def test_outputs_may_lie_anywhere(folders, linear_model, name):
+    outputs = Outputs.under(f"{folders}/{name}/out")
+    summary = run(job_of(folders, linear_model, outputs=outputs))
+    assert summary.total.predictions_written == 10
+    assert not any("/.work/" in path for path in tree(folders / name))
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_outputs_are_emptied_after_an_error_whatever_their_name(folders, linear_model):
+    write_tfrecord(folders / "in/bad.gz", [b"bad"] * 5)
+    outputs = Outputs.under(f"{folders}/run[1]")
+    with pytest.raises(FailureLimitError):
+        run(job_of(folders, linear_model, outputs=outputs))
+    assert tree(folders / "run[1]") == []
 
 
 # Inputs
@@ -449,7 +478,9 @@ def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(folders, linear_m
         kept[f"{name}/{file}"] = "kept"
     message = (
         f"Expected an empty folder to write to, got 2 files in {folders}/out/{name}, such as "
-        f"{folders}/out/{name}/a/1. Choose another folder: results are never overwritten."
+        f"{folders}/out/{name}/a/1. Choose another folder: results are never overwritten. Where "
+        f"there is no summary.json, they are of a run that was killed, or that is not over, and "
+        f"once it is, the folder can be emptied."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         run(job_of(folders, linear_model, Column("y", "y")))
@@ -562,6 +593,17 @@ def test_model_that_does_not_load_on_a_worker_is_named(folders, linear_model):
     with pytest.raises(ModelError, match=f"^Could not load {re.escape(str(model))}: "):
         run(job_of(folders, str(model)))
     assert_empty(folders)
+
+
+def load_without_luck(path):
+    raise ValueError("first line\nsecond line")
+
+
+def test_error_of_several_lines_on_a_worker_is_raised_whole(folders, linear_model, monkeypatch):
+    monkeypatch.setattr(tf.saved_model, "load", lambda path, tags: load_without_luck(path))
+    message = f"Could not load {linear_model}: first line\nsecond line"
+    with pytest.raises(ModelError, match=exactly(message)):
+        run(job_of(folders, linear_model))
 
 
 def test_error_that_is_not_ours_is_raised_as_it_is(folders, linear_model):

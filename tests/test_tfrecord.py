@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import tempfile
 from pathlib import Path
@@ -100,6 +101,35 @@ def test_truncated_file_is_named(tmp_path, compression):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=damaged(path, 0)):
         read(path)
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_file_is_read_whole_or_refused_wherever_it_is_cut(tmp_path, compression):
+    records = [b"record %d" % i for i in range(30)]
+    path = Path(write_tfrecord(tmp_path / "records", records, compression))
+    content = path.read_bytes()
+    # A plain file that ends after a record is whole.
+    ends = {0, *itertools.accumulate(16 + len(r) for r in records)} if not compression else {0}
+    for length in set(range(len(content))) - ends:
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="Expected a readable TFRecord file"):
+            read(path)
+
+
+def test_gzip_file_of_several_members_is_whole_or_refused_wherever_one_is_cut(tmp_path):
+    path = tmp_path / "records.gz"
+    first, second = (tfrecord.gzip_member(tfrecord.frame([r])) for r in (b"a" * 9, b"b" * 9))
+    for length in range(1, len(second)):
+        path.write_bytes(first + second[:length])
+        with pytest.raises(InputError, match="Expected a readable TFRecord file"):
+            read(path)
+
+
+def test_large_records_after_small_ones_come_a_few_at_a_time(tmp_path):
+    records = [b"small"] * 16 + [b"large" * 100] * 2000
+    chunks = read(write_tfrecord(tmp_path / "records", records), max_records=4096)
+    assert [record for chunk in chunks for record in chunk] == records
+    assert max(map(len, chunks)) == 512
 
 
 def test_file_that_is_no_tfrecord_is_named(tmp_path):

@@ -121,8 +121,16 @@ def _decide_one(candidate: Candidate, blessing: Blessing) -> Decision:
     if not blessed:
         return Decision(NOT_BLESSED, f"The {kind} at {uri} says that the model is not blessed.")
     if not blessing.model and not blessing.model_uri:
+        # InfraValidator records no model; an Evaluator always does, but an Importer may lose it.
+        if kind == INFRA_BLESSING:
+            return Decision(
+                BLESSED, f"The {kind} at {uri} blesses a model without recording which one."
+            )
         return Decision(
-            BLESSED, f"The {kind} at {uri} blesses a model without recording which one."
+            NOT_BLESSED,
+            f"Expected the {kind} at {uri} to say which model it blesses, got neither a "
+            f"'current_model_id' nor a 'current_model' property. Import it with "
+            f"custom_properties={{'current_model': <the model's URI>}}.",
         )
     if not _is_same_model(candidate, blessing):
         return Decision(

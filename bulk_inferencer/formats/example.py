@@ -18,6 +18,7 @@ from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.formats import wire
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
+_LARGEST_INT64 = 2**63 - 1
 
 
 class Column(NamedTuple):
@@ -78,6 +79,11 @@ def append_columns(
 def _number_entry(key: bytes, column: Column, values: np.ndarray) -> list[bytes | np.ndarray]:
     kind = values.dtype.kind
     if kind in "iub":
+        if kind == "u" and values.size and values.max() > _LARGEST_INT64:
+            raise ModelError(
+                f"Expected output '{column.output}' to fit into int64 for feature "
+                f"'{column.name}', got {values.max()}. Cast it in the serving signature."
+            )
         list_field, packed = _INT64_LIST, wire.padded_varints(values)
     # bfloat16 is of numpy's kind "V": it comes from ml_dtypes.
     elif kind == "f" or values.dtype.name == "bfloat16":
@@ -113,7 +119,11 @@ def _check_no_feature(records: Sequence[bytes], column: Column) -> None:
 
 
 def _feature_names(record: bytes) -> set[str]:
+    from google.protobuf.message import DecodeError
     from tensorflow.core.example import example_pb2
 
-    # SequenceExample.context reads as Example.features; what follows it is skipped as unknown.
-    return set(example_pb2.Example.FromString(record).features.feature)
+    try:
+        # SequenceExample.context reads as Example.features; what follows is skipped as unknown.
+        return set(example_pb2.Example.FromString(record).features.feature)
+    except DecodeError:
+        return set()  # The model took it all the same, so it is not for us to refuse.

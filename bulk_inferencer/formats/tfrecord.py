@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import os
 import shutil
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 
 from bulk_inferencer import files
 from bulk_inferencer.errors import InputError
@@ -27,6 +29,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it carries no time, so bytes repeat.
 _READ_BUFFER_BYTES = 8 << 20
 _PROBED_RECORDS = 16
+# Records that follow small ones may be large; more of them at a time would hardly be faster.
+_MAX_CHUNK_RECORDS = 512
+_FRAME_BYTES = 16  # of a TFRecord, beside its payload
+_LAST_BYTES = 4
 
 
 def read_chunks(path: str, max_records: int, max_bytes: int) -> Iterator[list[bytes]]:
@@ -35,8 +41,7 @@ def read_chunks(path: str, max_records: int, max_bytes: int) -> Iterator[list[by
     Args:
       path: a file on any filesystem that Beam or TensorFlow can open.
       max_records: most records in one chunk.
-      max_bytes: how many bytes a chunk should hold at most, judged by the file's first records,
-        so that large records do not fill the memory.
+      max_bytes: how many bytes a chunk should hold at most, judged by the file's first records.
 
     Yields:
       Chunks of serialized records, in the order of the file.
@@ -47,22 +52,31 @@ def read_chunks(path: str, max_records: int, max_bytes: int) -> Iterator[list[by
     """
     import tensorflow as tf
 
-    read = 0
+    read = read_bytes = 0
     try:
         with _path_for_tensorflow(path) as local_path:
+            compression = _compression(local_path)
             dataset = tf.data.TFRecordDataset(
-                local_path, _compression(local_path), buffer_size=_READ_BUFFER_BYTES
+                local_path, compression, buffer_size=_READ_BUFFER_BYTES
             )
             probed = [len(record) for record in dataset.take(_PROBED_RECORDS).as_numpy_iterator()]
-            if not probed:
-                return
-            mean_bytes = max(1, sum(probed) // len(probed))
-            size = max(1, min(max_records, max_bytes // mean_bytes))
+            mean_bytes = max(1, sum(probed) // max(1, len(probed)))
+            size = max(1, min(max_records, max_bytes // mean_bytes, _MAX_CHUNK_RECORDS))
             for chunk in dataset.batch(size).prefetch(1).as_numpy_iterator():
                 records = chunk.tolist()
                 read += len(records)
+                read_bytes += sum(map(len, records)) + _FRAME_BYTES * len(records)
                 yield records
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+            if compression:
+                _check_whole_gzip(local_path, read_bytes)
+            elif rest := tf.io.gfile.stat(local_path).length - read_bytes:
+                raise EOFError(f"{rest} bytes are left after the last whole record")
+    except (
+        tf.errors.DataLossError,
+        tf.errors.NotFoundError,
+        EOFError,
+        gzip.BadGzipFile,
+    ) as error:
         raise InputError(
             f"Expected a readable TFRecord file, got an error in {path} after record {read}: "
             f"{error}. Write the file again, or leave it out of the examples."
@@ -115,6 +129,27 @@ def _compression(path: str) -> str:
     length = start[:_LENGTH_BYTES].ljust(_LENGTH_BYTES, b"\0")
     is_plain = start == _length_header(struct.unpack("<Q", length)[0])
     return "" if is_plain else "GZIP"
+
+
+def _check_whole_gzip(path: str, content_bytes: int) -> None:
+    """Checks that a file was not cut short, which TensorFlow often takes for its end.
+
+    The last bytes of a whole file are the size of its last member (RFC 1952). Where that is not
+    the size of all that was read, there are several members, or the file is cut: then all of it is
+    decompressed once more. A cut between two members leaves a whole file and cannot be seen.
+
+    Raises:
+      EOFError: the file ends within a member.
+    """
+    with files.open_to_read(path) as file:
+        if content_bytes:  # Without any, the last bytes may be those of the header.
+            file.seek(-_LAST_BYTES, os.SEEK_END)
+            if file.read() == struct.pack("<I", content_bytes % 2**32):
+                return
+            file.seek(0)
+        members: BinaryIO = igzip.open(file)
+        while members.read(_READ_BUFFER_BYTES):
+            pass
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ just as well in a plain loop.
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 import time
 import uuid
@@ -33,6 +34,8 @@ from bulk_inferencer.models.batching import (
 )
 from bulk_inferencer.units.manifest import Failure, Manifest, Shard
 from bulk_inferencer.units.plan import InputFile, Unit
+
+_logger = logging.getLogger(__name__)
 
 WORK_FOLDER = ".work"
 _KEPT_FAILURES = 5
@@ -192,8 +195,11 @@ class _ShardWriter:
         return Shard(self.path, self._bytes, self._checksum)
 
     def discard(self) -> None:
-        self._file.close()
-        files.delete(self._attempt)
+        try:
+            self._file.close()
+            files.delete(self._attempt)
+        except Exception:  # the error that is on its way says more
+            _logger.exception("Could not delete %s; the end of the run does.", self._attempt)
 
 
 class _UnitShards:
