@@ -16,6 +16,7 @@ REQUIRED = [
     "dill",
     "google-crc32c>=1.5",
     "isal>=1.5",
+    "tenacity>=8.2",
 ]
 
 EXTRAS = {

@@ -6,11 +6,15 @@ TensorFlow nor TFX nor Beam.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bulk_inferencer import lazy
 
 if TYPE_CHECKING:
+    from bulk_inferencer import beam as beam
     from bulk_inferencer import bulk_inferencer_pb2 as bulk_inferencer_pb2
+    from bulk_inferencer import errors as errors
+    from bulk_inferencer import serving as serving
     from bulk_inferencer.components.artifacts import (
         InferenceSummary as InferenceSummary,
     )
@@ -34,10 +38,13 @@ _MODULE_OF_NAME = {
     "InferenceSummary": "bulk_inferencer.components.artifacts",
     "Outputs": "bulk_inferencer.units.run",
     "SavedModel": "bulk_inferencer.models.saved_model",
+    "beam": "bulk_inferencer.beam",
+    "bulk_inferencer_pb2": "bulk_inferencer.bulk_inferencer_pb2",
+    "errors": "bulk_inferencer.errors",
     "read_predictions": "bulk_inferencer.results.reader",
     "run": "bulk_inferencer.job",
+    "serving": "bulk_inferencer.serving",
 }
-_MODULES = ("bulk_inferencer_pb2", "errors")
 
 __all__ = [
     "BatchBounds",
@@ -46,20 +53,12 @@ __all__ = [
     "InferenceSummary",
     "Outputs",
     "SavedModel",
+    "beam",
     "bulk_inferencer_pb2",
     "errors",
     "read_predictions",
     "run",
+    "serving",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _MODULE_OF_NAME:
-        return getattr(importlib.import_module(_MODULE_OF_NAME[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy.attach(__name__, _MODULE_OF_NAME)

@@ -33,3 +33,15 @@ class FailureLimitError(BulkInferencerError):
 
 class ReconciliationError(BulkInferencerError):
     """Counts, shards or sizes that do not add up: the outputs would not be complete."""
+
+
+class HookError(BulkInferencerError):
+    """A hook that does not return what it has to."""
+
+
+class EndpointError(BulkInferencerError):
+    """A model server that does not answer, or not as it should."""
+
+
+class FailedRecordError(BulkInferencerError):
+    """A record that could not be scored, where failures were not asked for as an output."""

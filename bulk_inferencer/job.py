@@ -28,8 +28,8 @@ from bulk_inferencer.models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     RECORD_FORMATS,
+    Model,
 )
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.summary import SUMMARY_FILE, Counts, Summary
 from bulk_inferencer.signatures import Signature, output_prefix
 from bulk_inferencer.units.manifest import Manifest, add_up, check_shards
@@ -94,7 +94,7 @@ class InferenceJob:
     """
 
     splits: Mapping[str, Sequence[str]]
-    model: SavedModel
+    model: Model
     outputs: Outputs
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
@@ -147,7 +147,7 @@ def run(
     """
     clock = _Clock()
     signatures = job.model.check(job.record_format)
-    _check_columns(job.outputs.columns, signatures, job.model.path)
+    _check_columns(job.outputs.columns, signatures, job.model.uri)
     inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
     units = plan_units(inputs)
     fingerprint = job.model.fingerprint()
@@ -168,7 +168,7 @@ def run(
             splits=splits,
             gate=job.gate,
             gate_reason=job.gate_reason,
-            model_path=job.model.path,
+            model_path=job.model.uri,
             model_fingerprint=fingerprint,
             signature_names=tuple(signature.name for signature in signatures),
             seconds=clock.laps,
@@ -252,6 +252,8 @@ def _error_of_worker(text: str) -> BulkInferencerError | None:
 def _check_columns(
     columns: Sequence[Column], signatures: Sequence[Signature], model_path: str
 ) -> None:
+    if any(not signature.outputs for signature in signatures):
+        return  # Some models tell their outputs with their first answer only.
     available = [output_prefix(s, signatures) + output for s in signatures for output in s.outputs]
     for column in columns:
         if column.output not in available:

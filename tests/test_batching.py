@@ -83,7 +83,7 @@ class Predictor:
 
     def __init__(self, capacity=1000, error=None):
         self.capacity = capacity
-        self.error = error or RecordError("it is bad")
+        self.error = error or RecordError("BadError", "it is bad")
         self.sizes = []
 
     def predict(self, batch):
@@ -131,7 +131,9 @@ def test_no_records_are_no_call():
 def test_exactly_the_bad_records_fail_in_order(is_bad):
     records = [b"bad" if bad else b"good" for bad in is_bad]
     results = list(Scorer(Predictor()).score(records))
-    assert failures(results) == [Failed(i, "it is bad") for i, bad in enumerate(is_bad) if bad]
+    assert failures(results) == [
+        Failed(i, "BadError", "it is bad") for i, bad in enumerate(is_bad) if bad
+    ]
     assert_covered(results, records)
 
 
@@ -153,7 +155,7 @@ def test_all_bad_records_cost_less_than_two_calls_each():
 
 def test_any_exception_of_a_model_is_held_against_the_record():
     results = list(Scorer(Predictor(error=KeyError("x"))).score([b"good", b"bad"]))
-    assert failures(results) == [Failed(1, "KeyError: 'x'")]
+    assert failures(results) == [Failed(1, "KeyError", "'x'")]
 
 
 def test_model_error_is_raised_at_once():
@@ -201,7 +203,7 @@ def test_halvings_are_counted_and_logged(caplog):
 def test_record_that_does_not_fit_alone_is_a_failure():
     records = [b"1", b"too large", b"1"]
     results = list(Scorer(Predictor(capacity=2)).score(records))
-    assert failures(results) == [Failed(1, "OutOfMemory: too much")]
+    assert failures(results) == [Failed(1, "OutOfMemory", "too much")]
     assert_covered(results, records)
 
 

@@ -1,0 +1,62 @@
+"""Beam transforms for pipelines without TFX, and the models that they take.
+
+```python
+from bulk_inferencer.beam import RunInference, SavedModel
+
+predictions = records | RunInference(SavedModel("models/five_times"))
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bulk_inferencer import lazy
+
+if TYPE_CHECKING:
+    from bulk_inferencer.beam.run_inference import CreateModelHandler as CreateModelHandler
+    from bulk_inferencer.beam.run_inference import RecordFailure as RecordFailure
+    from bulk_inferencer.beam.run_inference import Results as Results
+    from bulk_inferencer.beam.run_inference import RunInference as RunInference
+    from bulk_inferencer.beam.run_inference import (
+        RunInferenceOnKeyedBatches as RunInferenceOnKeyedBatches,
+    )
+    from bulk_inferencer.beam.run_inference import RunInferencePerModel as RunInferencePerModel
+    from bulk_inferencer.beam.run_inference import (
+        RunInferencePerModelOnKeyedBatches as RunInferencePerModelOnKeyedBatches,
+    )
+    from bulk_inferencer.models.batching import BatchBounds as BatchBounds
+    from bulk_inferencer.models.saved_model import SavedModel as SavedModel
+    from bulk_inferencer.models.tf_serving import TFServing as TFServing
+    from bulk_inferencer.models.vertex import VertexEndpoint as VertexEndpoint
+
+_TRANSFORMS = "bulk_inferencer.beam.run_inference"
+_MODULE_OF_NAME = {
+    "BatchBounds": "bulk_inferencer.models.batching",
+    "CreateModelHandler": _TRANSFORMS,
+    "RecordFailure": _TRANSFORMS,
+    "Results": _TRANSFORMS,
+    "RunInference": _TRANSFORMS,
+    "RunInferenceOnKeyedBatches": _TRANSFORMS,
+    "RunInferencePerModel": _TRANSFORMS,
+    "RunInferencePerModelOnKeyedBatches": _TRANSFORMS,
+    "SavedModel": "bulk_inferencer.models.saved_model",
+    "TFServing": "bulk_inferencer.models.tf_serving",
+    "VertexEndpoint": "bulk_inferencer.models.vertex",
+}
+
+__all__ = [
+    "BatchBounds",
+    "CreateModelHandler",
+    "RecordFailure",
+    "Results",
+    "RunInference",
+    "RunInferenceOnKeyedBatches",
+    "RunInferencePerModel",
+    "RunInferencePerModelOnKeyedBatches",
+    "SavedModel",
+    "TFServing",
+    "VertexEndpoint",
+]
+
+__getattr__, __dir__ = lazy.attach(__name__, _MODULE_OF_NAME)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from apache_beam.metrics import Metrics
 
-from bulk_inferencer.units.manifest import Manifest
-
 NAMESPACE = "bulk_inferencer"
 
 
-def count(manifest: Manifest) -> None:
-    """Adds a finished unit to the counters."""
-    for name in ("examples_read", "predictions_written", "examples_failed"):
-        Metrics.counter(NAMESPACE, name).inc(getattr(manifest, name))
+def count(examples_read: int, predictions_written: int, examples_failed: int) -> None:
+    """Adds records to the counters."""
+    Metrics.counter(NAMESPACE, "examples_read").inc(examples_read)
+    Metrics.counter(NAMESPACE, "predictions_written").inc(predictions_written)
+    Metrics.counter(NAMESPACE, "examples_failed").inc(examples_failed)

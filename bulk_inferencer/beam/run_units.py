@@ -10,7 +10,7 @@ from apache_beam.utils.shared import Shared
 from bulk_inferencer import files
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.models.batching import BatchBounds, Scorer
-from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.units.manifest import Manifest
 from bulk_inferencer.units.plan import Unit
 from bulk_inferencer.units.run import Outputs, run_unit
@@ -25,7 +25,7 @@ class RunUnits(beam.PTransform):
     def __init__(
         self,
         units: Sequence[Unit],
-        model: SavedModel,
+        model: Model,
         record_format: str,
         bounds: BatchBounds,
         outputs: Outputs,
@@ -66,7 +66,7 @@ class WriteManifests(beam.PTransform):
 class _RunUnit(beam.DoFn):
     def __init__(
         self,
-        model: SavedModel,
+        model: Model,
         record_format: str,
         bounds: BatchBounds,
         outputs: Outputs,
@@ -83,7 +83,9 @@ class _RunUnit(beam.DoFn):
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
         manifest = run_unit(unit, self._scorer, self._bounds, self._outputs)
-        metrics.count(manifest)
+        metrics.count(
+            manifest.examples_read, manifest.predictions_written, manifest.examples_failed
+        )
         yield manifest
 
 

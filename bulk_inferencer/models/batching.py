@@ -133,11 +133,18 @@ class Failed:
 
     Attributes:
       index: its index in the batch.
-      reason: why, in a line.
+      error_type: what kind of error it was.
+      message: why, in a line.
     """
 
     index: int
-    reason: str
+    error_type: str
+    message: str
+
+    @property
+    def reason(self) -> str:
+        """Kind and message, in a line."""
+        return f"{self.error_type}: {self.message}"
 
 
 class Scorer:
@@ -172,7 +179,7 @@ class Scorer:
             raise
         except Exception as error:  # noqa: BLE001, a model may run any code
             if stop - start == 1:
-                yield Failed(start, _reason(error))
+                yield _failed(start, error)
                 return
             middle = (start + stop) // 2
             if isinstance(error, OutOfMemory):
@@ -194,7 +201,7 @@ class Scorer:
         )
 
 
-def _reason(error: Exception) -> str:
+def _failed(index: int, error: Exception) -> Failed:
     if isinstance(error, RecordError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+        return Failed(index, error.error_type, error.message)
+    return Failed(index, type(error).__name__, str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,20 @@ RECORD_FORMATS = (FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE, FORMAT_PROTO)
 
 
 class RecordError(Exception):
-    """Raised by a predictor for a batch with a record that cannot be scored; says why."""
+    """Raised by a predictor for a batch with a record that cannot be scored.
+
+    Attributes:
+      error_type: what kind of error it was, where it came from, such as `InvalidArgumentError`.
+      message: why, in a line.
+    """
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(error_type, message)
+        self.error_type = error_type
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}"
 
 
 class OutOfMemory(Exception):
@@ -37,6 +50,11 @@ class Predictor(Protocol):
         """The name under which a PredictionLog carries the record."""
         ...
 
+    @property
+    def versions(self) -> Collection[str]:
+        """The versions of the model that have answered so far, where a server may change them."""
+        ...
+
     def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Scores a batch.
 
@@ -48,9 +66,45 @@ class Predictor(Protocol):
           several signatures. Strings are object arrays of `bytes`.
 
         Raises:
-          ModelError: the model does not keep the contract above, whatever the records are.
+          BulkInferencerError: not because of a record: the model does not keep the contract above,
+            or does not answer.
           OutOfMemory: the batch is too large.
           RecordError: a record of the batch cannot be scored. So can any other exception be held
             against a record, since models may run any code.
         """
+        ...
+
+
+class Model(Protocol):
+    """Settings that say which model to use, and how to get a predictor from them on a worker."""
+
+    @property
+    def uri(self) -> str:
+        """Where the model is, for messages and results."""
+        ...
+
+    def check(self, record_format: str) -> tuple[Signature, ...]:
+        """Returns the signatures to call, without loading the model.
+
+        Args:
+          record_format: one of `RECORD_FORMATS`.
+
+        Raises:
+          BulkInferencerError: the model does not exist or cannot take records of this format.
+        """
+        ...
+
+    def load(self, record_format: str) -> Predictor:
+        """Returns the predictor.
+
+        Args:
+          record_format: one of `RECORD_FORMATS`.
+
+        Raises:
+          BulkInferencerError: as for `check`, or the model does not load.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the model's content, or nothing where it cannot be seen."""
         ...

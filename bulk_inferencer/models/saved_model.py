@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,48 +16,14 @@ import numpy as np
 
 from bulk_inferencer import files
 from bulk_inferencer.errors import ModelError
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, OutOfMemory, RecordError
-from bulk_inferencer.signatures import (
-    CLASSES_OUTPUT,
-    CLASSIFY,
-    PREDICT,
-    REGRESS,
-    REGRESS_OUTPUT,
-    SCORES_OUTPUT,
-    Signature,
-    output_prefix,
-)
+from bulk_inferencer.models import signature_defs
+from bulk_inferencer.models.predictor import OutOfMemory, RecordError
+from bulk_inferencer.signatures import Signature, output_prefix
 
 _logger = logging.getLogger(__name__)
 
-DEFAULT_SIGNATURE = "serving_default"
 DEFAULT_TAG = "serve"
 
-_METHODS = {
-    "tensorflow/serving/classify": CLASSIFY,
-    "tensorflow/serving/regress": REGRESS,
-}
-_EXPECTED_OUTPUTS = {
-    CLASSIFY: (CLASSES_OUTPUT, SCORES_OUTPUT),
-    REGRESS: (REGRESS_OUTPUT,),
-}
-# Features of a tf.Example are float32, int64 or bytes; other inputs are cast from the nearest.
-_PARSED_DTYPES = {
-    "float32": "float32",
-    "float64": "float32",
-    "float16": "float32",
-    "bfloat16": "float32",
-    "int64": "int64",
-    "int32": "int64",
-    "int16": "int64",
-    "int8": "int64",
-    "uint8": "int64",
-    "uint16": "int64",
-    "uint32": "int64",
-    "uint64": "int64",
-    "bool": "int64",
-    "string": "string",
-}
 # Libraries that are known to register ops, by the ops that they register.
 _MODULE_OF_OP = {
     r"SimpleML\w+": "tensorflow_decision_forests",
@@ -80,12 +47,21 @@ class SavedModel:
       signatures: names of the signatures to call; default: `serving_default`.
       tags: tags of the meta graph; default: `serve`.
       import_modules: modules to import first, because they register custom ops.
+      load_override_fn: loads the model instead of `tf.saved_model.load`: takes the path and the
+        list of tags, and returns an object with `signatures` or a TF1 session that holds the
+        graph.
     """
 
     path: str
     signatures: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     import_modules: tuple[str, ...] = ()
+    load_override_fn: Callable[[str, list[str]], Any] | None = None
+
+    @property
+    def uri(self) -> str:
+        """See `Model.uri`."""
+        return self.path
 
     def check(self, record_format: str) -> tuple[Signature, ...]:
         """Reads the model's description, without loading it, and returns the signatures to call.
@@ -99,7 +75,7 @@ class SavedModel:
         """
         for module in self.import_modules:
             _import_module(module)
-        return _signatures(self._signature_defs(record_format))
+        return signature_defs.signatures(self._signature_defs(record_format))
 
     def load(self, record_format: str) -> SavedModelPredictor:
         """Loads the model.
@@ -141,22 +117,15 @@ class SavedModel:
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
                 f"{', '.join(map(str, found_tags))}. Set ModelSpec.tag."
             )
-        available = matching[0].signature_def
-        names = self.signatures or (DEFAULT_SIGNATURE,)
-        for name in names:
-            if name not in available:
-                has = ", ".join(sorted(n for n in available if not n.startswith("__"))) or "none"
-                raise ModelError(
-                    f"Signature '{name}' not found in {self.path}; it has: {has}. "
-                    f"Set ModelSpec.model_signature_name."
-                )
-            _check_inputs(name, available[name], record_format)
-            _check_outputs(name, available[name])
-        return {name: available[name] for name in names}
+        return signature_defs.select(
+            matching[0].signature_def, self.signatures, record_format, self.path
+        )
 
 
 class SavedModelPredictor:
     """A loaded SavedModel. See `Predictor`."""
+
+    versions: tuple[str, ...] = ()
 
     def __init__(self, model: SavedModel, record_format: str) -> None:
         """Loads the model; see `SavedModel.load`."""
@@ -164,91 +133,46 @@ class SavedModelPredictor:
             _import_module(module)
         definitions = model._signature_defs(record_format)
         loaded = _load(model)
-        self.signatures = _signatures(definitions)
-        self._feeds = [_Feed(name, definitions[name]) for name in definitions]
-        self._features = _features_of(self._feeds)
+        self.signatures = signature_defs.signatures(definitions)
+        self._feeds = signature_defs.Feeds(definitions)
         # Keeps the model's variables alive: signatures hold them weakly.
         self._loaded = loaded
-        self._functions = [loaded.signatures[name] for name in definitions]
+        self._functions = _functions(model, loaded, definitions)
 
     @property
     def input_name(self) -> str:
-        """The name of the first signature's input, or `examples` where features are parsed."""
-        return self._feeds[0].record_input or "examples"
+        """See `Predictor.input_name`."""
+        return self._feeds.input_name
 
     def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
         """See `Predictor.predict`."""
         import tensorflow as tf
 
         try:
-            records = tf.constant(batch, tf.string)
-            parsed = tf.io.parse_example(records, self._features) if self._features else {}
             outputs = {}
-            for signature, feed, function in zip(
-                self.signatures, self._feeds, self._functions, strict=True
+            for signature, function, inputs in zip(
+                self.signatures, self._functions, self._feeds(batch), strict=True
             ):
                 prefix = output_prefix(signature, self.signatures)
                 # Sorted, since the order of a TF1 model's outputs differs from process to process,
                 # and a second attempt has to write what the first one wrote.
-                for name, value in sorted(function(**feed(records, parsed)).items()):
+                for name, value in sorted(function(**inputs).items()):
                     outputs[prefix + name] = _checked_array(name, value, len(batch))
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(str(error)) from error
         except tf.errors.OpError as error:
-            raise RecordError(f"{type(error).__name__}: {_cause(error.message)}") from error
+            raise RecordError(type(error).__name__, _cause(error.message)) from error
         return outputs
-
-
-class _Feed:
-    """How one signature gets its inputs: the records themselves, or features parsed from them."""
-
-    def __init__(self, signature: str, definition: Any) -> None:
-        self.signature = signature
-        self.record_input = _record_input(definition)
-        self.inputs = {} if self.record_input else dict(definition.inputs)
-
-    def __call__(self, records: Any, parsed: Mapping[str, Any]) -> dict[str, Any]:
-        import tensorflow as tf
-
-        if self.record_input:
-            return {self.record_input: records}
-        return {
-            name: tf.cast(parsed[name], info.dtype)
-            if parsed[name].dtype.as_datatype_enum != info.dtype
-            else parsed[name]
-            for name, info in self.inputs.items()
-        }
-
-
-def _features_of(feeds: Sequence[_Feed]) -> dict[str, Any]:
-    """Returns the parsing spec of all features that the signatures take."""
-    import tensorflow as tf
-
-    features: dict[str, Any] = {}
-    for feed in feeds:
-        for name, info in feed.inputs.items():
-            shape = [dim.size for dim in info.tensor_shape.dim][1:]
-            dtype = _PARSED_DTYPES[tf.as_dtype(info.dtype).name]
-            feature = tf.io.FixedLenFeature(shape, dtype)
-            if features.setdefault(name, feature) != feature:
-                raise ModelError(
-                    f"Signatures disagree on input '{name}': expected {features[name]}, got "
-                    f"{feature} in '{feed.signature}'. Score them in separate runs."
-                )
-    return features
 
 
 def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
     import tensorflow as tf
 
-    if not isinstance(value, tf.Tensor):
-        raise ModelError(_composite_message(name, type(value).__name__))
-    array: np.ndarray = value.numpy()
-    if value.shape.rank == 0 or array.shape[0] != count:
-        raise ModelError(
-            f"Expected output '{name}' to have the batch size {count} as its first dimension, "
-            f"got shape {tuple(value.shape)}. Return one row per record from the signature."
-        )
+    if not isinstance(value, (tf.Tensor, np.ndarray, np.generic)):
+        raise signature_defs.composite_output_error(name, type(value).__name__)
+    # Scalars are Python's bytes or numbers, and not arrays, where they are strings.
+    array = np.asarray(value.numpy() if isinstance(value, tf.Tensor) else value)
+    signature_defs.check_rows(name, array, count)
     return array
 
 
@@ -259,105 +183,23 @@ def _cause(message: str) -> str:
     return cause.removeprefix("Name: <unknown>, ").partition(" [Op:")[0]
 
 
-def _composite_message(name: str, kind: str) -> str:
-    return (
-        f"Expected output '{name}' to be a dense tensor, got {kind}. Return .to_tensor() of a "
-        f"ragged or tf.sparse.to_dense() of a sparse tensor from the serving signature."
-    )
-
-
-def _signatures(definitions: Mapping[str, Any]) -> tuple[Signature, ...]:
-    return tuple(
-        Signature(name, _method(definition), tuple(sorted(definition.outputs)))
-        for name, definition in definitions.items()
-    )
-
-
-def _method(definition: Any) -> str:
-    return _METHODS.get(definition.method_name, PREDICT)
-
-
-def _record_input(definition: Any) -> str | None:
-    """Returns the input that takes serialized records: the only one, a vector of strings."""
-    import tensorflow as tf
-
-    if len(definition.inputs) != 1:
-        return None
-    ((name, info),) = definition.inputs.items()
-    is_vector = info.tensor_shape.unknown_rank or len(info.tensor_shape.dim) == 1
-    return name if info.dtype == tf.string.as_datatype_enum and is_vector else None
-
-
-def _check_inputs(signature: str, definition: Any, record_format: str) -> None:
-    import tensorflow as tf
-
-    if _method(definition) != PREDICT and record_format != FORMAT_TF_EXAMPLE:
-        raise ModelError(
-            f"Expected {FORMAT_TF_EXAMPLE} records for the {_method(definition)} signature "
-            f"'{signature}', got {record_format}. Its log holds a tf.Example; name a predict "
-            f"signature in ModelSpec.model_signature_name."
-        )
-    if _record_input(definition):
-        return
-    inputs = ", ".join(
-        f"{name} {tf.as_dtype(info.dtype).name}{_shape(info)}"
-        for name, info in sorted(definition.inputs.items())
-    )
-    if record_format != FORMAT_TF_EXAMPLE:
-        raise ModelError(
-            f"Signature '{signature}' takes ({inputs}), which can be parsed from "
-            f"{FORMAT_TF_EXAMPLE} records only, got {record_format}. Export a signature with one "
-            f"string input of shape [None] that parses the records."
-        )
-    for name, info in sorted(definition.inputs.items()):
-        sizes = [dim.size for dim in info.tensor_shape.dim]
-        is_fixed = sizes and not info.tensor_shape.unknown_rank and -1 not in sizes[1:]
-        if not is_fixed or tf.as_dtype(info.dtype).name not in _PARSED_DTYPES:
-            raise ModelError(
-                f"Input '{name}' of signature '{signature}' must have a dtype that tf.Example "
-                f"can hold and a known shape after the batch dimension, got "
-                f"{tf.as_dtype(info.dtype).name}{_shape(info)}. Export a signature with one "
-                f"string input of shape [None] that parses the records."
-            )
-
-
-def _check_outputs(signature: str, definition: Any) -> None:
-    method = _method(definition)
-    expected = _EXPECTED_OUTPUTS.get(method, ())
-    if expected and not any(name in definition.outputs for name in expected):
-        raise ModelError(
-            f"Expected the {method} signature '{signature}' to have an output named "
-            f"{' or '.join(map(repr, expected))}, got {', '.join(sorted(definition.outputs))}. "
-            f"Rename the output, or export it as a predict signature."
-        )
-    for name, info in sorted(definition.outputs.items()):
-        encoding = info.WhichOneof("encoding")
-        if encoding not in (None, "name"):
-            raise ModelError(_composite_message(name, encoding))
-        if not info.tensor_shape.unknown_rank and not info.tensor_shape.dim:
-            raise ModelError(
-                f"Expected output '{name}' of signature '{signature}' to have the batch size as "
-                f"its first dimension, got a scalar. Return one row per record."
-            )
-
-
-def _shape(info: Any) -> str:
-    if info.tensor_shape.unknown_rank:
-        return "[...]"
-    sizes = ("None" if dim.size == -1 else str(dim.size) for dim in info.tensor_shape.dim)
-    return f"[{', '.join(sizes)}]"
-
-
 def _saved_model_proto(path: str) -> Any:
     from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     file_path = _saved_model_file(path)
     with files.open_to_read(file_path) as file:
         content = file.read()
-    if file_path.endswith(".pb"):
-        return saved_model_pb2.SavedModel.FromString(content)
-    return text_format.Parse(content, saved_model_pb2.SavedModel())
+    try:
+        if file_path.endswith(".pb"):
+            return saved_model_pb2.SavedModel.FromString(content)
+        return text_format.Parse(content, saved_model_pb2.SavedModel())
+    except (DecodeError, text_format.ParseError) as error:
+        raise ModelError(
+            f"Expected a SavedModel in {file_path}, got {len(content)} bytes that are none: "
+            f"{error}. Export the model again."
+        ) from error
 
 
 def _saved_model_file(path: str) -> str:
@@ -376,7 +218,10 @@ def _load(model: SavedModel) -> Any:
     import tensorflow as tf
 
     tags = list(model.tags or (DEFAULT_TAG,))
+    _grow_gpu_memory()
     try:
+        if model.load_override_fn:
+            return model.load_override_fn(model.path, tags)
         return tf.saved_model.load(model.path, tags=tags)
     except Exception as error:
         op = re.search(r"Op type not registered '([^']+)'", str(error))
@@ -396,6 +241,39 @@ def _load(model: SavedModel) -> Any:
         return tf.saved_model.load(model.path, tags=tags)
     except Exception as error:  # noqa: BLE001, whatever it is, the op stays missing
         raise ModelError(f"{message}; {module} was tried: {error}") from cause
+
+
+def _functions(
+    model: SavedModel, loaded: Any, definitions: dict[str, Any]
+) -> list[Callable[..., Any]]:
+    """Returns what calls each signature: takes tensors, returns outputs, by name."""
+    if hasattr(loaded, "signatures"):
+        return [loaded.signatures[name] for name in definitions]
+    if hasattr(loaded, "run") and hasattr(loaded, "graph"):
+        return [functools.partial(_run_session, loaded, d) for d in definitions.values()]
+    raise ModelError(
+        f"Expected load_override_fn to return an object with signatures, as tf.saved_model.load "
+        f"does, or a TF1 session, got {type(loaded).__name__} for {model.path}. Return one of them."
+    )
+
+
+def _run_session(session: Any, definition: Any, **inputs: Any) -> dict[str, Any]:
+    """Calls a signature of a model that a TF1 session holds."""
+    fetches = {name: info.name for name, info in definition.outputs.items()}
+    feeds = {definition.inputs[name].name: tensor.numpy() for name, tensor in inputs.items()}
+    outputs: dict[str, Any] = session.run(fetches, feeds)
+    return outputs
+
+
+def _grow_gpu_memory() -> None:
+    """Lets TensorFlow take a GPU's memory as it needs it, and not all of it at once."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError as error:  # once in use, its configuration is fixed
+            _logger.warning("Memory growth of %s stays as it is: %s", gpu.name, error)
 
 
 def _import_module(module: str) -> None:
