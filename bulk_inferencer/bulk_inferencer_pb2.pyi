@@ -110,6 +110,8 @@ class ModelSpec(google.protobuf.message.Message):
     GATE_POLICY_FIELD_NUMBER: builtins.int
     BATCH_FIELD_NUMBER: builtins.int
     IMPORT_MODULES_FIELD_NUMBER: builtins.int
+    TF_SERVING_FIELD_NUMBER: builtins.int
+    VERTEX_ENDPOINT_FIELD_NUMBER: builtins.int
     @property
     def model_signature_name(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Signatures to call. Default: serving_default. With several, classify and
@@ -131,6 +133,12 @@ class ModelSpec(google.protobuf.message.Message):
         """Python modules that are imported before the model is loaded because they
         register custom ops, such as tensorflow_text. Default: none.
         """
+    @property
+    def tf_serving(self) -> global___TFServingSpec:
+        """A model that TensorFlow Serving serves."""
+    @property
+    def vertex_endpoint(self) -> global___VertexEndpointSpec:
+        """A model that a Vertex AI endpoint serves."""
     def __init__(
         self,
         *,
@@ -139,11 +147,156 @@ class ModelSpec(google.protobuf.message.Message):
         gate_policy: global___GatePolicy.ValueType = ...,
         batch: global___BatchSpec | None = ...,
         import_modules: collections.abc.Iterable[builtins.str] | None = ...,
+        tf_serving: global___TFServingSpec | None = ...,
+        vertex_endpoint: global___VertexEndpointSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["batch", b"batch"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["batch", b"batch", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["batch", b"batch", "endpoint", b"endpoint", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["batch", b"batch", "endpoint", b"endpoint", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["endpoint", b"endpoint"]) -> typing_extensions.Literal["tf_serving", "vertex_endpoint"] | None: ...
 
 global___ModelSpec = ModelSpec
+
+class TFServingSpec(google.protobuf.message.Message):
+    """A model that TensorFlow Serving serves, over gRPC."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    MODEL_NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    VERSION_LABEL_FIELD_NUMBER: builtins.int
+    CREDENTIALS_FIELD_NUMBER: builtins.int
+    CHANNEL_OPTIONS_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Address of the gRPC port, as host:port. Required."""
+    model_name: builtins.str
+    """The model's name on the server. Required."""
+    version: builtins.int
+    """Which version. Unit: a version number. Default: the one that the server
+    chooses.
+    """
+    version_label: builtins.str
+    """Which version, by its label, instead of version. Default: none."""
+    credentials: builtins.str
+    """A function that makes grpc.ChannelCredentials on each worker, as
+    package.module:function; grpc:ssl_channel_credentials trusts the public
+    certificate authorities. Default: none, the channel is not encrypted.
+    """
+    @property
+    def channel_options(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ChannelOption]:
+        """Arguments of the gRPC channel. Default: none."""
+    @property
+    def limits(self) -> global___RequestLimits:
+        """How long to wait. Default: see RequestLimits."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+        model_name: builtins.str = ...,
+        version: builtins.int | None = ...,
+        version_label: builtins.str = ...,
+        credentials: builtins.str = ...,
+        channel_options: collections.abc.Iterable[global___ChannelOption] | None = ...,
+        limits: global___RequestLimits | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_version", b"_version", "limits", b"limits", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_version", b"_version", "address", b"address", "channel_options", b"channel_options", "credentials", b"credentials", "limits", b"limits", "model_name", b"model_name", "version", b"version", "version_label", b"version_label"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_version", b"_version"]) -> typing_extensions.Literal["version"] | None: ...
+
+global___TFServingSpec = TFServingSpec
+
+class ChannelOption(google.protobuf.message.Message):
+    """One argument of a gRPC channel, such as grpc.keepalive_time_ms."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the argument. Required."""
+    number: builtins.int
+    """A number. Unit: the argument's own. Default: none, text is given."""
+    text: builtins.str
+    """A text. Default: none, number is given."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        number: builtins.int = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["number", b"number", "text", b"text", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["name", b"name", "number", b"number", "text", b"text", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["value", b"value"]) -> typing_extensions.Literal["number", "text"] | None: ...
+
+global___ChannelOption = ChannelOption
+
+class VertexEndpointSpec(google.protobuf.message.Message):
+    """A model that a Vertex AI endpoint serves, over REST."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    INPUT_NAME_FIELD_NUMBER: builtins.int
+    RAW_FIELD_NUMBER: builtins.int
+    CLIENT_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the endpoint, as
+    projects/<project>/locations/<location>/endpoints/<endpoint>. Required.
+    """
+    input_name: builtins.str
+    """Name of the input that takes serialized records. Default: none, the
+    features of tf.Examples are sent.
+    """
+    raw: builtins.bool
+    """Whether to call rawPredict. Default: false, predict is called."""
+    client: builtins.str
+    """A function that makes the PredictionServiceClient on each worker, as
+    package.module:function. Default: a client with the application default
+    credentials.
+    """
+    @property
+    def limits(self) -> global___RequestLimits:
+        """How long to wait. Default: see RequestLimits."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        input_name: builtins.str = ...,
+        raw: builtins.bool = ...,
+        client: builtins.str = ...,
+        limits: global___RequestLimits | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["limits", b"limits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["client", b"client", "input_name", b"input_name", "limits", b"limits", "name", b"name", "raw", b"raw"]) -> None: ...
+
+global___VertexEndpointSpec = VertexEndpointSpec
+
+class RequestLimits(google.protobuf.message.Message):
+    """How long to wait for a server."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_SECONDS_FIELD_NUMBER: builtins.int
+    TOTAL_SECONDS_FIELD_NUMBER: builtins.int
+    request_seconds: builtins.float
+    """Deadline of one request. Unit: seconds. Default: 60."""
+    total_seconds: builtins.float
+    """Time for a batch, with all attempts and the pauses between them. Unit:
+    seconds. Default: 600.
+    """
+    def __init__(
+        self,
+        *,
+        request_seconds: builtins.float = ...,
+        total_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["request_seconds", b"request_seconds", "total_seconds", b"total_seconds"]) -> None: ...
+
+global___RequestLimits = RequestLimits
 
 class BatchSpec(google.protobuf.message.Message):
     """A batch ends at whichever bound is reached first. A record that is larger

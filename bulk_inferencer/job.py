@@ -170,6 +170,7 @@ def run(
             gate_reason=job.gate_reason,
             model_path=job.model.uri,
             model_fingerprint=fingerprint,
+            model_versions=tuple(sorted({v for m in manifests for v in m.model_versions})),
             signature_names=tuple(signature.name for signature in signatures),
             seconds=clock.laps,
             versions=library_versions(),

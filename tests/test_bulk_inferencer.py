@@ -101,7 +101,8 @@ def test_no_model_is_refused():
         BulkInferencer(examples=channel(Examples))
 
     assert str(raised.value) == (
-        "Expected model_export or its other name, model, got neither. Give one of them."
+        "Expected model_export or its other name, model, got neither. Give one of them; only with "
+        "an endpoint in ModelSpec, and without a blessing, can it be left out."
     )
 
 

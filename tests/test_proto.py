@@ -116,7 +116,7 @@ def test_numbers_that_tfx_reserves_are_reserved(name):
     ("name", "added"),
     [
         ("DataSpec", {"failure_limit"}),
-        ("ModelSpec", {"gate_policy", "batch", "import_modules"}),
+        ("ModelSpec", {"gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"}),
         ("OutputExampleSpec", {"replace_features"}),
     ],
 )

@@ -262,7 +262,7 @@ def test_what_is_not_json_of_the_message_is_refused(text):
 
 
 def test_empty_model_spec_gives_defaults():
-    assert settings.saved_model(our.ModelSpec(), "/m") == SavedModel("/m")
+    assert settings.model(our.ModelSpec(), "/m") == SavedModel("/m")
     assert settings.batch_bounds(our.ModelSpec()) == BatchBounds()
 
 
@@ -271,7 +271,7 @@ def test_model_spec_gives_signatures_tags_and_modules():
         model_signature_name=["a", "b"], tag=["t"], import_modules=["tensorflow_text"]
     )
 
-    assert settings.saved_model(spec, "/m") == SavedModel(
+    assert settings.model(spec, "/m") == SavedModel(
         "/m", signatures=("a", "b"), tags=("t",), import_modules=("tensorflow_text",)
     )
 

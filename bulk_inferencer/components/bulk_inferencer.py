@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
+from tfx.components.util import udf_utils
+from tfx.dsl.compiler import constants
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import bulk_inferrer_pb2
@@ -18,6 +21,9 @@ from bulk_inferencer.components.artifacts import InferenceSummary
 from bulk_inferencer.components.gate import INFRA_BLESSING, MODEL_BLESSING
 from bulk_inferencer.errors import SettingsError
 
+# One for all components, since they share the parameter that it is the default of.
+_PROCESS_ID = uuid.uuid4().hex
+
 
 class BulkInferencerSpec(ComponentSpec):
     """Channels and execution properties of `BulkInferencer`."""
@@ -29,6 +35,10 @@ class BulkInferencerSpec(ComponentSpec):
             type=bulk_inferencer_pb2.OutputExampleSpec, optional=True
         ),
         executor.REQUIRED_BLESSINGS: ExecutionParameter(type=str),
+        # Named as TFX's helpers for user modules expect them.
+        executor.MODULE_FILE: ExecutionParameter(type=str, optional=True),
+        executor.MODULE_PATH: ExecutionParameter(type=str, optional=True),
+        executor.RUN_ID: ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         executor.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
@@ -94,30 +104,40 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         | None = None,
         infra_blessing: types.BaseChannel | None = None,
         model: types.BaseChannel | None = None,
+        module_file: str | data_types.RuntimeParameter | None = None,
+        module_path: str | data_types.RuntimeParameter | None = None,
     ) -> None:
         """Constructs the component.
 
         Args:
           examples: a channel of `Examples`, or a list of them. Where several artifacts share a
             split name, all their records are scored.
-          model_export: a channel of `Model` or `PushedModel`.
+          model_export: a channel of `Model` or `PushedModel`. Optional where `model_spec` names an
+            endpoint; then it is the model that the blessings have to bless.
           model_blessing: a channel of `ModelBlessing`. If given, it must bless this model.
           data_spec: which splits, and how many records may fail.
-          model_spec: signatures, tags, gate policy, batch bounds, modules with custom ops.
+          model_spec: signatures, tags, gate policy, batch bounds, modules with custom ops, or the
+            endpoint that serves the model.
           output_example_spec: which outputs become features of `output_examples`.
           infra_blessing: a channel of `InfraBlessing`. If given, it must bless this model.
           model: another name of `model_export`, as TFX's BulkInferrer has it.
+          module_file: a Python file with hooks: `preprocess(batch)` and
+            `postprocess(records, outputs)`, or one of them; see
+            `bulk_inferencer.models.hooks.Hooked`. TFX packages it, with the other Python files in
+            its folder, for remote workers.
+          module_path: an importable module with hooks, instead of a file.
 
         Raises:
           SettingsError: an argument is missing, doubled, of another type or not consistent.
         """
-        model_key, model_channel = _model(model_export, model)
-        examples_by_key = _examples(examples)
-        blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
-        given = {kind: channel for kind, channel in blessings.items() if channel is not None}
         our = bulk_inferencer_pb2
         data_spec = settings.to_setting(executor.DATA_SPEC, data_spec, our.DataSpec)
         model_spec = settings.to_setting(executor.MODEL_SPEC, model_spec, our.ModelSpec)
+        blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
+        given = {kind: channel for kind, channel in blessings.items() if channel is not None}
+        has_endpoint = _may_have_endpoint(model_spec)
+        models = _models(model_export, model, may_be_missing=has_endpoint and not given)
+        examples_by_key = _examples(examples)
         output_example_spec = settings.to_setting(
             executor.OUTPUT_EXAMPLE_SPEC, output_example_spec, our.OutputExampleSpec
         )
@@ -133,28 +153,81 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         if output_example_spec is not None:
             outputs[executor.OUTPUT_EXAMPLES] = types.Channel(type=standard_artifacts.Examples)
             outputs[executor.OUTPUT_EXAMPLE_SPEC] = output_example_spec
+        if has_endpoint:
+            outputs[executor.RUN_ID] = _run_id()
         spec_class = _spec_class(examples_by_key)
         super().__init__(
             spec=spec_class(
                 **examples_by_key,
-                **{model_key: model_channel},
+                **models,
                 **given,
+                **_hooks(module_file, module_path),
                 **outputs,
                 data_spec=data_spec or our.DataSpec(),
                 model_spec=model_spec or our.ModelSpec(),
                 required_blessings=",".join(given),
             )
         )
+        if module_file and udf_utils.should_package_user_modules():
+            udf_utils.add_user_module_dependency(self, executor.MODULE_FILE, executor.MODULE_PATH)
 
 
-def _model(
-    model_export: types.BaseChannel | None, model: types.BaseChannel | None
-) -> tuple[str, types.BaseChannel]:
-    """Returns the model's channel and the input that takes channels of its type."""
-    if (model_export is None) == (model is None):
-        got = "neither" if model is None else "both"
+def _may_have_endpoint(
+    model_spec: bulk_inferencer_pb2.ModelSpec | data_types.RuntimeParameter | None,
+) -> bool:
+    if isinstance(model_spec, data_types.RuntimeParameter):
+        if model_spec.default is None:
+            return True
+        default = str(model_spec.default)
+        model_spec = settings.parse(executor.MODEL_SPEC, default, bulk_inferencer_pb2.ModelSpec)
+    return model_spec is not None and model_spec.WhichOneof("endpoint") is not None
+
+
+def _run_id() -> data_types.RuntimeParameter:
+    """Returns a property that is another one in every run, so that results are not cached.
+
+    What answers behind an endpoint may have changed since the last run, and TFX cannot see it.
+    Local runners give the run's own id, Airflow the default of the process that runs the task.
+    """
+    return data_types.RuntimeParameter(
+        name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=_PROCESS_ID
+    )
+
+
+def _hooks(
+    module_file: str | data_types.RuntimeParameter | None,
+    module_path: str | data_types.RuntimeParameter | None,
+) -> dict[str, str | data_types.RuntimeParameter]:
+    """Returns the module with hooks as execution property."""
+    if module_file and module_path:
         raise SettingsError(
-            f"Expected model_export or its other name, model, got {got}. Give one of them."
+            f"Expected module_file or module_path, got both: {module_file} and {module_path}. "
+            f"Give one of them."
+        )
+    hooks = {executor.MODULE_FILE: module_file, executor.MODULE_PATH: module_path}
+    given = {name: value for name, value in hooks.items() if value}
+    for name, value in given.items():
+        if isinstance(value, str):
+            settings.check_text(name, value)
+    return given
+
+
+def _models(
+    model_export: types.BaseChannel | None,
+    model: types.BaseChannel | None,
+    may_be_missing: bool,
+) -> dict[str, types.BaseChannel]:
+    """Returns the model's channel by the input that takes channels of its type."""
+    if model_export is None and model is None and may_be_missing:
+        return {}
+    if model_export is None and model is None:
+        raise SettingsError(
+            "Expected model_export or its other name, model, got neither. Give one of them; only "
+            "with an endpoint in ModelSpec, and without a blessing, can it be left out."
+        )
+    if model_export is not None and model is not None:
+        raise SettingsError(
+            "Expected model_export or its other name, model, got both. Give one of them."
         )
     channel = model if model_export is None else model_export
     keys = {"Model": executor.MODEL, "PushedModel": executor.PUSHED_MODEL}
@@ -164,7 +237,7 @@ def _model(
             f"{getattr(channel, 'type_name', type(channel).__name__)}. Take it from a Trainer, "
             f"Pusher, Importer or Resolver."
         )
-    return keys[channel.type_name], channel
+    return {keys[channel.type_name]: channel}
 
 
 def _examples(

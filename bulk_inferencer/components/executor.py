@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx import types
-from tfx.components.util import examples_utils
+from tfx.components.util import examples_utils, udf_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from bulk_inferencer import bulk_inferencer_pb2, files, job
 from bulk_inferencer.components import gate, settings
-from bulk_inferencer.errors import GateError, InputError, ModelError
+from bulk_inferencer.errors import GateError, InputError, ModelError, SettingsError
+from bulk_inferencer.models.hooks import Hooked
+from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.summary import Summary
 from bulk_inferencer.units.run import Outputs
@@ -30,10 +32,17 @@ DATA_SPEC = "data_spec"
 MODEL_SPEC = "model_spec"
 OUTPUT_EXAMPLE_SPEC = "output_example_spec"
 REQUIRED_BLESSINGS = "required_blessings"
+MODULE_FILE = "module_file"
+MODULE_PATH = "module_path"
+RUN_ID = "run_id"
 INFERENCE_RESULT = "inference_result"
 SUMMARY = "summary"
 FAILED_EXAMPLES = "failed_examples"
 OUTPUT_EXAMPLES = "output_examples"
+
+# The functions of a user's module that stand before and after the model.
+PREPROCESS = "preprocess"
+POSTPROCESS = "postprocess"
 
 # How Examples artifacts name TFRecord files; one without the property holds them too.
 _TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
@@ -56,8 +65,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           input_dict: `examples` (and `examples_1`, ...), `model` or `pushed_model`,
             `model_blessing`, `infra_blessing`.
           output_dict: `inference_result`, `summary`, `failed_examples`, `output_examples`.
-          exec_properties: `data_spec`, `model_spec`, `output_example_spec` as JSON of our protos,
-            and `required_blessings`, the names of the blessings that must be there.
+          exec_properties: `data_spec`, `model_spec`, `output_example_spec` as JSON of our protos;
+            `required_blessings`, the names of the blessings that must be there; `module_file` or
+            `module_path`, a module with hooks.
 
         Raises:
           BulkInferencerError: see `bulk_inferencer.job.run`; and under the gate policy `FAIL`, a
@@ -68,9 +78,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         data_spec = settings.parse(DATA_SPEC, exec_properties.get(DATA_SPEC), our.DataSpec)
         model_spec = settings.parse(MODEL_SPEC, exec_properties.get(MODEL_SPEC), our.ModelSpec)
         outputs = _outputs(output_dict, exec_properties, model_spec)
-        model = _single(input_dict, PUSHED_MODEL if input_dict.get(PUSHED_MODEL) else MODEL)
-        saved_model = settings.saved_model(model_spec, _model_path(model))
-        decision = _decide(model, saved_model, input_dict, exec_properties)
+        artifact = _model_artifact(input_dict, model_spec)
+        model = settings.model(model_spec, _model_path(artifact) if artifact else "")
+        decision = _decide(artifact, input_dict, exec_properties)
         _logger.info("Gate: %s. %s", decision.gate, decision.reason)
         if decision.gate == gate.NOT_BLESSED:
             if model_spec.gate_policy == our.FAIL:
@@ -79,26 +89,32 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     f"let the pipeline go on, or to IGNORE to score all the same."
                 )
             if model_spec.gate_policy == our.SKIP:
-                summary = Summary({}, *decision, saved_model.path)
+                summary = Summary({}, *decision, model.uri)
                 summary.write(outputs.summary)
-                _describe(output_dict, summary, payload_format=None)
+                _describe(output_dict, summary, model, payload_format=None)
                 return
         examples = [a for key in sorted(input_dict) if _is_examples(key) for a in input_dict[key]]
         payload_format = _payload_format(examples)
-        summary = job.run(
-            job.InferenceJob(
-                splits=_splits(examples, data_spec.example_splits),
-                model=saved_model,
-                outputs=outputs,
-                record_format=payload_format,
-                bounds=settings.batch_bounds(model_spec),
-                failure_limit=settings.failure_limit(data_spec),
-                gate=decision.gate,
-                gate_reason=decision.reason,
-            ),
-            make_pipeline=self._make_beam_pipeline,
-        )
-        _describe(output_dict, summary, payload_format)
+        _, packages = udf_utils.decode_user_module_key(exec_properties.get(MODULE_PATH))
+        self._beam_pipeline_args = [
+            *self._beam_pipeline_args,
+            *(f"--extra_package={package}" for package in packages),
+        ]
+        with udf_utils.TempPipInstallContext(packages):
+            summary = job.run(
+                job.InferenceJob(
+                    splits=_splits(examples, data_spec.example_splits),
+                    model=_with_hooks(model, exec_properties),
+                    outputs=outputs,
+                    record_format=payload_format,
+                    bounds=settings.batch_bounds(model_spec),
+                    failure_limit=settings.failure_limit(data_spec),
+                    gate=decision.gate,
+                    gate_reason=decision.reason,
+                ),
+                make_pipeline=self._make_beam_pipeline,
+            )
+        _describe(output_dict, summary, model, payload_format)
 
     def _make_beam_pipeline(self) -> Any:
         has_runner = any(str(a).split("=")[0] == "--runner" for a in self._beam_pipeline_args)
@@ -124,6 +140,43 @@ def _single(artifacts: Mapping[str, list[types.Artifact]], key: str) -> types.Ar
     return found[0]
 
 
+def _model_artifact(
+    input_dict: Mapping[str, list[types.Artifact]], model_spec: bulk_inferencer_pb2.ModelSpec
+) -> types.Artifact | None:
+    """Returns the model, which only an endpoint can do without."""
+    if input_dict.get(PUSHED_MODEL):
+        return _single(input_dict, PUSHED_MODEL)
+    if model_spec.WhichOneof("endpoint") and not input_dict.get(MODEL):
+        return None
+    return _single(input_dict, MODEL)
+
+
+def _with_hooks(model: Model, exec_properties: Mapping[str, Any]) -> Model:
+    """Returns the model with the functions of the user's module around it, if there is one."""
+    module = exec_properties.get(MODULE_PATH) or exec_properties.get(MODULE_FILE)
+    if not module:
+        return model
+    name, _ = udf_utils.decode_user_module_key(exec_properties.get(MODULE_PATH))
+    where = {MODULE_FILE: exec_properties.get(MODULE_FILE), MODULE_PATH: name}
+    hooks = {}
+    for hook in (PREPROCESS, POSTPROCESS):
+        try:
+            hooks[hook] = udf_utils.get_fn(where, hook)
+        except AttributeError:
+            continue
+        except Exception as error:  # a module of the user's may raise anything when it is imported
+            raise SettingsError(
+                f"Expected a module with hooks, but {module} cannot be imported: "
+                f"{type(error).__name__}: {error}. Correct the module."
+            ) from error
+    if not hooks:
+        raise SettingsError(
+            f"Expected {PREPROCESS}(batch), {POSTPROCESS}(records, outputs) or both in {module}, "
+            f"got neither. Define one at the top level of the module."
+        )
+    return Hooked(model, **hooks)
+
+
 def _model_path(model: types.Artifact) -> str:
     """Returns the folder with `saved_model.pb` of a Model or PushedModel."""
     if model.type_name == standard_artifacts.PushedModel.TYPE_NAME:
@@ -132,15 +185,14 @@ def _model_path(model: types.Artifact) -> str:
 
 
 def _decide(
-    model: types.Artifact,
-    saved_model: SavedModel,
+    model: types.Artifact | None,
     input_dict: Mapping[str, list[types.Artifact]],
     exec_properties: Mapping[str, Any],
 ) -> gate.Decision:
     def has_content_of(uri: str) -> bool:
         try:
             other = SavedModel(path_utils.serving_model_path(uri))
-            return saved_model.fingerprint() == other.fingerprint()
+            return SavedModel(_model_path(model)).fingerprint() == other.fingerprint()
         except ModelError:
             return False
 
@@ -150,6 +202,13 @@ def _decide(
         if input_dict.get(kind)
     ]
     required = [kind for kind in exec_properties.get(REQUIRED_BLESSINGS, "").split(",") if kind]
+    if model is None:
+        if required:  # the component refuses that while the pipeline is built
+            raise InputError(
+                f"Expected a model for the {', '.join(required)} to bless, got none. Give "
+                f"model_export beside the endpoint."
+            )
+        return gate.Decision(gate.NO_BLESSING, "No blessing was asked for.")
     candidate = gate.Candidate(model.id, model.name, model.uri, has_content_of)
     return gate.decide(candidate, required, blessings)
 
@@ -248,6 +307,7 @@ def _split_pattern(artifact: types.Artifact, split: str) -> str:
 def _describe(
     output_dict: Mapping[str, list[types.Artifact]],
     summary: Summary,
+    model: Model,
     payload_format: str | None,
 ) -> None:
     """Sets the properties of the output artifacts that ML Metadata keeps."""
@@ -258,6 +318,9 @@ def _describe(
     result.set_string_custom_property("gate", summary.gate)
     result.set_string_custom_property("model_fingerprint", summary.model_fingerprint)
     result.set_string_custom_property("signature_names", ",".join(summary.signature_names))
+    if not isinstance(model, SavedModel):
+        result.set_string_custom_property("model_endpoint", model.uri)
+        result.set_string_custom_property("model_version", ",".join(summary.model_versions))
     _single(output_dict, SUMMARY).set_string_custom_property("gate", summary.gate)
     for key in (FAILED_EXAMPLES, OUTPUT_EXAMPLES):
         for artifact in output_dict.get(key) or []:

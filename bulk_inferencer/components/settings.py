@@ -15,7 +15,11 @@ from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.job import FailureLimit
 from bulk_inferencer.models.batching import BatchBounds
+from bulk_inferencer.models.predictor import Model
+from bulk_inferencer.models.retries import Limits
 from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer.models.tf_serving import TFServing
+from bulk_inferencer.models.vertex import VertexEndpoint
 from bulk_inferencer.signatures import (
     CLASSES_OUTPUT,
     REGRESS_OUTPUT,
@@ -78,14 +82,64 @@ def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:
         ) from error
 
 
-def saved_model(spec: bulk_inferencer_pb2.ModelSpec, path: str) -> SavedModel:
-    """Returns the model at `path`, to be loaded and called as `spec` says."""
+def model(spec: bulk_inferencer_pb2.ModelSpec, path: str) -> Model:
+    """Returns the endpoint of `spec`, or else the model at `path`, to be called as `spec` says.
+
+    Raises:
+      SettingsError: the endpoint's settings are not consistent.
+    """
+    signatures = tuple(spec.model_signature_name)
+    kind = spec.WhichOneof("endpoint")
+    if kind == "tf_serving":
+        return _tf_serving(spec.tf_serving, signatures)
+    if kind == "vertex_endpoint":
+        return _vertex_endpoint(spec.vertex_endpoint, signatures)
     return SavedModel(
         path,
-        signatures=tuple(spec.model_signature_name),
+        signatures=signatures,
         tags=tuple(spec.tag),
         import_modules=tuple(spec.import_modules),
     )
+
+
+def _tf_serving(spec: bulk_inferencer_pb2.TFServingSpec, signatures: tuple[str, ...]) -> TFServing:
+    return TFServing(
+        spec.address,
+        spec.model_name,
+        version=spec.version if spec.HasField("version") else None,
+        version_label=spec.version_label,
+        signatures=signatures,
+        credentials=spec.credentials or None,
+        channel_options=tuple(
+            (option.name, option.text if option.HasField("text") else option.number)
+            for option in spec.channel_options
+        ),
+        limits=_limits(spec.limits),
+    )
+
+
+def _vertex_endpoint(
+    spec: bulk_inferencer_pb2.VertexEndpointSpec, signatures: tuple[str, ...]
+) -> VertexEndpoint:
+    if len(signatures) > 1:
+        raise SettingsError(
+            f"Expected at most one signature for {spec.name}, got {', '.join(signatures)}: an "
+            f"endpoint calls one. Correct ModelSpec.model_signature_name."
+        )
+    named = {"signature": signatures[0]} if signatures else {}
+    return VertexEndpoint(
+        spec.name,
+        input_name=spec.input_name,
+        raw=spec.raw,
+        client=spec.client or None,
+        limits=_limits(spec.limits),
+        **named,
+    )
+
+
+def _limits(spec: bulk_inferencer_pb2.RequestLimits) -> Limits:
+    given = {field.name: value for field, value in spec.ListFields()}
+    return Limits(**given)
 
 
 def batch_bounds(spec: bulk_inferencer_pb2.ModelSpec) -> BatchBounds:
@@ -166,16 +220,26 @@ def _check_names(found: list[Column]) -> None:
 def _check(name: str, message: Message) -> None:
     """Checks what can be checked while the pipeline is being built."""
     for text in _strings(json_format.MessageToDict(message)):
-        for mark in _TEMPLATE_MARKS:
-            if mark in text:
-                raise SettingsError(
-                    f"Expected no template mark in {name}, got '{mark}' in {text!r}: Airflow "
-                    f"would render it. Rename what it names."
-                )
+        check_text(name, text)
     if isinstance(message, bulk_inferencer_pb2.ModelSpec):
         batch_bounds(message)
+        model(message, "")
     if isinstance(message, bulk_inferencer_pb2.DataSpec):
         failure_limit(message)
+
+
+def check_text(name: str, text: str) -> None:
+    """Checks that a text of the author's passes every orchestrator unchanged.
+
+    Raises:
+      SettingsError: it holds a mark that Airflow would render.
+    """
+    for mark in _TEMPLATE_MARKS:
+        if mark in text:
+            raise SettingsError(
+                f"Expected no template mark in {name}, got '{mark}' in {text!r}: Airflow "
+                f"would render it. Rename what it names."
+            )
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -48,8 +48,9 @@ class Summary:
       splits: counts by split.
       gate: `blessed`, `not_blessed` or `no_blessing`.
       gate_reason: why, in a sentence.
-      model_path: the model.
-      model_fingerprint: SHA-256 of its files; empty where it was not opened.
+      model_path: the model, or the endpoint that serves it.
+      model_fingerprint: SHA-256 of its files; empty where they were not opened.
+      model_versions: the versions that answered, where a server may change them.
       signature_names: the signatures that were called.
       seconds: wall time by step.
       versions: versions of the libraries that took part.
@@ -60,6 +61,7 @@ class Summary:
     gate_reason: str
     model_path: str
     model_fingerprint: str = ""
+    model_versions: tuple[str, ...] = ()
     signature_names: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +83,8 @@ class Summary:
         values: dict[str, Any] = json.loads(text)
         del values["total"]
         values["splits"] = {name: Counts(**counts) for name, counts in values["splits"].items()}
-        values["signature_names"] = tuple(values["signature_names"])
+        for name in ("model_versions", "signature_names"):
+            values[name] = tuple(values[name])
         return cls(**values)
 
     def write(self, folder: str) -> None:

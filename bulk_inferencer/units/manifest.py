@@ -60,6 +60,7 @@ class Manifest:
       failures: path of the file that lists all failures.
       first_failures: the first few of them.
       seconds: wall time of the unit.
+      model_versions: the versions of a served model that have answered this worker so far.
     """
 
     split: str
@@ -73,6 +74,7 @@ class Manifest:
     failures: str
     first_failures: tuple[Failure, ...]
     seconds: float
+    model_versions: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Returns the manifest as one line of JSON."""
@@ -82,7 +84,8 @@ class Manifest:
     def from_json(cls, line: str) -> Manifest:
         """Returns the manifest that `to_json` wrote."""
         values: dict[str, Any] = json.loads(line)
-        values["files"] = tuple(values["files"])
+        for name in ("files", "model_versions"):
+            values[name] = tuple(values[name])
         values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
         values["first_failures"] = tuple(Failure(**f) for f in values["first_failures"])
         return cls(**values)

@@ -140,6 +140,7 @@ def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) 
         failures=shards.failures.path,
         first_failures=tuple(first_failures),
         seconds=time.monotonic() - started,
+        model_versions=tuple(sorted(scorer.predictor.versions)),
     )
 
 
