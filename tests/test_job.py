@@ -140,6 +140,7 @@ def test_summary_holds_counts_gate_model_and_versions(folders, linear_model):
         "gate_reason": "Evaluator blessed the model.",
         "model_path": linear_model,
         "model_fingerprint": SavedModel(linear_model).fingerprint(),
+        "model_versions": [],
         "signature_names": ["serving_default"],
         "versions": {
             "bulk-inferencer": bulk_inferencer.__version__,
@@ -400,7 +401,7 @@ def test_damaged_file_is_named_and_leaves_no_outputs(folders, linear_model):
     records = [example(x=float(x)) for x in range(22)]
     path = Path(write_tfrecord(folders / "in/2", records, ""))
     path.write_bytes(path.read_bytes().replace(records[21], records[20]))
-    start = f"Expected a readable TFRecord file, got an error in {path} after record 20: "
+    start = f"Expected a readable TFRecord file, got an error in {path} after record 21: "
     end = ". Write the file again, or leave it out of the examples."
     with pytest.raises(InputError, match=f"^{re.escape(start)}.*{re.escape(end)}$"):
         run(job_of(folders, linear_model, Column("y", "y"), bounds=BatchBounds(max_records=4)))

@@ -14,9 +14,6 @@ from bulk_inferencer.errors import InputError
 from bulk_inferencer.formats import tfrecord
 from bulk_inferencer.signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 
-_CHUNK_RECORDS = 256
-_CHUNK_BYTES = 16 << 20
-
 
 class Prediction(NamedTuple):
     """The outputs for one record.
@@ -54,7 +51,7 @@ def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
             f"and the split; a model that was not blessed leaves no predictions (summary.json)."
         )
     for path in shards:
-        for chunk in tfrecord.read_chunks(path, _CHUNK_RECORDS, _CHUNK_BYTES):
+        for chunk in tfrecord.read_chunks(path):
             for log in chunk:
                 yield prediction_log_pb2.PredictionLog.FromString(log)
 

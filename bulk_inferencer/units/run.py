@@ -152,7 +152,7 @@ def read_batches(inputs: Sequence[InputFile], bounds: BatchBounds) -> Iterator[B
 def _chunks(inputs: Sequence[InputFile], bounds: BatchBounds) -> Iterator[Chunk]:
     for file in inputs:
         first = 0
-        for records in tfrecord.read_chunks(file.path, bounds.max_records, bounds.max_bytes):
+        for records in tfrecord.read_chunks(file.path, bounds.max_bytes):
             yield Chunk(file.path, first, records)
             first += len(records)
 
