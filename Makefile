@@ -21,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format proto lock clean
+.PHONY: help demo test test-fast check format bench bench-full proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,12 @@ check: .venv/.ready ## Check style, formatting and types
 format: .venv/.ready ## Mend style and formatting where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+bench: .venv/.ready ## Measure side by side with the peers: about ten minutes
+	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks $(ARGS)
+
+bench-full: .venv/.ready ## Measure with ten times the records too, one feature, and no gzip
+	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks --full $(ARGS)
 
 proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from proto/
 	@mkdir -p $(PROTO_OUT)
