@@ -26,7 +26,9 @@ EXTRAS = {
     "kubeflow": ["kfp>=2,<2.6"],
     "dev": [
         "hypothesis",
+        "ipykernel",
         "mypy",
+        "nbclient",
         "palmerpenguins",
         "pytest",
         "pytest-cov",

@@ -40,15 +40,18 @@ def test_component_call_builds_a_component():
     }
 
 
-def test_job_without_tfx_runs_and_its_predictions_are_read_back(
-    linear_model, tmp_path, monkeypatch
-):
+@pytest.fixture
+def data_and_model(linear_model, tmp_path, monkeypatch):
+    """Makes `data/` and `models/`, as the README has them, in the current folder."""
     records = [helpers.example(x=float(x)) for x in range(3)]
     helpers.write_tfrecord(tmp_path / "data" / "part.tfrecord.gz", records)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "five_times").symlink_to(linear_model)
     monkeypatch.chdir(tmp_path)
 
+
+@pytest.mark.usefixtures("data_and_model")
+def test_job_without_tfx_runs_and_its_predictions_are_read_back():
     names = {}
     exec(block_with("InferenceJob("), names)
     assert names["summary"].total.predictions_written == 3
@@ -58,8 +61,17 @@ def test_job_without_tfx_runs_and_its_predictions_are_read_back(
     assert names["prediction"].outputs["y"] == pytest.approx(10.0)
 
 
+@pytest.mark.usefixtures("data_and_model")
+def test_pipeline_without_tfx_prints_a_log_for_each_record(capsys):
+    exec(block_with("RunInference("), {})
+    printed = capsys.readouterr().out
+    assert printed.count("predict_log {") == 3
+    values = re.findall(r"float_val: ([0-9.]+)", printed)
+    assert sorted(map(float, values)) == [0.0, 5.0, 10.0]
+
+
 def test_every_python_block_is_run_here():
-    assert len(PYTHON_BLOCKS) == 3
+    assert len(PYTHON_BLOCKS) == 4
 
 
 def test_make_targets_exist():

@@ -27,12 +27,12 @@ def export(
     Args:
       model: a Keras 3 or tf_keras model, a tf.function, or anything else that can be called with
         tensors. It gets the dict of parsed features, or the tensor alone where there is one
-        feature and the model is not one with several inputs.
+        feature and the model does not name its inputs.
       path: a folder that is empty or does not exist.
       feature_spec: the features to parse, for `tf.io.parse_example`: `FixedLenFeature`,
         `VarLenFeature` (gives a sparse tensor) or `RaggedFeature`, by name.
       transform: what turns the dict of parsed features into the model's input, such as the layer
-        that TensorFlow Transform returns, or a function.
+        that TensorFlow Transform returns, or a function; `dict` leaves it as it is.
       output_name: the name of the output where the model returns one tensor. From a model that
         returns a dict, its keys are the names; from one that returns a list, the names are
         `<output_name>_0` and so on.
@@ -42,7 +42,7 @@ def export(
       The path, as a string.
 
     Raises:
-      SettingsError: the folder is not empty, or a feature spec or the model is of another kind.
+      SettingsError: the folder is not empty, or the model cannot be called.
     """
     import tensorflow as tf
 
@@ -52,21 +52,10 @@ def export(
             f"Expected a folder that is empty or does not exist to export to, got {folder}. "
             f"Choose another one: models are never overwritten."
         )
-    if not feature_spec:
-        raise SettingsError(
-            "Expected at least one feature in feature_spec, got none. Name the model's inputs, "
-            'such as {"x": tf.io.FixedLenFeature([1], tf.float32)}.'
-        )
-    kinds = (tf.io.FixedLenFeature, tf.io.VarLenFeature, tf.io.RaggedFeature)
-    for name, feature in feature_spec.items():
-        if not isinstance(feature, (*kinds, tf.io.SparseFeature, tf.io.FixedLenSequenceFeature)):
-            raise SettingsError(
-                f"Expected a feature for tf.io.parse_example as feature_spec['{name}'], got "
-                f"{feature!r}. Use tf.io.FixedLenFeature(shape, dtype)."
-            )
     if not callable(model):
         raise SettingsError(
-            f"Expected a model that can be called, got {type(model).__name__}. Load it first."
+            f"Expected a model that can be called, got {type(model).__name__}. Give the model "
+            f"itself, such as a Keras model or a tf.function."
         )
     takes_tensor = transform is None and _takes_one_tensor(model, feature_spec)
 
@@ -93,11 +82,10 @@ def _export_keras_3(
 ) -> None:
     """Saves through Keras' own archive, whose models TF1 sessions can load as well."""
     import keras
-    import tensorflow as tf
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    if isinstance(transform, tf.Module) or hasattr(transform, "_trackable_children"):
+    if hasattr(transform, "_trackable_children"):  # not a plain function
         archive.track(transform)
     archive.add_endpoint(signature_name, serve, input_signature=signature)
     archive.write_out(folder, verbose=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 from bulk_inferencer.errors import HookError
 from bulk_inferencer.models import importing
 from bulk_inferencer.models.predictor import Model, Predictor
-from bulk_inferencer.signatures import Signature
+from bulk_inferencer.signatures import PREDICT, Signature
 
 Preprocess: TypeAlias = Callable[[list[bytes]], list[bytes]]
 Postprocess: TypeAlias = Callable[[list[bytes], dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -28,7 +28,8 @@ class Hooked:
       preprocess: takes a batch of n serialized records and returns n records, which the model gets
         instead; or where to import that function from, as `package.module:function`.
       postprocess: takes the n records as they were read and the outputs, arrays of shape [n, ...]
-        by name, and returns the outputs that results hold; or where to import it from.
+        by name, and returns the outputs that results hold, with n rows each; or where to import it
+        from. Whatever the signature's method, a `predict_log` holds them.
     """
 
     model: Model
@@ -49,9 +50,7 @@ class Hooked:
         _hook("preprocess", self.preprocess)
         _hook("postprocess", self.postprocess)
         signatures = self.model.check(record_format)
-        if self.postprocess is None:
-            return signatures
-        return tuple(signature._replace(outputs=()) for signature in signatures)
+        return signatures if self.postprocess is None else _of_any_outputs(signatures)
 
     def load(self, record_format: str) -> Predictor:
         """See `Model.load`.
@@ -83,7 +82,8 @@ class _HookedPredictor:
 
     @property
     def signatures(self) -> Sequence[Signature]:
-        return self._predictor.signatures
+        signatures = self._predictor.signatures
+        return signatures if self._postprocess is None else _of_any_outputs(signatures)
 
     @property
     def input_name(self) -> str:
@@ -97,38 +97,86 @@ class _HookedPredictor:
         records = batch
         if self._preprocess:
             records = self._preprocess(list(batch))
-            if len(records) != len(batch):
-                raise HookError(
-                    f"Expected preprocess to return {len(batch)} records for {len(batch)}, got "
-                    f"{len(records)} from {_name(self._preprocess)}. Return one for each; raise "
-                    f"an exception where a record cannot be scored."
-                )
+            _check_records(self._preprocess, records, len(batch))
         outputs = self._predictor.predict(records)
         if self._postprocess:
-            outputs = {
-                name: _array(values)
-                for name, values in self._postprocess(list(batch), outputs).items()
-            }
-            for name, values in outputs.items():
-                if not values.shape or len(values) != len(batch):
-                    raise HookError(
-                        f"Expected postprocess to return {len(batch)} rows for {len(batch)} "
-                        f"records, got output '{name}' of shape {values.shape} from "
-                        f"{_name(self._postprocess)}. Return one row for each record."
-                    )
+            returned = self._postprocess(list(batch), outputs)
+            outputs = _arrays(self._postprocess, returned, len(batch))
         return outputs
+
+
+def _of_any_outputs(signatures: Sequence[Signature]) -> tuple[Signature, ...]:
+    """Returns signatures for a `predict_log`: no other kind of log holds outputs of any name."""
+    return tuple(signature._replace(method=PREDICT, outputs=()) for signature in signatures)
+
+
+def _check_records(hook: Preprocess, records: Any, count: int) -> None:
+    """Checks that `preprocess` kept its contract, so that no record is scored in another's place.
+
+    Raises:
+      HookError: it did not.
+    """
+    got = len(records) if isinstance(records, list) else f"a {type(records).__name__}"
+    if got != count:
+        raise HookError(
+            f"Expected preprocess to return {count} records for {count}, got {got} from "
+            f"{_name(hook)}. Return a list with one for each; raise an exception where a record "
+            f"cannot be scored."
+        )
+    kinds = {type(record).__name__ for record in records if not isinstance(record, bytes)}
+    if kinds:
+        raise HookError(
+            f"Expected preprocess to return records as bytes, got {', '.join(sorted(kinds))} from "
+            f"{_name(hook)}. Serialize them: example.SerializeToString()."
+        )
+
+
+def _arrays(hook: Postprocess, outputs: Any, count: int) -> dict[str, np.ndarray]:
+    """Returns what `postprocess` returned as arrays; strings as objects of `bytes`.
+
+    Raises:
+      HookError: it did not keep its contract.
+    """
+    if not isinstance(outputs, Mapping):
+        raise HookError(
+            f"Expected postprocess to return a dict of outputs by name, got a "
+            f"{type(outputs).__name__} from {_name(hook)}. Return "
+            f"{{name: array}} with one row for each record."
+        )
+    arrays = {}
+    for name, values in outputs.items():
+        try:
+            arrays[name] = _array(values)
+        except (TypeError, ValueError) as error:
+            raise HookError(
+                f"Expected postprocess to return numbers or strings of one shape for each record, "
+                f"got output '{name}' from {_name(hook)}: {error}. Pad rows to one length."
+            ) from error
+        if arrays[name].shape[:1] != (count,):
+            raise HookError(
+                f"Expected postprocess to return {count} rows for {count} records, got output "
+                f"'{name}' of shape {arrays[name].shape} from {_name(hook)}. Return one row for "
+                f"each record."
+            )
+    return arrays
 
 
 def _hook(setting: str, hook: Callable[..., Any] | str | None) -> Callable[..., Any] | None:
     return None if hook is None else importing.function(setting, hook)
 
 
-def _array(values: object) -> np.ndarray:
-    """Returns values as an array; strings as objects of `bytes`, which is how outputs hold them."""
+def _array(values: Any) -> np.ndarray:
     array = np.asarray(values)
-    if array.dtype.kind == "U":
-        array = np.char.encode(array, "utf-8")
-    return array.astype(object) if array.dtype.kind == "S" else array
+    if array.dtype.kind not in "SUO":
+        return array
+    # From the values as they came: NumPy's own strings lose zero bytes at their ends.
+    strings = np.array(values, dtype=object)
+    for index, value in np.ndenumerate(strings):
+        if isinstance(value, str):
+            strings[index] = value.encode()
+        elif not isinstance(value, bytes):
+            raise TypeError(f"there is a {type(value).__name__} in it")
+    return strings
 
 
 def _name(hook: Callable) -> str:
