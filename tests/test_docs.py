@@ -12,7 +12,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("beam.md", "component.md", "preprocessing.md")
 # By a piece of the snippet, and why it is only compiled.
 NOT_RUN = {
-    "BulkInferencer(": "it needs a TFX pipeline; test_component_hooks.py and test_component_endpoint.py run one",
+    "BulkInferencer(": "it needs a TFX pipeline; test_component_hooks.py and its kin run one",
 }
 
 
