@@ -142,9 +142,42 @@ def test_other_name_does_not_resolve():
         bulk_inferencer.BulkInferrer  # noqa: B018
 
 
+BEAM_EXPORTED = [
+    "BatchBounds",
+    "CreateModelHandler",
+    "RecordFailure",
+    "Results",
+    "RunInference",
+    "RunInferenceOnKeyedBatches",
+    "RunInferencePerModel",
+    "RunInferencePerModelOnKeyedBatches",
+    "SavedModel",
+    "TFServing",
+    "VertexEndpoint",
+]
+
+
+def test_exported_names_of_the_transforms():
+    assert bulk_inferencer.beam.__all__ == BEAM_EXPORTED
+
+
+@pytest.mark.parametrize("name", BEAM_EXPORTED)
+def test_exported_name_of_the_transforms_resolves(name):
+    assert getattr(bulk_inferencer.beam, name).__name__ == name
+    assert name in dir(bulk_inferencer.beam)
+
+
+def test_other_name_of_the_transforms_does_not_resolve():
+    message = "module 'bulk_inferencer.beam' has no attribute 'RunInfer'"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        bulk_inferencer.beam.RunInfer  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [
+        ("import bulk_inferencer.beam", "tensorflow|apache_beam|tfx|tfx_bsl|numpy|keras"),
+        ("from bulk_inferencer.beam import RunInference", "tfx|tfx_bsl|keras|ml_metadata"),
         ("import bulk_inferencer", "tensorflow|apache_beam|tfx|tfx_bsl|numpy|keras"),
         ("from bulk_inferencer import SavedModel, run", "tfx|tfx_bsl|keras|ml_metadata"),
         ("import bulk_inferencer.units.run", "tensorflow|tfx|tfx_bsl|keras"),

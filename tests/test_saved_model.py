@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from bulk_inferencer.errors import ModelError
+from bulk_inferencer.models.batching import Failed, Scorer
 from bulk_inferencer.models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
@@ -152,6 +153,43 @@ def test_features_are_cast_to_the_dtype_of_the_input(tmp_path, dtype):
     assert (value.dtype, value) == (dtype.as_numpy_dtype, 1)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest"),
+    [
+        ("int8", -(2**7), 2**7 - 1),
+        ("uint8", 0, 2**8 - 1),
+        ("int16", -(2**15), 2**15 - 1),
+        ("uint16", 0, 2**16 - 1),
+        ("int32", -(2**31), 2**31 - 1),
+        ("uint32", 0, 2**32 - 1),
+    ],
+)
+def test_integer_that_its_input_cannot_hold_costs_its_record_only(tmp_path, dtype, lowest, highest):
+    inputs = {"n": tf.TensorSpec([None, 2], dtype)}
+    path = save_functions(tmp_path, serving_default=(lambda n: {"y": tf.identity(n)}, inputs))
+    records = [
+        example(n=values)
+        for values in ([lowest, highest], [0, highest + 1], [lowest - 1, 0], [0, 1])
+    ]
+    first, *failures, last = Scorer(predictor(path)).score(records)
+    assert first.outputs["y"].tolist() == [[lowest, highest]]
+    assert last.outputs["y"].tolist() == [[0, 1]]
+    assert failures == [
+        Failed(1, "OverflowError", f"input 'n' takes {dtype}, got {highest + 1}"),
+        Failed(2, "OverflowError", f"input 'n' takes {dtype}, got {lowest - 1}"),
+    ]
+
+
+def test_negative_number_does_not_fit_into_the_largest_unsigned_input(tmp_path):
+    inputs = {"n": tf.TensorSpec([None], tf.uint64)}
+    path = save_functions(tmp_path, serving_default=(lambda n: {"y": tf.identity(n)}, inputs))
+    loaded = predictor(path)
+    assert loaded.predict([example(n=2**63 - 1)])["y"].tolist() == [2**63 - 1]
+    message = "OverflowError: input 'n' takes uint64, got -1"
+    with pytest.raises(RecordError, match=exactly(message)):
+        loaded.predict([example(n=0), example(n=-1)])
+
+
 def test_record_without_a_feature_is_an_error_of_that_record(keras_export):
     loaded = predictor(keras_export)
     with pytest.raises(RecordError, match=r"(?s)^InvalidArgumentError: .*Feature: x .*required"):
@@ -193,8 +231,9 @@ def test_inputs_on_which_signatures_disagree_are_named(tmp_path):
         r"^Signatures disagree on input 'x': expected FixedLenFeature\(.*float32.*\), got "
         r"FixedLenFeature\(.*int64.*\) in 'b'\. Score them in separate runs\.$"
     )
-    with pytest.raises(ModelError, match=message):
-        predictor(path, "a", "b")
+    for call in (SavedModel(path, ("a", "b")).check, SavedModel(path, ("a", "b")).load):
+        with pytest.raises(ModelError, match=message):
+            call(FORMAT_TF_EXAMPLE)
 
 
 @pytest.mark.parametrize(
@@ -450,6 +489,40 @@ def test_missing_tag_is_named_with_those_that_exist(linear_model):
         SavedModel(linear_model, tags=("tpu", "serve")).check(FORMAT_TF_EXAMPLE)
 
 
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("saved_model.pb", "Error parsing message.*"),
+        ("saved_model.pbtxt", '1:1 : .*Message type "tensorflow.SavedModel" has no field .* "no"'),
+    ],
+)
+def test_damaged_description_is_named(tmp_path, name, cause):
+    (tmp_path / name).write_text("no SavedModel")
+    message = (
+        rf"^Expected a SavedModel in {re.escape(str(tmp_path))}/{name}, got 13 bytes that are "
+        rf"none: {cause}\. Export the model again\.$"
+    )
+    for call in (SavedModel(str(tmp_path)).check, SavedModel(str(tmp_path)).load):
+        with pytest.raises(ModelError, match=message):
+            call(FORMAT_TF_EXAMPLE)
+
+
+def test_description_that_was_cut_short_is_named(tmp_path, linear_model):
+    folder = copy_of(linear_model, tmp_path)
+    file = folder / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:1000])
+    message = f"^Expected a SavedModel in {re.escape(str(file))}, got 1000 bytes that are none: "
+    with pytest.raises(ModelError, match=message):
+        SavedModel(str(folder)).check(FORMAT_TF_EXAMPLE)
+
+
+def test_empty_description_has_no_tags(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    message = f"Tags ['serve'] not found in {tmp_path}; it has: none. Set ModelSpec.tag."
+    with pytest.raises(ModelError, match=exactly(message)):
+        SavedModel(str(tmp_path)).check(FORMAT_TF_EXAMPLE)
+
+
 def test_damaged_model_is_named(tmp_path, linear_model):
     folder = copy_of(linear_model, tmp_path)
     shutil.rmtree(folder / "variables")
@@ -595,6 +668,31 @@ def test_listed_module_that_fails_is_named(tmp_path, monkeypatch, linear_model):
     )
     with pytest.raises(ModelError, match=exactly(message)):
         SavedModel(linear_model, import_modules=("broken_ops",)).load(FORMAT_TF_EXAMPLE)
+
+
+# Memory of GPUs
+
+
+def test_gpu_memory_grows_as_it_is_needed_or_stays_as_it_is(monkeypatch, caplog, linear_model):
+    """With stand-ins for GPUs, which tests cannot count on; the second one is in use already."""
+    gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(2)]
+    grown = []
+
+    def set_memory_growth(gpu, enable):
+        if gpu == gpus[1]:
+            raise RuntimeError("it has been initialized")
+        grown.append((gpu, enable))
+
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else []
+    )
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", set_memory_growth)
+    with caplog.at_level(logging.WARNING, "bulk_inferencer"):
+        predictor(linear_model)
+    assert grown == [(gpus[0], True)]
+    assert caplog.messages == [
+        "Memory growth of /physical_device:GPU:1 stays as it is: it has been initialized"
+    ]
 
 
 # Fingerprint

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bulk_inferencer import lazy
 
 if TYPE_CHECKING:
-    from bulk_inferencer.beam.run_inference import CreateModelHandler as CreateModelHandler
+    from bulk_inferencer.beam.model_handler import CreateModelHandler as CreateModelHandler
     from bulk_inferencer.beam.run_inference import RecordFailure as RecordFailure
     from bulk_inferencer.beam.run_inference import Results as Results
     from bulk_inferencer.beam.run_inference import RunInference as RunInference
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _TRANSFORMS = "bulk_inferencer.beam.run_inference"
 _MODULE_OF_NAME = {
     "BatchBounds": "bulk_inferencer.models.batching",
-    "CreateModelHandler": _TRANSFORMS,
+    "CreateModelHandler": "bulk_inferencer.beam.model_handler",
     "RecordFailure": _TRANSFORMS,
     "Results": _TRANSFORMS,
     "RunInference": _TRANSFORMS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -14,6 +15,9 @@ FORMAT_TF_EXAMPLE = "FORMAT_TF_EXAMPLE"
 FORMAT_TF_SEQUENCE_EXAMPLE = "FORMAT_TF_SEQUENCE_EXAMPLE"
 FORMAT_PROTO = "FORMAT_PROTO"
 RECORD_FORMATS = (FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE, FORMAT_PROTO)
+
+_WHERE_IN_GRAPH = re.compile(r"^\{\{function_node .*?\}\} ")
+_ABOUT_GRAPH = re.compile(r"Graph execution error|Detected at node|<stack traces|\s*\[\[\{\{")
 
 
 class RecordError(Exception):
@@ -35,6 +39,13 @@ class RecordError(Exception):
 
 class OutOfMemory(Exception):
     """Raised by a predictor for a batch that does not fit; a smaller one may."""
+
+
+def cause(message: str) -> str:
+    """Returns the lines of TensorFlow's message that speak of the data and not of the graph."""
+    lines = [line for line in message.splitlines() if line and not _ABOUT_GRAPH.match(line)]
+    joined = _WHERE_IN_GRAPH.sub("", " ".join(lines or message.splitlines()))
+    return joined.removeprefix("Name: <unknown>, ").partition(" [Op:")[0]
 
 
 class Predictor(Protocol):

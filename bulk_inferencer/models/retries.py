@@ -22,6 +22,7 @@ _THROTTLE_WINDOW_MS = 60_000
 _THROTTLE_BUCKET_MS = 1_000
 # Requests per accepted request, above which the throttler holds back.
 _OVERLOAD_RATIO = 2.0
+_HELD_BACK = "held back, since the server turns most requests down"
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 30.0
 
@@ -66,18 +67,29 @@ class Caller:
 
     A request that fails for now is made again after a pause that grows exponentially, with full
     jitter, so that workers do not come back all at once. While more than half of the recent
-    requests were turned down, new ones are held back on this side (`AdaptiveThrottler`).
+    requests were turned down, attempts are held back on this side (`AdaptiveThrottler`), but never
+    two of a call in a row: a server that is back has to be found.
     """
 
-    def __init__(self, where: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        where: str,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Describes the server.
 
         Args:
           where: the server, for messages.
           limits: how long to wait for it.
+          clock: returns the time in seconds.
+          sleep: waits for some seconds.
         """
         self._where = where
         self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
         self._throttler = AdaptiveThrottler(
             _THROTTLE_WINDOW_MS, _THROTTLE_BUCKET_MS, _OVERLOAD_RATIO
         )
@@ -93,35 +105,57 @@ class Caller:
         Raises:
           EndpointError: no attempt succeeded within the time limit.
         """
-        started = time.monotonic()
+        started = self._clock()
+        total_seconds = self._limits.total_seconds
+        requests = 0
+        last = PassingError(_HELD_BACK)
+        is_held_back = False
 
         def attempt() -> _Answer:
-            now_ms = int(time.time() * 1000)
-            with self._lock:
-                is_held_back = self._throttler.throttle_request(now_ms)
+            nonlocal requests, last, is_held_back
+            now = self._clock()
+            is_held_back = self._is_overloaded(now) and not is_held_back
             if is_held_back:
-                raise PassingError("held back, since the server turns most requests down")
-            left = self._limits.total_seconds - (time.monotonic() - started)
-            answer = request(max(0.001, min(self._limits.request_seconds, left)))
-            with self._lock:
-                self._throttler.successful_request(now_ms)
+                raise PassingError(_HELD_BACK)
+            requests += 1
+            left_seconds = total_seconds - (now - started)
+            try:
+                answer = request(max(0.001, min(self._limits.request_seconds, left_seconds)))
+            except PassingError as error:
+                last = error
+                raise
+            except Exception:
+                self._was_answered(now)
+                raise
+            self._was_answered(now)
             return answer
 
         retrying = tenacity.Retrying(
+            sleep=self._sleep,
             retry=tenacity.retry_if_exception_type(PassingError),
-            stop=tenacity.stop_before_delay(self._limits.total_seconds),
+            stop=lambda state: self._clock() - started + state.upcoming_sleep >= total_seconds,
             wait=_wait,
             before_sleep=self._log,
         )
         try:
             return retrying(attempt)
-        except tenacity.RetryError as error:
-            last = error.last_attempt
+        except tenacity.RetryError:
             raise EndpointError(
-                f"Expected an answer from {self._where} within {self._limits.total_seconds:g} s, "
-                f"got none in {last.attempt_number} attempts; the last: {last.exception()}. "
-                f"Check that the server is up and can take the load, or raise the time limit."
-            ) from last.exception()
+                f"Expected an answer from {self._where} within {total_seconds:g} s, got none in "
+                f"{requests} attempts; the last: {last}. Check that the server is up and can take "
+                f"the load, or raise the time limit."
+            ) from last
+
+    def _is_overloaded(self, now: float) -> bool:
+        """Counts a request, and returns whether it should be held back."""
+        with self._lock:
+            is_overloaded: bool = self._throttler.throttle_request(int(now * 1000))
+        return is_overloaded
+
+    def _was_answered(self, now: float) -> None:
+        """Counts an answer, which may be that the request itself is at fault."""
+        with self._lock:
+            self._throttler.successful_request(int(now * 1000))
 
     def _log(self, state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None  # an attempt has just failed

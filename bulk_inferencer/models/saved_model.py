@@ -17,7 +17,7 @@ import numpy as np
 from bulk_inferencer import files
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.models import signature_defs
-from bulk_inferencer.models.predictor import OutOfMemory, RecordError
+from bulk_inferencer.models.predictor import OutOfMemory, RecordError, cause
 from bulk_inferencer.signatures import Signature, output_prefix
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ _MODULE_OF_OP = {
         "struct2tensor"
     ),
 }
-_ABOUT_GRAPH = re.compile(r"Graph execution error|Detected at node|<stack traces|\s*\[\[\{\{")
 _READ_BUFFER_BYTES = 8 << 20
 
 
@@ -115,7 +114,7 @@ class SavedModel:
         if not matching:
             raise ModelError(
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
-                f"{', '.join(map(str, found_tags))}. Set ModelSpec.tag."
+                f"{', '.join(map(str, found_tags)) or 'none'}. Set ModelSpec.tag."
             )
         return signature_defs.select(
             matching[0].signature_def, self.signatures, record_format, self.path
@@ -161,26 +160,19 @@ class SavedModelPredictor:
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(str(error)) from error
         except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, _cause(error.message)) from error
+            raise RecordError(type(error).__name__, cause(error.message)) from error
         return outputs
 
 
 def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
     import tensorflow as tf
 
-    if not isinstance(value, (tf.Tensor, np.ndarray, np.generic)):
+    if not isinstance(value, (tf.Tensor, np.ndarray, np.generic, bytes)):
         raise signature_defs.composite_output_error(name, type(value).__name__)
     # Scalars are Python's bytes or numbers, and not arrays, where they are strings.
     array = np.asarray(value.numpy() if isinstance(value, tf.Tensor) else value)
     signature_defs.check_rows(name, array, count)
     return array
-
-
-def _cause(message: str) -> str:
-    """Returns the lines of TensorFlow's message that speak of the data and not of the graph."""
-    lines = [line for line in message.splitlines() if line and not _ABOUT_GRAPH.match(line)]
-    cause = " ".join(lines or message.splitlines())
-    return cause.removeprefix("Name: <unknown>, ").partition(" [Op:")[0]
 
 
 def _saved_model_proto(path: str) -> Any:
@@ -198,7 +190,7 @@ def _saved_model_proto(path: str) -> Any:
     except (DecodeError, text_format.ParseError) as error:
         raise ModelError(
             f"Expected a SavedModel in {file_path}, got {len(content)} bytes that are none: "
-            f"{error}. Export the model again."
+            f"{str(error).rstrip('.')}. Export the model again."
         ) from error
 
 
@@ -217,12 +209,11 @@ def _load(model: SavedModel) -> Any:
     """Loads the model, once more with the library that is known to hold a missing op."""
     import tensorflow as tf
 
+    load = model.load_override_fn or tf.saved_model.load
     tags = list(model.tags or (DEFAULT_TAG,))
     _grow_gpu_memory()
     try:
-        if model.load_override_fn:
-            return model.load_override_fn(model.path, tags)
-        return tf.saved_model.load(model.path, tags=tags)
+        return load(model.path, tags)
     except Exception as error:
         op = re.search(r"Op type not registered '([^']+)'", str(error))
         if op is None:
@@ -238,7 +229,7 @@ def _load(model: SavedModel) -> Any:
     _logger.warning("Op %s is missing; importing %s, which is known to define it.", name, module)
     try:
         importlib.import_module(module)
-        return tf.saved_model.load(model.path, tags=tags)
+        return load(model.path, tags)
     except Exception as error:  # noqa: BLE001, whatever it is, the op stays missing
         raise ModelError(f"{message}; {module} was tried: {error}") from cause
 
@@ -248,6 +239,13 @@ def _functions(
 ) -> list[Callable[..., Any]]:
     """Returns what calls each signature: takes tensors, returns outputs, by name."""
     if hasattr(loaded, "signatures"):
+        missing = [name for name in definitions if name not in loaded.signatures]
+        if missing:
+            raise ModelError(
+                f"Expected load_override_fn to return an object with the signatures "
+                f"{', '.join(definitions)} of {model.path}, got one without {', '.join(missing)}. "
+                f"Return what tf.saved_model.load does."
+            )
         return [loaded.signatures[name] for name in definitions]
     if hasattr(loaded, "run") and hasattr(loaded, "graph"):
         return [functools.partial(_run_session, loaded, d) for d in definitions.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -12,7 +12,7 @@ import numpy as np
 
 from bulk_inferencer.errors import EndpointError, SettingsError
 from bulk_inferencer.models import importing, signature_defs
-from bulk_inferencer.models.predictor import OutOfMemory, RecordError
+from bulk_inferencer.models.predictor import OutOfMemory, RecordError, cause
 from bulk_inferencer.models.retries import Caller, Limits, PassingError
 from bulk_inferencer.signatures import (
     CLASSES_OUTPUT,
@@ -95,8 +95,12 @@ class TFServing:
         return f"{base}/labels/{self.version_label}" if self.version_label else base
 
     def check(self, record_format: str) -> tuple[Signature, ...]:
-        """Asks the server for the signatures; see `Model.check`."""
-        return self.load(record_format).signatures
+        """Asks the server for the signatures, for as long as one request takes; see `Model.check`.
+
+        Unlike a worker, the launcher has no use for a server that comes back minutes later.
+        """
+        limits = replace(self.limits, total_seconds=self.limits.request_seconds)
+        return replace(self, limits=limits).load(record_format).signatures
 
     def load(self, record_format: str) -> TFServingPredictor:
         """Asks the server for the signatures; see `Model.load`."""
@@ -137,7 +141,7 @@ class TFServingPredictor:
         try:
             feeds = self._feeds(batch)
         except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, error.message) from error
+            raise RecordError(type(error).__name__, cause(error.message)) from error
         outputs = {}
         for signature, inputs in zip(self.signatures, feeds, strict=True):
             if signature.method in self._methods:
@@ -214,12 +218,12 @@ class TFServingPredictor:
                 raise self._translated(error) from error
 
         response = self._caller.call(attempt)
-        if signature:
+        if signature and response.model_spec.HasField("version"):
             self.versions.add(str(response.model_spec.version.value))
         return response
 
     def _translated(self, error: grpc.RpcError) -> Exception:
-        code, details = error.code(), error.details()
+        code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
             return OutOfMemory(details)
         if code in _PASSING:
@@ -229,7 +233,7 @@ class TFServingPredictor:
                 f"Expected {self._model.uri} to answer, got {code.name}: {details}. Check the "
                 f"address, the model's name and version, and the credentials."
             )
-        return RecordError(code.name, details)
+        return RecordError(code.name, cause(details))
 
 
 def _channel(model: TFServing) -> grpc.Channel:

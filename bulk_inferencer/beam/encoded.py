@@ -1,0 +1,44 @@
+"""Records to PredictionLogs: what all transforms do with a model on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bulk_inferencer.errors import FailedRecordError
+from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer.models.batching import BatchBounds, Chunk, Failed, Scorer, batches
+from bulk_inferencer.models.predictor import Model
+
+
+class Encoded:
+    """A loaded model whose outputs are PredictionLogs. Shared by all threads of a process."""
+
+    def __init__(self, model: Model, record_format: str) -> None:
+        self._scorer = Scorer(model.load(record_format))
+        predictor = self._scorer.predictor
+        self._encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
+
+    def logs(self, records: list[bytes], bounds: BatchBounds) -> Iterator[bytes | Failed]:
+        """Yields a serialized PredictionLog or a failure for each record, in order."""
+        for batch in batches([Chunk("", 0, records)], bounds):
+            for result in self._scorer.score(batch.records):
+                if isinstance(result, Failed):
+                    yield result
+                else:
+                    scored = batch.records[result.start : result.stop]
+                    yield from self._encoder.encode(scored, result.outputs)
+
+
+def failed_record_error(which: str, failure: Failed, method: str) -> FailedRecordError:
+    """Returns the error for a failure that nobody asked for as an output.
+
+    Args:
+      which: the record, in words.
+      failure: why it could not be scored.
+      method: what to call on `RunInference` to get failures as an output.
+    """
+    return FailedRecordError(
+        f"Expected every record to be scored, but the one {which} failed: "
+        f"{failure.reason.rstrip('.')}. "
+        f"Mend it, or take failures as an output of their own: RunInference(...).{method}()."
+    )

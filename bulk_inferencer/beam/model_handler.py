@@ -1,0 +1,82 @@
+"""A handler for Beam's own RunInference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from apache_beam.ml.inference.base import ModelHandler
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from bulk_inferencer.beam import metrics
+from bulk_inferencer.beam.elements import record_of
+from bulk_inferencer.beam.encoded import Encoded, failed_record_error
+from bulk_inferencer.beam.specs import bounds_of, model_of
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.models.batching import BatchBounds, Failed
+from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, Model
+
+
+def CreateModelHandler(
+    inference_spec_type: Any,
+    load_override_fn: Callable[[str, list[str]], Any] | None = None,
+    *,
+    bounds: BatchBounds | None = None,
+) -> ModelHandler:
+    """Returns a handler for Beam's own `RunInference` and `KeyedModelHandler`.
+
+    It takes tf.Examples, tf.SequenceExamples and serialized records, and gives PredictionLogs.
+
+    Args:
+      inference_spec_type: see `RunInference`.
+      load_override_fn: see `RunInference`.
+      bounds: bounds of a batch, of which Beam honours the number of records; default: the
+        `batch_parameters` of the spec.
+
+    Raises:
+      SettingsError: the spec is of another kind or not consistent.
+    """
+    model = model_of(inference_spec_type, load_override_fn)
+    return _PredictionLogHandler(model, bounds or bounds_of([inference_spec_type]))
+
+
+class _PredictionLogHandler(ModelHandler):
+    """Beam's view of a model. Errors of a record fail its batch, for Beam to handle."""
+
+    def __init__(self, model: Model, bounds: BatchBounds) -> None:
+        super().__init__(max_batch_size=bounds.max_records)
+        self._model = model
+        self._bounds = bounds
+
+    def load_model(self) -> Encoded:
+        # Any record is taken: the elements' type is not known here.
+        return Encoded(self._model, FORMAT_TF_EXAMPLE)
+
+    def run_inference(
+        self,
+        batch: Sequence[Any],
+        model: Encoded,
+        inference_args: dict[str, Any] | None = None,
+    ) -> list[PredictionLog]:
+        # Not a generator: Beam counts failed batches by what the call itself raises.
+        logs = []
+        results = model.logs([record_of(value) for value in batch], self._bounds)
+        for number, log in enumerate(results):
+            if isinstance(log, Failed):
+                which = f"number {number} of a batch"
+                raise failed_record_error(which, log, "with_exception_handling")
+            logs.append(PredictionLog.FromString(log))
+        return logs
+
+    def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
+        if inference_args:
+            raise SettingsError(
+                f"Expected no inference_args, got {', '.join(inference_args)}: a signature takes "
+                f"records alone. Leave them out."
+            )
+
+    def get_num_bytes(self, batch: Sequence[Any]) -> int:
+        return sum(len(v) if isinstance(v, bytes) else v.ByteSize() for v in batch)
+
+    def get_metrics_namespace(self) -> str:
+        return metrics.NAMESPACE
