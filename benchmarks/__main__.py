@@ -185,38 +185,36 @@ def check(prepared: Prepared, results: Path) -> None:
     import tensorflow as tf
 
     serve = tf.saved_model.load(prepared.saved_model).signatures["serving_default"]
-    count = 0
-    records, ys = [], []
+    paths = [str(path) for path in sorted(results.rglob("prediction_logs-*"))]
     step = max(1, prepared.data.records // _CHECKED)
-    for record, y in _written(prepared, results):
-        if count % step == 0:
-            records.append(record)
-            ys.append(y)
-        count += 1
+    count = 0
+    sampled = []
+    for chunk in tf.data.TFRecordDataset(paths, "GZIP").batch(step).as_numpy_iterator():
+        count += len(chunk)
+        sampled.append(_record_and_y(prepared, chunk[0]))
     assert count == prepared.data.records, f"expected {prepared.data.records} results, got {count}"
-    expected = serve(tf.constant(records))["y"].numpy()
+    records, ys = zip(*sampled, strict=True)
+    expected = serve(tf.constant(list(records)))["y"].numpy()
     np.testing.assert_allclose(np.array(ys), expected, rtol=1e-4, atol=1e-4)
 
 
-def _written(prepared: Prepared, results: Path) -> Iterator[tuple[bytes, float]]:
+def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
+    """Returns the record of one result, and what was predicted for it."""
     import tensorflow as tf
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     from bulk_inferencer.formats.example import Column, append_columns
 
+    log = PredictionLog.FromString(message)
+    if log.WhichOneof("log_type"):
+        (record,) = log.predict_log.request.inputs["examples"].string_val
+        return record, float(tf.make_ndarray(log.predict_log.response.outputs["y"]).item())
+    # Beam's handler gives tensors, which its contestant keeps as an Example.
     names = prepared.data.names
+    *values, y = tf.train.Example.FromString(message).features.feature["values"].float_list.value
+    arrays = {n: np.array([v], np.float32) for n, v in zip(names, values, strict=True)}
     columns = [Column(name, name) for name in names]
-    for path in sorted(results.rglob("prediction_logs-*")):
-        for message in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():
-            log = PredictionLog.FromString(message)
-            if log.WhichOneof("log_type"):
-                (record,) = log.predict_log.request.inputs["examples"].string_val
-                yield record, float(tf.make_ndarray(log.predict_log.response.outputs["y"]).item())
-            else:  # Beam's handler gives tensors, which its contestant keeps as an Example
-                example = tf.train.Example.FromString(message)
-                *values, y = example.features.feature["values"].float_list.value
-                arrays = {n: np.array([v], np.float32) for n, v in zip(names, values, strict=True)}
-                yield append_columns([b""], arrays, columns, True)[0], y
+    return append_columns([b""], arrays, columns, True)[0], y
 
 
 def judge(races: dict[str, Race], workdir: Path) -> Iterator[Target]:

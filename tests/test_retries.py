@@ -198,7 +198,7 @@ def test_throttler_holds_back_at_random():
         failures += len(server.deadlines) - 1
     held_back = len(time.pauses) - failures
     assert failures == 300
-    assert 10 < held_back < 300
+    assert 150 < held_back < 390  # all 400 requests might have been; about 280 are
 
 
 def test_nothing_is_held_back_while_half_of_the_requests_succeed():
