@@ -106,7 +106,7 @@ def test_time_that_requests_take_counts():
         raise PassingError("deadline exceeded", retry_after_seconds=40)
 
     message = (
-        "Expected an answer from the server within 250 s, got none in 3 attempts; the last: "
+        "Expected an answer from the server within 250 s, got none; attempts: 3, the last: "
         "deadline exceeded. Check that the server is up and can take the load, or raise the time "
         "limit."
     )
@@ -142,7 +142,7 @@ def test_pause_is_at_least_what_the_server_asks_for():
 def test_server_that_asks_for_more_than_the_time_limit_is_not_waited_for():
     time, server = Time(), Server(PassingError("quota used up", retry_after_seconds=3600))
     message = (
-        "Expected an answer from the server within 600 s, got none in 1 attempts; the last: quota "
+        "Expected an answer from the server within 600 s, got none; attempts: 1, the last: quota "
         "used up. Check that the server is up and can take the load, or raise the time limit."
     )
     with pytest.raises(EndpointError, match=exactly(message)):
@@ -225,7 +225,7 @@ def test_error_gives_the_reason_of_the_server_though_the_last_attempt_was_held_b
     made = caller(time, Limits(1, 10), chance=0.0)
     server = Server(PassingError("busy", retry_after_seconds=10 - 1e-9))
     message = (
-        "Expected an answer from the server within 10 s, got none in 1 attempts; the last: busy. "
+        "Expected an answer from the server within 10 s, got none; attempts: 1, the last: busy. "
         "Check that the server is up and can take the load, or raise the time limit."
     )
     with pytest.raises(EndpointError, match=exactly(message)):
@@ -238,7 +238,7 @@ def test_error_says_that_nothing_was_asked():
     made = caller(time, Limits(1e-9, 1e-9), chance=0.0)
     made._throttler.throttle_request(0)
     message = (
-        "Expected an answer from the server within 1e-09 s, got none in 0 attempts; the last: "
+        "Expected an answer from the server within 1e-09 s, got none; attempts: 0, the last: "
         "held back, since the server turns most requests down. Check that the server is up and "
         "can take the load, or raise the time limit."
     )

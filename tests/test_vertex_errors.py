@@ -54,7 +54,7 @@ def test_endpoint_that_never_answers_is_an_error_after_the_time_limit(serve, raw
     url = f"POST {server.url}/v1/{ENDPOINT}:predict?%24alt=json%3Benum-encoding%3Dint: as planned"
     told = '{"error": {"code": 503, "message": "as planned"}}' if raw else url
     message = (
-        f"Expected an answer from {URI} within 600 s, got none in 1 attempts; the last: 503: "
+        f"Expected an answer from {URI} within 600 s, got none; attempts: 1, the last: 503: "
         f"{told}. Check that the server is up and can take the load, or raise the time limit."
     )
     with pytest.raises(EndpointError, match=exactly(message)):
@@ -207,9 +207,9 @@ def test_raw_requests_need_a_client_for_rest():
 
 def test_client_with_another_transport_reports_errors_alike():
     model = VertexEndpoint(ENDPOINT, client=grpc_client, limits=Limits(0.2, 0.2))
-    start = f"Expected an answer from {URI} within 0.2 s, got none in "
+    start = f"Expected an answer from {URI} within 0.2 s, got none; attempts: "
     end = ". Check that the server is up and can take the load, or raise the time limit."
-    message = rf"^{re.escape(start)}\d+ attempts; the last: 503: .*{re.escape(end)}$"
+    message = rf"^{re.escape(start)}\d+, the last: 503: .*{re.escape(end)}$"
     with pytest.raises(EndpointError, match=message):
         model.load(FORMAT_TF_EXAMPLE).predict(X)
 

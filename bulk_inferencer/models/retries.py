@@ -141,8 +141,8 @@ class Caller:
             return retrying(attempt)
         except tenacity.RetryError:
             raise EndpointError(
-                f"Expected an answer from {self._where} within {total_seconds:g} s, got none in "
-                f"{requests} attempts; the last: {last}. Check that the server is up and can take "
+                f"Expected an answer from {self._where} within {total_seconds:g} s, got none; "
+                f"attempts: {requests}, the last: {last}. Check that the server is up and can take "
                 f"the load, or raise the time limit."
             ) from last
 
