@@ -175,7 +175,8 @@ def test_record_that_lacks_a_feature_fails_before_it_is_sent(serve, typed_model)
 
 
 def no_answer(server, seconds, last):
-    start = f"Expected an answer from grpc://{server.address}/{NAME} within {seconds} s, got none; attempts: "
+    uri = f"grpc://{server.address}/{NAME}"
+    start = f"Expected an answer from {uri} within {seconds} s, got none; attempts: "
     end = ". Check that the server is up and can take the load, or raise the time limit."
     return rf"^{re.escape(start)}\d+, the last: {last}{re.escape(end)}$"
 
