@@ -21,7 +21,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from bulk_inferencer import __version__, errors, files
 from bulk_inferencer.beam.run_units import RunUnits, WriteManifests
-from bulk_inferencer.errors import BulkInferencerError, FailureLimitError, SettingsError
+from bulk_inferencer.errors import (
+    BulkInferencerError,
+    FailureLimitError,
+    InputError,
+    SettingsError,
+)
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.models.batching import BatchBounds
 from bulk_inferencer.models.predictor import (
@@ -79,13 +84,14 @@ class InferenceJob:
 
     Attributes:
       splits: file patterns of TFRecord files by split. Patterns are those of Beam's
-        `FileSystems`; a split whose patterns match nothing is an empty split.
+        `FileSystems`.
       model: the model.
       outputs: the folders to write, which must be empty or not exist.
       record_format: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE` or, for anything else that
         the signature takes as a string, `FORMAT_PROTO`.
       bounds: bounds of a batch.
       failure_limit: how many records may fail.
+      allow_empty_splits: whether patterns may match no file, and the split is then empty.
       gate: `blessed`, `not_blessed` or `no_blessing`, for the summary.
       gate_reason: why, in a sentence.
 
@@ -99,12 +105,28 @@ class InferenceJob:
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
+    allow_empty_splits: bool = False
     gate: str = NO_BLESSING
     gate_reason: str = "No blessing was asked for."
 
     def __post_init__(self) -> None:
+        if not isinstance(self.splits, Mapping):
+            raise SettingsError(
+                f"Expected lists of file patterns by split, got {self.splits!r}. Name the split: "
+                f"{{'unlabelled': ['data/*.tfrecord.gz']}}."
+            )
         if not self.splits:
             raise SettingsError("Expected at least one split, got none. Name the files to score.")
+        for split, patterns in self.splits.items():
+            if isinstance(patterns, str):
+                raise SettingsError(
+                    f"Expected a list of file patterns for split '{split}', got the string "
+                    f"{patterns!r}. Put it into a list."
+                )
+        if isinstance(self.model, str):
+            raise SettingsError(
+                f"Expected a model, got the string {self.model!r}. Give SavedModel({self.model!r})."
+            )
         if self.record_format not in RECORD_FORMATS:
             raise SettingsError(
                 f"Expected one of {', '.join(RECORD_FORMATS)} as record format, got "
@@ -149,6 +171,12 @@ def run(
     signatures = job.model.check(job.record_format)
     _check_columns(job.outputs.columns, signatures, job.model.uri)
     inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
+    for split, found in inputs.items():
+        if not found and not job.allow_empty_splits:
+            raise InputError(
+                f"Expected files for split '{split}', found none that match "
+                f"{', '.join(job.splits[split])}. Correct the pattern, or set allow_empty_splits."
+            )
     units = plan_units(inputs)
     fingerprint = job.model.fingerprint()
     clock.lap("plan")
@@ -281,7 +309,7 @@ def _check_failure_limit(
             raise FailureLimitError(
                 f"Expected {allowed} of the records of split '{split}' to fail, got "
                 f"{counts.examples_failed} of {counts.examples_read}. The first ones:\n{reasons}\n"
-                f"Mend the records or the model, or raise DataSpec.failure_limit to keep the "
+                f"Mend the records or the model, or raise the failure_limit to keep the "
                 f"failures in failed_examples."
             )
 

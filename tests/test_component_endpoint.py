@@ -180,7 +180,7 @@ def test_blessing_needs_the_model_that_it_blesses():
         (ModelSpec(), False),
         (OF_NO_SERVER, True),
         (RuntimeParameter("spec", str), True),
-        (RuntimeParameter("spec", str, default="{}"), False),
+        (RuntimeParameter("spec", str, default="{}"), True),
         (RuntimeParameter("spec", str, default=json_format.MessageToJson(OF_NO_SERVER)), True),
     ],
     ids=["none", "endpoint", "unknown", "default without", "default with"],

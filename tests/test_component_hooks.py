@@ -162,6 +162,50 @@ def test_template_mark_is_refused(name):
     )
 
 
+def test_mistake_in_a_module_is_not_taken_for_a_missing_hook(outputs, inputs, write_module):
+    path = write_module("import math\nmath.no_such_name\n" + textwrap.dedent(HOOKS))
+
+    with pytest.raises(SettingsError, match=r"cannot be imported: AttributeError: .*no_such_name"):
+        execute(outputs, inputs, module_file=path)
+
+
+def test_file_that_is_no_python_is_refused(outputs, inputs, tmp_path):
+    (tmp_path / "hooks.txt").write_text("no Python")
+
+    with pytest.raises(SettingsError, match="cannot be imported: ImportError: it is not a Python"):
+        execute(outputs, inputs, module_file=str(tmp_path / "hooks.txt"))
+
+
+def test_changed_file_is_read_anew(tmp_path, inputs, write_module):
+    for name, source, expected in [
+        ("first", HOOKS, [(10, 501), (11, 551)]),
+        ("second", "def postprocess(records, outputs):\n    return outputs", [(10, 50), (11, 55)]),
+    ]:
+        outputs = make_outputs(tmp_path / name)
+        execute(outputs, inputs, module_file=write_module(source))
+        assert scored(outputs.inference_result) == expected
+
+
+@pytest.mark.slow
+def test_modules_of_one_name_do_not_mix_in_one_process(
+    local_pipeline, examples_uri, model_uri, tmp_path
+):
+    for name, number, hook in [
+        ("a", 1, "preprocess(batch):\n    return batch[::-1]"),
+        ("b", 1000, "postprocess(records, outputs):\n    return {'y': outputs['y'] + K}"),
+    ]:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "constants.py").write_text(f"K = {number}\n")
+        (folder / "hooks.py").write_text(f"from constants import K\n\ndef {hook}\n")
+        examples = importer("examples", Examples, examples_uri, ["train", "unlabelled"])
+        model = importer("model", Model, model_uri)
+        component = inferencer(examples, model, module_file=str(folder / "hooks.py"))
+        local_pipeline.run(examples, model, component)
+
+    assert scored(local_pipeline.latest().output("inference_result")) == [(10, 1050), (11, 1055)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_packaged", [True, False])
 def test_pipeline_with_a_module_file(

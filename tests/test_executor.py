@@ -478,7 +478,7 @@ def test_too_many_failures_are_an_error_with_the_first_reasons(outputs, mixed_ex
     assert lines[1].startswith(f"  {file}, record 1: ")
     assert lines[2].startswith(f"  {file}, record 3: ")
     assert lines[3] == (
-        "Mend the records or the model, or raise DataSpec.failure_limit to keep the failures in "
+        "Mend the records or the model, or raise the failure_limit to keep the failures in "
         "failed_examples."
     )
 

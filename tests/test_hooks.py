@@ -456,3 +456,20 @@ def test_run_with_a_hook_that_cannot_be_imported_writes_nothing(job, tmp_path):
     with pytest.raises(SettingsError, match=r"^Expected a function as postprocess, named as"):
         run(job(postprocess="no_such_module:postprocess"))
     assert not Path(tmp_path, "out").exists()
+
+
+def test_output_without_a_name_is_an_error(linear):
+    message = (
+        "Expected postprocess to return outputs by name, got 1, which is no string, from "
+        "tests.test_hooks.test_output_without_a_name_is_an_error.<locals>.<lambda>. Name every "
+        "output."
+    )
+    with pytest.raises(HookError, match=exactly(message)):
+        predict(linear, [example(x=1.0)], postprocess=lambda records, outputs: {1: outputs["y"]})
+
+
+def test_numbers_in_another_byte_order_keep_their_values(linear):
+    swapped = np.array([1.5], ">f2")
+    outputs = predict(linear, [example(x=1.0)], postprocess=lambda r, o: {"y": swapped})
+    assert outputs["y"].tolist() == [1.5]
+    assert outputs["y"].dtype.isnative

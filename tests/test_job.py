@@ -296,7 +296,7 @@ def limit_message(path, allowed, got, *records):
     lines = "".join(rf"  {path}, record {r}: InvalidArgumentError: .*\n" for r in records)
     before = f"Expected {allowed} of the records of split 's' to fail, got {got}. The first ones:\n"
     after = (
-        "Mend the records or the model, or raise DataSpec.failure_limit to keep the failures in "
+        "Mend the records or the model, or raise the failure_limit to keep the failures in "
         "failed_examples."
     )
     return f"^{re.escape(before)}{lines}{re.escape(after)}$"
@@ -375,10 +375,29 @@ def test_outputs_are_emptied_after_an_error_whatever_their_name(folders, linear_
 # Inputs
 
 
+def test_pattern_that_matches_no_file_is_refused(folders, linear_model):
+    patterns = [f"{folders}/none/*", f"{folders}/nor/*"]
+    message = (
+        f"Expected files for split 's', found none that match {patterns[0]}, {patterns[1]}. "
+        f"Correct the pattern, or set allow_empty_splits."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        run(job_of(folders, linear_model, splits={"s": patterns}))
+    assert not (folders / "out").exists()
+
+
+def test_folder_in_place_of_a_file_is_named(folders, linear_model):
+    with pytest.raises(
+        InputError, match=f"an error in {re.escape(str(folders))}/in after record 0"
+    ):
+        run(job_of(folders, linear_model, splits={"s": [f"{folders}/in"]}))
+    assert_empty(folders)
+
+
 def test_split_without_files_gives_no_predictions_and_a_warning(folders, linear_model, caplog):
     splits = {"s": [f"{folders}/none/*"]}
     with caplog.at_level(logging.WARNING):
-        summary = run(job_of(folders, linear_model, splits=splits))
+        summary = run(job_of(folders, linear_model, splits=splits, allow_empty_splits=True))
     assert summary.total == Counts(0, 0, 0, 1, summary.total.bytes_written)
     assert "Split 's' is empty: no record in 0 files." in caplog.messages
     assert shard(folders, "inference_result/prediction_logs-s-00000-of-00001.gz") == []
@@ -402,7 +421,7 @@ def test_damaged_file_is_named_and_leaves_no_outputs(folders, linear_model):
     path = Path(write_tfrecord(folders / "in/2", records, ""))
     path.write_bytes(path.read_bytes().replace(records[21], records[20]))
     start = f"Expected a readable TFRecord file, got an error in {path} after record 21: "
-    end = ". Write the file again, or leave it out of the examples."
+    end = ". Write the file again as TFRecord, or leave it out of the examples."
     with pytest.raises(InputError, match=f"^{re.escape(start)}.*{re.escape(end)}$"):
         run(job_of(folders, linear_model, Column("y", "y"), bounds=BatchBounds(max_records=4)))
     assert_empty(folders)
@@ -623,6 +642,30 @@ def test_job_without_splits_is_refused():
     message = "Expected at least one split, got none. Name the files to score."
     with pytest.raises(SettingsError, match=exactly(message)):
         job_of("folder", "model", splits={})
+
+
+def test_splits_without_names_are_refused():
+    message = (
+        "Expected lists of file patterns by split, got ['data/*']. Name the split: "
+        "{'unlabelled': ['data/*.tfrecord.gz']}."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        job_of("folder", "model", splits=["data/*"])
+
+
+def test_string_in_place_of_a_list_of_patterns_is_refused():
+    message = (
+        "Expected a list of file patterns for split 's', got the string 'data/*'. Put it into a "
+        "list."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        job_of("folder", "model", splits={"s": "data/*"})
+
+
+def test_string_in_place_of_a_model_is_refused():
+    message = "Expected a model, got the string 'models/7'. Give SavedModel('models/7')."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        InferenceJob({"s": ["data/*"]}, "models/7", Outputs.under("out"))
 
 
 def test_unknown_record_format_is_refused():

@@ -308,7 +308,8 @@ def test_model_of_a_spec_has_its_tags_and_signatures(tf1_model):
         saved_model_spec={"model_path": tf1_model, "tag": ["serve", "gpu"], "signature_name": ["a"]}
     )
     message = (
-        f"Tags ['gpu', 'serve'] not found in {tf1_model}; it has: ['serve']. Set ModelSpec.tag."
+        f"Tags ['gpu', 'serve'] not found in {tf1_model}; it has: ['serve']. "
+        "Set ModelSpec.tag (without TFX: tags)."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         given(pipeline_of(), [], bytes) | RunInference(spec)
@@ -326,7 +327,7 @@ def test_server_that_does_not_answer_yet_is_a_warning(caplog):
     uri = re.escape(f"grpc://{address}/five")
     assert re.match(
         f"Could not check {uri} before the run: Expected an answer from {uri} within .* s, got "
-        f"none in .* Check that the server is up",
+        f"none; .* Check that the server is up",
         message,
     )
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from bulk_inferencer.errors import ModelError
+from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.models.batching import Failed, Scorer
 from bulk_inferencer.models.predictor import (
     FORMAT_PROTO,
@@ -465,7 +465,8 @@ def test_folder_without_a_model_is_named(tmp_path):
 def test_missing_signature_is_named_with_those_that_exist(tf1_model):
     message = (
         f"Signature 'serve' not found in {tf1_model}; it has: classes_only, predict, regress, "
-        f"regress_column, scores_only, serving_default. Set ModelSpec.model_signature_name."
+        f"regress_column, scores_only, serving_default. "
+        "Set ModelSpec.model_signature_name (without TFX: signatures)."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         SavedModel(tf1_model, ("serve",)).check(FORMAT_TF_EXAMPLE)
@@ -475,7 +476,7 @@ def test_model_without_signatures_has_none(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
     message = (
         f"Signature 'serving_default' not found in {tmp_path}; it has: none. Set "
-        f"ModelSpec.model_signature_name."
+        f"ModelSpec.model_signature_name (without TFX: signatures)."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         SavedModel(str(tmp_path)).check(FORMAT_TF_EXAMPLE)
@@ -483,7 +484,8 @@ def test_model_without_signatures_has_none(tmp_path):
 
 def test_missing_tag_is_named_with_those_that_exist(linear_model):
     message = (
-        f"Tags ['serve', 'tpu'] not found in {linear_model}; it has: ['serve']. Set ModelSpec.tag."
+        f"Tags ['serve', 'tpu'] not found in {linear_model}; it has: ['serve']. "
+        "Set ModelSpec.tag (without TFX: tags)."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         SavedModel(linear_model, tags=("tpu", "serve")).check(FORMAT_TF_EXAMPLE)
@@ -518,7 +520,10 @@ def test_description_that_was_cut_short_is_named(tmp_path, linear_model):
 
 def test_empty_description_has_no_tags(tmp_path):
     (tmp_path / "saved_model.pb").touch()
-    message = f"Tags ['serve'] not found in {tmp_path}; it has: none. Set ModelSpec.tag."
+    message = (
+        f"Tags ['serve'] not found in {tmp_path}; it has: none. "
+        "Set ModelSpec.tag (without TFX: tags)."
+    )
     with pytest.raises(ModelError, match=exactly(message)):
         SavedModel(str(tmp_path)).check(FORMAT_TF_EXAMPLE)
 
@@ -719,3 +724,13 @@ def test_fingerprint_changes_with_the_files(tmp_path, tf1_model, change):
     folder = copy_of(tf1_model, tmp_path)
     change(folder)
     assert SavedModel(str(folder)).fingerprint() != SavedModel(tf1_model).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["signatures", "tags", "import_modules"])
+def test_string_in_place_of_a_tuple_is_refused(name):
+    message = (
+        f"Expected a tuple of names as SavedModel.{name}, got the string 'serve'. Put it into a "
+        f"tuple: ('serve',)."
+    )
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        SavedModel("model", **{name: "serve"})

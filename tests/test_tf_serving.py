@@ -255,7 +255,7 @@ def test_signature_that_the_model_lacks_is_named(serve, linear_model):
     server = serve(linear_model)
     message = (
         f"Signature 'other' not found in grpc://{server.address}/{NAME}; it has: serving_default. "
-        f"Set ModelSpec.model_signature_name."
+        f"Set ModelSpec.model_signature_name (without TFX: signatures)."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         tf_serving(server, "other").check(FORMAT_TF_EXAMPLE)

@@ -154,7 +154,7 @@ def test_file_that_is_no_tfrecord_is_named(tmp_path):
 
 def damaged(path, after):
     start = f"Expected a readable TFRecord file, got an error in {path} after record {after}: "
-    cure = ". Write the file again, or leave it out of the examples."
+    cure = ". Write the file again as TFRecord, or leave it out of the examples."
     return f"(?s)^{re.escape(start)}.+{re.escape(cure)}$"
 
 

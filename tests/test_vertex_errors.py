@@ -61,6 +61,34 @@ def test_endpoint_that_never_answers_is_an_error_after_the_time_limit(serve, raw
         predictor(server, raw=raw).predict(X)
 
 
+@RAW
+@pytest.mark.parametrize("body", [b'{"error": "overloaded"}', b'["slow down"]'])
+def test_overload_that_is_told_in_another_form_than_googles_passes(serve, raw, body):
+    server = serve(faults=[Reply(503, body)])
+    outputs = predictor(server, raw=raw).predict(X)
+    assert len(outputs["outputs"]) == len(X)
+    assert len(server.calls) == 2
+
+
+@RAW
+def test_endpoint_without_a_model_costs_no_records(serve, raw):
+    body = b'{"error": {"code": 400, "message": "FAILED_PRECONDITION: no deployed models"}}'
+    server = serve(faults=itertools.repeat(Reply(400, body)))
+    with pytest.raises(EndpointError, match=rf"^Expected {re.escape(URI)} to answer, got 400: "):
+        list(Scorer(predictor(server, raw=raw)).score(X))
+    assert len(server.calls) == 1
+
+
+def test_connection_that_cannot_be_encrypted_is_an_error_at_once(serve):
+    server = serve()
+    client = functools.partial(make_client, server.url.replace("http://", "https://"))
+    message = (
+        rf"^Expected an encrypted connection to {re.escape(URI)}, got .*Check the certificates"
+    )
+    with pytest.raises(EndpointError, match=message):
+        predictor(server, client=client).predict(X)
+
+
 class Token(Credentials):
     """Credentials that cannot be refreshed, as some cannot, or without effect."""
 
@@ -80,7 +108,7 @@ def with_token(server, error=None, **settings):
 
 
 @RAW
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
 def test_error_of_the_endpoint_costs_no_records(serve, raw, status):
     server = serve(faults=itertools.repeat(Reply(status, b"no way")))
     url = f"POST {server.url}/v1/{ENDPOINT}:predict?%24alt=json%3Benum-encoding%3Dint: no way"

@@ -153,7 +153,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         if output_example_spec is not None:
             outputs[executor.OUTPUT_EXAMPLES] = types.Channel(type=standard_artifacts.Examples)
             outputs[executor.OUTPUT_EXAMPLE_SPEC] = output_example_spec
-        if has_endpoint:
+        # Whatever its default, a run may give the parameter an endpoint.
+        if has_endpoint or isinstance(model_spec, data_types.RuntimeParameter):
             outputs[executor.RUN_ID] = _run_id()
         spec_class = _spec_class(examples_by_key)
         super().__init__(

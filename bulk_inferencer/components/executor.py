@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from tfx import types
 from tfx.components.util import examples_utils, udf_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import path_utils
+from tfx.utils import io_utils, path_utils
 
 from bulk_inferencer import bulk_inferencer_pb2, files, job
 from bulk_inferencer.components import gate, settings
@@ -43,6 +48,7 @@ OUTPUT_EXAMPLES = "output_examples"
 # The functions of a user's module that stand before and after the model.
 PREPROCESS = "preprocess"
 POSTPROCESS = "postprocess"
+_HOOKS_OF_FILE = "bulk_inferencer_module_file"
 
 # How Examples artifacts name TFRecord files; one without the property holds them too.
 _TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
@@ -100,11 +106,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             *self._beam_pipeline_args,
             *(f"--extra_package={package}" for package in packages),
         ]
-        with udf_utils.TempPipInstallContext(packages):
+        with _hooks(exec_properties, packages) as hooks:
             summary = job.run(
                 job.InferenceJob(
                     splits=_splits(examples, data_spec.example_splits),
-                    model=_with_hooks(model, exec_properties),
+                    allow_empty_splits=True,
+                    model=Hooked(model, **hooks) if hooks else model,
                     outputs=outputs,
                     record_format=payload_format,
                     bounds=settings.batch_bounds(model_spec),
@@ -151,30 +158,62 @@ def _model_artifact(
     return _single(input_dict, MODEL)
 
 
-def _with_hooks(model: Model, exec_properties: Mapping[str, Any]) -> Model:
-    """Returns the model with the functions of the user's module around it, if there is one."""
-    module = exec_properties.get(MODULE_PATH) or exec_properties.get(MODULE_FILE)
-    if not module:
-        return model
-    name, _ = udf_utils.decode_user_module_key(exec_properties.get(MODULE_PATH))
-    where = {MODULE_FILE: exec_properties.get(MODULE_FILE), MODULE_PATH: name}
-    hooks = {}
-    for hook in (PREPROCESS, POSTPROCESS):
+@contextlib.contextmanager
+def _hooks(exec_properties: Mapping[str, Any], packages: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields the functions of the user's module by name, none without a module.
+
+    TFX's own helpers reload a module that has the same name as an earlier one, and so mix both: two
+    components of one process may well have a `hooks.py` each. Here modules go when the run is over.
+    """
+    file, path = exec_properties.get(MODULE_FILE), exec_properties.get(MODULE_PATH)
+    name, _ = udf_utils.decode_user_module_key(path)
+    with udf_utils.TempPipInstallContext(packages) as installed:
+        _forget_modules(installed.temp_directory)
         try:
-            hooks[hook] = udf_utils.get_fn(where, hook)
-        except AttributeError:
-            continue
-        except Exception as error:  # a module of the user's may raise anything when it is imported
-            raise SettingsError(
-                f"Expected a module with hooks, but {module} cannot be imported: "
-                f"{type(error).__name__}: {error}. Correct the module."
-            ) from error
+            yield _import_hooks(name, file) if path or file else {}
+        finally:
+            _forget_modules(installed.temp_directory)
+            sys.modules.pop(_HOOKS_OF_FILE, None)
+
+
+def _forget_modules(folder: str | None) -> None:
+    """Makes Python import anew what the packages in `folder` hold."""
+    for entry in os.listdir(folder) if folder else []:
+        sys.modules.pop(entry.removesuffix(".py"), None)
+    importlib.invalidate_caches()
+
+
+def _import_hooks(module_path: str | None, module_file: str | None) -> dict[str, Any]:
+    where = module_path or module_file
+    try:
+        if module_path:
+            module = importlib.import_module(module_path)
+        else:
+            module = _import_file(io_utils.ensure_local(module_file))
+    except Exception as error:  # a module of the user's may raise anything when it is imported
+        raise SettingsError(
+            f"Expected a module with hooks, but {where} cannot be imported: "
+            f"{type(error).__name__}: {error}. Correct the module."
+        ) from error
+    hooks = {
+        name: getattr(module, name) for name in (PREPROCESS, POSTPROCESS) if hasattr(module, name)
+    }
     if not hooks:
         raise SettingsError(
-            f"Expected {PREPROCESS}(batch), {POSTPROCESS}(records, outputs) or both in {module}, "
+            f"Expected {PREPROCESS}(batch), {POSTPROCESS}(records, outputs) or both in {where}, "
             f"got neither. Define one at the top level of the module."
         )
-    return Hooked(model, **hooks)
+    return hooks
+
+
+def _import_file(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(_HOOKS_OF_FILE, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_HOOKS_OF_FILE] = module  # where what is pickled by its name is found again
+    spec.loader.exec_module(module)
+    return module
 
 
 def _model_path(model: types.Artifact) -> str:

@@ -67,12 +67,12 @@ def read_chunks(path: str, max_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes
                     yield records
             if any(blocks):
                 raise EOFError("the file ends within a record")
-    except (FileNotFoundError, _DamagedError, *_GZIP_ERRORS) as error:
+    except (FileNotFoundError, IsADirectoryError, _DamagedError, *_GZIP_ERRORS) as error:
         if isinstance(error, _DamagedError):
             read += error.whole_records
         raise InputError(
             f"Expected a readable TFRecord file, got an error in {path} after record {read}: "
-            f"{error}. Write the file again, or leave it out of the examples."
+            f"{error}. Write the file again as TFRecord, or leave it out of the examples."
         ) from error
 
 

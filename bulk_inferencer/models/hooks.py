@@ -145,6 +145,11 @@ def _arrays(hook: Postprocess, outputs: Any, count: int) -> dict[str, np.ndarray
         )
     arrays = {}
     for name, values in outputs.items():
+        if not isinstance(name, str):
+            raise HookError(
+                f"Expected postprocess to return outputs by name, got {name!r}, which is no "
+                f"string, from {_name(hook)}. Name every output."
+            )
         try:
             arrays[name] = _array(values)
         except (TypeError, ValueError) as error:
@@ -168,7 +173,7 @@ def _hook(setting: str, hook: Callable[..., Any] | str | None) -> Callable[..., 
 def _array(values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "SUO":
-        return array
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     # From the values as they came: NumPy's own strings lose zero bytes at their ends.
     strings = np.array(values, dtype=object)
     for index, value in np.ndenumerate(strings):

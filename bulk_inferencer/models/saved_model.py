@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bulk_inferencer import files
-from bulk_inferencer.errors import ModelError
+from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.models import signature_defs
 from bulk_inferencer.models.predictor import OutOfMemory, RecordError, cause
 from bulk_inferencer.signatures import Signature, output_prefix
@@ -49,6 +49,9 @@ class SavedModel:
       load_override_fn: loads the model instead of `tf.saved_model.load`: takes the path and the
         list of tags, and returns an object with `signatures` or a TF1 session that holds the
         graph.
+
+    Raises:
+      SettingsError: a string stands where there should be a tuple of them.
     """
 
     path: str
@@ -56,6 +59,14 @@ class SavedModel:
     tags: tuple[str, ...] = ()
     import_modules: tuple[str, ...] = ()
     load_override_fn: Callable[[str, list[str]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("signatures", "tags", "import_modules"):
+            if isinstance(value := getattr(self, name), str):
+                raise SettingsError(
+                    f"Expected a tuple of names as SavedModel.{name}, got the string {value!r}. "
+                    f"Put it into a tuple: ({value!r},)."
+                )
 
     @property
     def uri(self) -> str:
@@ -114,7 +125,8 @@ class SavedModel:
         if not matching:
             raise ModelError(
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
-                f"{', '.join(map(str, found_tags)) or 'none'}. Set ModelSpec.tag."
+                f"{', '.join(map(str, found_tags)) or 'none'}. Set ModelSpec.tag (without TFX: "
+                f"tags)."
             )
         return signature_defs.select(
             matching[0].signature_def, self.signatures, record_format, self.path

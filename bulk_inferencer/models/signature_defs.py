@@ -71,7 +71,7 @@ def select(
             has = ", ".join(sorted(n for n in available if not n.startswith("__"))) or "none"
             raise ModelError(
                 f"Signature '{name}' not found in {where}; it has: {has}. "
-                f"Set ModelSpec.model_signature_name."
+                f"Set ModelSpec.model_signature_name (without TFX: signatures)."
             )
         _check_inputs(name, available[name], record_format)
         _check_outputs(name, available[name])

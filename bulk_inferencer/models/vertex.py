@@ -23,7 +23,8 @@ from bulk_inferencer.signatures import PREDICT, Signature
 
 _PASSING = (429, 502, 503, 504)
 # What no record can be the cause of.
-_OF_THE_SERVER = (401, 403, 404)
+_OF_THE_SERVER = (401, 403, 404, 405, 501)
+_NOT_READY = re.compile(r"FAILED_PRECONDITION|no deployed", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"(payload|request) size", re.IGNORECASE)
 # What answers to raw requests say of the model, the most telling first.
 _VERSION_HEADERS = ("X-Vertex-AI-Model-Version-Id", "X-Vertex-AI-Deployed-Model-Id")
@@ -126,13 +127,23 @@ class VertexPredictor:
         def attempt(timeout_seconds: float) -> Any:
             from google.api_core.exceptions import GoogleAPICallError
             from google.auth.exceptions import GoogleAuthError, TransportError
-            from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
+            from requests.exceptions import (
+                ChunkedEncodingError,
+                ConnectionError,
+                SSLError,
+                Timeout,
+            )
 
             try:
                 return request(timeout_seconds)
             except GoogleAPICallError as error:
                 code = int(error.code or 500)
                 raise self._translated(code, error.message, error.response) from error
+            except SSLError as error:
+                raise EndpointError(
+                    f"Expected an encrypted connection to {self._model.uri}, got {error}. Check "
+                    f"the certificates of worker and server."
+                ) from error
             except (ChunkedEncodingError, ConnectionError, Timeout, TransportError) as error:
                 raise PassingError(f"{type(error).__name__}: {error}") from error
             except GoogleAuthError as error:
@@ -182,6 +193,10 @@ class VertexPredictor:
                 )
             except json_format.ParseError as error:
                 raise self._no_predictions(str(error)) from error
+            except (AttributeError, TypeError) as error:
+                # Google's client cannot read an error whose JSON is not of Google's own form, such
+                # as a proxy's, and hides its status; an overloaded server is the likely one.
+                raise PassingError(f"an error that is not Google's: {error}") from error
             self._add_version(response.model_version_id, response.deployed_model_id)
             return [json_format.MessageToDict(p) for p in type(response).pb(response).predictions]
 
@@ -269,7 +284,7 @@ class VertexPredictor:
             return OutOfMemory(message)
         if code in _PASSING:
             return PassingError(f"{code}: {message}", _retry_after_seconds(response))
-        if code in _OF_THE_SERVER:
+        if code in _OF_THE_SERVER or (code == 400 and _NOT_READY.search(message)):
             return EndpointError(
                 f"Expected {self._model.uri} to answer, got {code}: {message}. Check the "
                 f"endpoint's name, the location and the credentials."
