@@ -40,6 +40,7 @@ from tests.tfx_helpers import (
 )
 
 pytest_plugins = ("tests.tfx_fixtures",)
+pytestmark = pytest.mark.slow
 
 ENDPOINT = "projects/p/locations/l/endpoints/1"
 OF_NO_SERVER = ModelSpec(tf_serving=TFServingSpec(address="localhost:1", model_name="five_times"))

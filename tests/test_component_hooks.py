@@ -22,6 +22,7 @@ from tests.helpers import features_of, read_tfrecord
 from tests.tfx_helpers import artifact, execute, importer, make_outputs, scored
 
 pytest_plugins = ("tests.tfx_fixtures",)
+pytestmark = pytest.mark.slow
 
 HOOKS = """
     import tensorflow as tf

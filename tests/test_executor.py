@@ -55,6 +55,7 @@ from tests.tfx_helpers import (
 )
 
 pytest_plugins = ("tests.tfx_fixtures",)
+pytestmark = pytest.mark.slow
 
 ALL_MAY_FAIL = DataSpec(failure_limit=FailureLimit(max_fraction=1))
 

@@ -18,6 +18,8 @@ from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
 from bulk_inferencer.models.saved_model import SavedModel
 from tests.helpers import FLOAT, example, linear_keras, tree
 
+pytestmark = pytest.mark.slow
+
 COLUMN = tf.io.FixedLenFeature([1], tf.float32)
 WORD = tf.io.FixedLenFeature([1], tf.string)
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]

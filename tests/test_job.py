@@ -48,6 +48,8 @@ from tests.helpers import (
     write_tfrecord,
 )
 
+pytestmark = pytest.mark.slow
+
 ANY_FAILURES = FailureLimit(max_fraction=1)
 
 

@@ -35,6 +35,7 @@ from tests.tfx_helpers import (
 )
 
 pytest_plugins = ("tests.tfx_fixtures",)
+pytestmark = pytest.mark.slow
 
 LatestArtifactStrategy = tfx.dsl.experimental.LatestArtifactStrategy
 LatestBlessedModelStrategy = tfx.dsl.experimental.LatestBlessedModelStrategy

@@ -27,6 +27,8 @@ from tests.beam_helpers import (
 )
 from tests.helpers import FLOAT, RECORDS, example, save_functions, sequence_example
 
+pytestmark = pytest.mark.slow
+
 X = [example(x=float(x)) for x in range(10)]
 
 

@@ -37,6 +37,8 @@ from tests.beam_helpers import (
 )
 from tests.helpers import RECORDS, example, features_of, save_functions
 
+pytestmark = pytest.mark.slow
+
 NO_EXAMPLE = b"no tf.Example"
 X = [example(x=float(x)) for x in range(10)]
 # A pipeline per example is too slow for that.

@@ -18,6 +18,8 @@ from bulk_inferencer.beam import (
 from tests.beam_helpers import collect, collect_with_window, given, pipeline_of, y_of
 from tests.helpers import example, features_of
 
+pytestmark = pytest.mark.slow
+
 NO_EXAMPLE = b"no tf.Example"
 # Batches of two are scored while a bundle goes on, and a rest when it ends.
 TWO = BatchBounds(max_records=2)

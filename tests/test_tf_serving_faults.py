@@ -30,6 +30,8 @@ from tests.model_server import (
     unavailable,
 )
 
+pytestmark = pytest.mark.slow
+
 X = [example(x=float(x)) for x in range(40)]
 
 

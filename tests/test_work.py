@@ -15,6 +15,8 @@ from bulk_inferencer.units.plan import InputFile, Unit
 from bulk_inferencer.units.run import Outputs, run_unit
 from tests.helpers import example, make_folders, write_tfrecord
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parent.parent
 
 
