@@ -1,6 +1,6 @@
 """Measures BulkInferencer side by side with its peers and with TensorFlow alone, in one run.
 
-    python -m benchmarks              about seven minutes on 2 cores
+    python -m benchmarks              about ten minutes on 2 cores
     python -m benchmarks --full       with ten times as many records, other features and no gzip
 
 Contestants take turns, each in a process of its own; medians count. What each wrote is read back
