@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib.metadata
 import itertools
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -227,6 +229,14 @@ def local_beam_args() -> list[str]:
     ]
 
 
+def runner_of(args: Iterable[Any]) -> str | None:
+    """Returns the runner that Beam's arguments name, None if they leave it to the default."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner")
+    named: str | None = parser.parse_known_args([str(arg) for arg in args])[0].runner
+    return named
+
+
 def library_versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that results depend on."""
     versions = {"bulk-inferencer": __version__, "python": platform.python_version()}
@@ -246,7 +256,7 @@ def _make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
     if isinstance(options, PipelineOptions):
         return beam.Pipeline(options=options)
     args = list(options)
-    if not any(arg.split("=", 1)[0] == "--runner" for arg in args):
+    if runner_of(args) is None:
         args = [*local_beam_args(), *args]
     return beam.Pipeline(options=PipelineOptions(args))
 

@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import apache_beam as beam
 import pytest
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -58,21 +57,6 @@ pytest_plugins = ("tests.tfx_fixtures",)
 pytestmark = pytest.mark.slow
 
 ALL_MAY_FAIL = DataSpec(failure_limit=FailureLimit(max_fraction=1))
-
-
-@pytest.fixture
-def model(model_uri):
-    return artifact(Model, model_uri)
-
-
-@pytest.fixture
-def examples(examples_uri):
-    return artifact(Examples, examples_uri, ["train", "unlabelled"])
-
-
-@pytest.fixture
-def inputs(examples, model):
-    return {"examples": examples, "model": model}
 
 
 @pytest.fixture
@@ -698,42 +682,3 @@ def test_column_replaces_a_feature_where_the_spec_says_so(tmp_path, inputs):
         f"{outputs.output_examples.uri}/Split-unlabelled/examples-00000-of-00001.gz"
     )
     assert [features_of(record) for record in records] == [{"x": [50]}, {"x": [55]}]
-
-
-# Beam
-
-
-def test_runner_of_the_pipelines_author_is_kept(outputs, inputs, monkeypatch):
-    # TFX parses all of the command line as flags where there are Beam arguments.
-    monkeypatch.setattr("sys.argv", ["test"])
-    context = Executor.Context(beam_pipeline_args=["--runner=NoSuchRunner"])
-
-    with pytest.raises(ValueError, match="NoSuchRunner"):
-        Executor(context).Do(
-            {key: [value] for key, value in inputs.items()},
-            {key: [made] for key, made in outputs._asdict().items() if made},
-            {},
-        )
-
-    for made in outputs[:3]:
-        assert list(Path(made.uri).iterdir()) == []
-
-
-def test_pipeline_that_the_launcher_makes_is_used(outputs, inputs):
-    made_pipelines = []
-
-    def make_pipeline():
-        options = beam.options.pipeline_options.PipelineOptions(
-            ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
-        )
-        made_pipelines.append(beam.Pipeline(options=options))
-        return made_pipelines[-1]
-
-    Executor(Executor.Context(make_beam_pipeline_fn=make_pipeline)).Do(
-        {key: [value] for key, value in inputs.items()},
-        {key: [made] for key, made in outputs._asdict().items() if made},
-        {},
-    )
-
-    assert len(made_pipelines) == 1
-    assert scored(outputs.inference_result) == five_times(0, 1, 2, 10, 11)

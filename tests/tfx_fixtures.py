@@ -6,8 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tfx.types.standard_artifacts import Examples, Model
 
-from tests.tfx_helpers import LocalPipeline, examples_of, make_outputs, save_model, write_examples
+from tests.tfx_helpers import (
+    LocalPipeline,
+    artifact,
+    examples_of,
+    make_outputs,
+    save_model,
+    write_examples,
+)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +45,21 @@ def examples_uri(tmp_path_factory):
         train=examples_of(0, 1, 2),
         unlabelled=examples_of(10, 11),
     )
+
+
+@pytest.fixture
+def examples(examples_uri):
+    return artifact(Examples, examples_uri, ["train", "unlabelled"])
+
+
+@pytest.fixture
+def model(model_uri):
+    return artifact(Model, model_uri)
+
+
+@pytest.fixture
+def inputs(examples, model):
+    return {"examples": examples, "model": model}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import logging
@@ -50,6 +51,9 @@ PREPROCESS = "preprocess"
 POSTPROCESS = "postprocess"
 _HOOKS_OF_FILE = "bulk_inferencer_module_file"
 
+# Runners of Beam that start no worker elsewhere.
+_LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
+
 # How Examples artifacts name TFRecord files; one without the property holds them too.
 _TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
 
@@ -58,6 +62,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Executes `BulkInferencer`."""
 
     _beam_pipeline_args: list[Any]
+
+    def __init__(self, context: Any = None) -> None:
+        """Takes Beam's arguments from the context, and prepares remote workers if there are any.
+
+        TFX's constructor packs all of TFX's sources for the workers whenever there is an argument,
+        which takes longer than scoring a hundred thousand records; local workers have them.
+        """
+        args = list(getattr(context, "beam_pipeline_args", None) or [])
+        if not args or not _is_local(args):
+            super().__init__(context)
+            return
+        without_args = copy.copy(context)
+        without_args.beam_pipeline_args = []
+        super().__init__(without_args)
+        self._beam_pipeline_args = args
 
     def Do(
         self,
@@ -124,13 +143,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(output_dict, summary, model, payload_format)
 
     def _make_beam_pipeline(self) -> Any:
-        has_runner = any(str(a).split("=")[0] == "--runner" for a in self._beam_pipeline_args)
-        if self._make_beam_pipeline_fn is None and not has_runner:
+        if self._make_beam_pipeline_fn is None and job.runner_of(self._beam_pipeline_args) is None:
             self._beam_pipeline_args = [
                 *job.local_beam_args(),
                 *self._beam_pipeline_args,
             ]
         return super()._make_beam_pipeline()
+
+
+def _is_local(beam_args: Sequence[Any]) -> bool:
+    """Returns whether Beam's workers are on this machine, with its Python environment."""
+    runner = job.runner_of(beam_args)
+    return runner is None or runner.rpartition(".")[2] in _LOCAL_RUNNERS
 
 
 def _is_examples(key: str) -> bool:

@@ -4,7 +4,7 @@ A log holds the request, whose last field is the record, and the response:
 
     PredictionLog
       request  = headers, which depend on the lengths alone and are cached | the record
-      response = one row of the batch's matrix | string outputs
+      response = header | one row of the batch's matrix | string outputs
 
 The messages parse to what `tfx_bsl`'s RunInference writes for the same model.
 Sources: tensorflow_serving/apis/prediction_log.proto and tensorflow/core/framework/tensor.proto.
@@ -13,7 +13,7 @@ Sources: tensorflow_serving/apis/prediction_log.proto and tensorflow/core/framew
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ _EXAMPLE_LEVELS = (
     (b"", 2),
     (b"", 1),
 )  # examples, list, input, request
+_RESPONSE_FIELD = 2  # of each kind of log; the request is field 1
 _STRING_TENSOR_OF_ONE = b"\x08\x07" + wire.field(2, wire.field(2, b"\x08\x01"))
 
 
@@ -75,8 +76,8 @@ class PredictionLogEncoder:
         else:
             kind, levels = signatures[0].method, _EXAMPLE_LEVELS
             self._encode_responses = functools.partial(_single_responses, _RESULTS[kind])
-        self._headers = functools.lru_cache(maxsize=1 << 16)(
-            functools.partial(_log_headers, levels, _LOG_FIELD[kind])
+        self._header = functools.lru_cache(maxsize=1 << 16)(
+            functools.partial(_log_header, levels, _LOG_FIELD[kind])
         )
 
     def encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
@@ -90,32 +91,23 @@ class PredictionLogEncoder:
           ModelError: an output has a dtype or shape that its kind of log cannot carry.
         """
         responses = self._encode_responses(outputs, len(records))
-        headers = self._headers
-        logs = []
-        for record, response in zip(records, responses, strict=True):
-            request_header, response_header = headers(len(record), len(response))
-            logs.append(b"".join((request_header, record, response_header, response)))
-        return logs
+        headers = map(self._header, map(len, records), map(len, responses))
+        return list(map(b"".join, zip(headers, records, responses, strict=True)))
 
 
-def _log_headers(
-    levels: Sequence[tuple[bytes, int]],
-    log_field: int,
-    record_bytes: int,
-    response_bytes: int,
-) -> tuple[bytes, bytes]:
-    """Returns what stands before the record, and between the record and the response."""
+def _log_header(
+    levels: Sequence[tuple[bytes, int]], log_field: int, record_bytes: int, response_bytes: int
+) -> bytes:
+    """Returns what stands before the record, if `response_bytes` follow it."""
     request = wire.nested_headers(record_bytes, levels)
-    response = wire.header(2, response_bytes)
-    length = len(request) + record_bytes + len(response) + response_bytes
-    return wire.header(log_field, length) + request, response
+    return wire.header(log_field, len(request) + record_bytes + response_bytes) + request
 
 
-# Responses
+# Responses: each as the field of the log that holds it
 
 
 def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[bytes]:
-    """Returns a PredictResponse per record: a map from output name to TensorProto."""
+    """Returns the field with a PredictResponse per record: a map from name to TensorProto."""
     parts: list[bytes | np.ndarray] = []
     string_entries = []
     for name, values in outputs.items():
@@ -125,10 +117,19 @@ def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[
         else:
             parts += _numeric_output_entry(key, name, values)
     parts.append(wire.field(2, model_spec))
-    fixed = wire.rows(parts, count)
     if not string_entries:
-        return fixed
-    return [b"".join(entries) for entries in zip(*string_entries, fixed, strict=True)]
+        return wire.field_rows(_RESPONSE_FIELD, parts, count)
+    entries = zip(*string_entries, wire.rows(parts, count), strict=True)
+    return _response_fields(map(b"".join, entries))
+
+
+def _response_fields(responses: Iterable[bytes]) -> list[bytes]:
+    return [_response_header(len(response)) + response for response in responses]
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _response_header(length: int) -> bytes:
+    return wire.header(_RESPONSE_FIELD, length)
 
 
 def _numeric_output_entry(key: bytes, name: str, values: np.ndarray) -> list[bytes | np.ndarray]:
@@ -213,14 +214,14 @@ def _regression_results(outputs: Outputs, count: int) -> list[bytes]:
 def _single_responses(
     results: Callable[[Outputs, int], list[bytes]], outputs: Outputs, count: int
 ) -> list[bytes]:
-    """Returns a ClassificationResponse or RegressionResponse per record."""
-    return [wire.field(1, result) for result in results(outputs, count)]
+    """Returns the field with a ClassificationResponse or RegressionResponse per record."""
+    return _response_fields(wire.field(1, result) for result in results(outputs, count))
 
 
 def _multi_inference_responses(
     signatures: Sequence[Signature], outputs: Outputs, count: int
 ) -> list[bytes]:
-    """Returns a MultiInferenceResponse per record: a result per signature, in their order."""
+    """Returns the field with a MultiInferenceResponse per record: a result per signature."""
     by_signature = []
     for signature in signatures:
         prefix = output_prefix(signature, signatures)
@@ -233,7 +234,7 @@ def _multi_inference_responses(
                 for result in _RESULTS[signature.method](own, count)
             ]
         )
-    return [b"".join(results) for results in zip(*by_signature, strict=True)]
+    return _response_fields(map(b"".join, zip(*by_signature, strict=True)))
 
 
 _RESULTS = {CLASSIFY: _classification_results, REGRESS: _regression_results}

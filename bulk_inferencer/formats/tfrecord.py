@@ -17,6 +17,7 @@ from isal import igzip, isal_zlib
 
 from bulk_inferencer import files
 from bulk_inferencer.errors import InputError
+from bulk_inferencer.formats import wire
 
 _CRC_MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")
@@ -27,6 +28,7 @@ _GZIP_ERRORS = (EOFError, gzip.BadGzipFile, cast(type[Exception], isal_zlib.erro
 _GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it carries no time, so bytes repeat.
 # What fits into the processor's cache is parsed fastest.
 _BLOCK_BYTES = 1 << 20
+_MAX_CACHED_LENGTHS = 1 << 16
 
 
 def read_chunks(path: str, max_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes]]:
@@ -80,11 +82,10 @@ def frame(payloads: Sequence[bytes]) -> bytes:
     """Returns `payloads` as consecutive TFRecords: length, its checksum, payload, its checksum."""
     if not payloads:
         return b""
-    masked = _masked_checksums(payloads)
     parts: list[bytes] = [b""] * (3 * len(payloads))
     parts[0::3] = map(_header, map(len, payloads))
     parts[1::3] = payloads
-    parts[2::3] = [masked[i : i + 4] for i in range(0, len(masked), 4)]
+    parts[2::3] = wire.rows_of(_masked_checksums(payloads)[:, np.newaxis].view(np.uint8))
     return b"".join(parts)
 
 
@@ -100,19 +101,19 @@ def _mask(checksums: np.ndarray) -> np.ndarray:
     return rotated + np.uint32(_CRC_MASK_DELTA)
 
 
-def _masked_checksums(payloads: Sequence[bytes]) -> bytes:
-    """Returns the checksums of payloads as they follow these in a file."""
+def _masked_checksums(payloads: Sequence[bytes]) -> np.ndarray:
+    """Returns the checksums (little-endian uint32) of payloads as they follow these in a file."""
     checksums = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
-    return _mask(checksums).astype("<u4").tobytes()
+    return _mask(checksums).astype("<u4", copy=False)
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@functools.lru_cache(maxsize=_MAX_CACHED_LENGTHS)
 def _length_checksum(length: int) -> int:
     checksum = np.array([google_crc32c.value(_LENGTH.pack(length))], np.uint32)
     return int(_mask(checksum)[0])
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@functools.lru_cache(maxsize=_MAX_CACHED_LENGTHS)
 def _header(length: int) -> bytes:
     return _HEADER.pack(length, _length_checksum(length))
 
@@ -149,23 +150,47 @@ def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
       _DamagedError: a checksum does not match.
     """
     records: list[bytes] = []
-    checksums: list[bytes] = []
-    position, end = 0, len(buffer)
-    missing = 1
-    while position + _HEADER.size <= end:
-        length, length_checksum = _HEADER.unpack_from(buffer, position)
-        if length_checksum != _length_checksum(length):
-            raise _DamagedError("a length does not match its checksum", len(records))
-        start = position + _HEADER.size
-        stop = start + length
-        if stop + _CHECKSUM_BYTES > end:
-            missing = stop + _CHECKSUM_BYTES - end
-            break
-        records.append(buffer[start:stop])
-        position = stop + _CHECKSUM_BYTES
-        checksums.append(buffer[stop:position])
-    written, computed = b"".join(checksums), _masked_checksums(records)
-    if written != computed:
-        differ = np.frombuffer(written, "<u4") != np.frombuffer(computed, "<u4")
+    position, missing = 0, 1
+    last_header, last_stop = len(buffer) - _HEADER.size, len(buffer) - _CHECKSUM_BYTES
+    try:
+        # Every record passes through here, so there is no more in this loop than there has to be.
+        while position <= last_header:
+            start = position + _HEADER.size
+            stop = start + _LENGTHS[buffer[position:start]]
+            if stop > last_stop:
+                missing = stop - last_stop
+                break
+            records.append(buffer[start:stop])
+            position = stop + _CHECKSUM_BYTES
+    except _DamagedError as error:
+        error.whole_records = len(records)
+        raise
+    written, computed = _written_checksums(buffer, records), _masked_checksums(records)
+    if (differ := written != computed).any():
         raise _DamagedError("a record does not match its checksum", int(differ.argmax()))
     return records, position, missing
+
+
+def _written_checksums(buffer: bytes, records: Sequence[bytes]) -> np.ndarray:
+    """Returns the checksums that follow the records in a buffer that starts with them."""
+    framing = _HEADER.size + _CHECKSUM_BYTES
+    ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)) + framing)
+    offsets = ends[:, np.newaxis] + np.arange(-_CHECKSUM_BYTES, 0)
+    return np.frombuffer(buffer, np.uint8)[offsets].view("<u4")[:, 0]
+
+
+class _Lengths(dict[bytes, int]):
+    """Lengths of records by header; a header is checked when it is met for the first time."""
+
+    def __missing__(self, header: bytes) -> int:
+        length: int
+        length, checksum = _HEADER.unpack(header)
+        if checksum != _length_checksum(length):
+            raise _DamagedError("a length does not match its checksum", 0)
+        if len(self) >= _MAX_CACHED_LENGTHS:
+            self.clear()
+        self[header] = length
+        return length
+
+
+_LENGTHS = _Lengths()

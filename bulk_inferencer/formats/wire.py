@@ -95,8 +95,20 @@ def rows(parts: Iterable[bytes | np.ndarray], count: int) -> list[bytes]:
     for column in columns:
         matrix[:, start : start + column.shape[-1]] = column
         start += column.shape[-1]
-    data = matrix.tobytes()
-    return [data[i : i + width] for i in range(0, count * width, width)] if width else [b""] * count
+    return rows_of(matrix)
+
+
+def field_rows(field_number: int, parts: Sequence[bytes | np.ndarray], count: int) -> list[bytes]:
+    """Returns `rows` of `parts`, each as a whole length-delimited field."""
+    width = sum(part.shape[1] if isinstance(part, np.ndarray) else len(part) for part in parts)
+    return rows([header(field_number, width), *parts], count)
+
+
+def rows_of(matrix: np.ndarray) -> list[bytes]:
+    """Returns the rows of a uint8 array of shape [n, width] as n byte strings."""
+    count, width = matrix.shape
+    # A whole row as one opaque value: NumPy makes `bytes` of these without a loop in Python.
+    return matrix.view(f"V{width}")[:, 0].tolist() if width else [b""] * count
 
 
 def nested_headers(length: int, levels: Sequence[tuple[bytes, int]]) -> bytes:

@@ -91,7 +91,7 @@ def batches(chunks: Iterable[Chunk], bounds: BatchBounds) -> Iterator[Batch]:
     segments: list[Segment] = []
     filled_bytes = 0
     for chunk in chunks:
-        ends = np.cumsum([len(record) for record in chunk.records], dtype=np.int64)
+        ends = np.cumsum(np.fromiter(map(len, chunk.records), np.int64, len(chunk.records)))
         start = 0
         while start < len(chunk.records):
             before = int(ends[start - 1]) if start else 0
