@@ -7,9 +7,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 REQUIRED = [
-    # The bounds are TFX's own or wider, so installing into a TFX environment changes no version.
+    # The bounds are TFX's own or wider, so that installing into a TFX environment changes nothing.
+    # Only Beam may have to be newer: DoFn.WindowedValueParam came after 2.57.
     "tfx>=1.16,<1.22",
-    "apache-beam[gcp]>=2.47,<3",
+    "apache-beam[gcp]>=2.61,<3",
     "tensorflow-serving-api>=2.16,<2.22",
     "numpy>=1.23.5,<3",
     # tfx-bsl 1.16 imports dill without requiring it, and newer Beams do not bring it.

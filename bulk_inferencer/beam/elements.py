@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 from apache_beam.typehints import typehints
@@ -20,37 +20,21 @@ _LISTS = (
 )
 
 
-class Element(NamedTuple):
-    """An element, taken apart.
-
-    Attributes:
-      key: its key, None if it has none.
-      records: its serialized records; one, unless it `is_batch`.
-      is_keyed: whether it has a key, which may be None as well.
-      is_batch: whether its value is a list of records.
-    """
-
-    key: Any
-    records: list[bytes]
-    is_keyed: bool = False
-    is_batch: bool = False
-
-
-def element_of(element: Any) -> Element:
-    """Takes an element apart.
+def records_of(element: Any) -> bytes | list[bytes]:
+    """Returns the serialized record of an element, or the list of them that stands beside a key.
 
     Raises:
       SettingsError: it is of no type that transforms take.
     """
-    if not isinstance(element, tuple):
-        return Element(None, [record_of(element)])
-    if len(element) == 2:
-        key, value = element
-        if isinstance(value, _RECORD_TYPES):
-            return Element(key, [record_of(value)], is_keyed=True)
-        if isinstance(value, Iterable):
-            return Element(key, [record_of(v) for v in value], is_keyed=True, is_batch=True)
-    raise _element_error(f"({', '.join(type(part).__name__ for part in element)})")
+    is_keyed = isinstance(element, tuple) and len(element) == 2
+    value = element[1] if is_keyed else element
+    if isinstance(value, _RECORD_TYPES):
+        return record_of(value)
+    if is_keyed and isinstance(value, Iterable):
+        return [record_of(record) for record in value]
+    if isinstance(element, tuple):
+        raise _element_error(f"({', '.join(type(part).__name__ for part in element)})")
+    raise _element_error(type(element).__name__)
 
 
 def record_of(value: Any) -> bytes:

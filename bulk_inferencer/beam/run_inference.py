@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.transforms.window import WindowedValue
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions, WindowedValue
 from apache_beam.utils.shared import Shared
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from bulk_inferencer.beam import metrics
-from bulk_inferencer.beam.elements import Element, element_of, types_of
+from bulk_inferencer.beam.elements import records_of, types_of
 from bulk_inferencer.beam.encoded import Encoded, failed_record_error
 from bulk_inferencer.beam.specs import bounds_of, model_of
 from bulk_inferencer.errors import EndpointError, SettingsError
@@ -33,6 +33,8 @@ from bulk_inferencer.models.predictor import Model
 _logger = logging.getLogger(__name__)
 
 _FAILURES = "failures"
+_ONE_WINDOW_PER_ELEMENT = (FixedWindows, GlobalWindows, Sessions)
+_NO_KEY = object()  # of an element that is no pair; a key may be None
 
 
 class RecordFailure(NamedTuple):
@@ -109,11 +111,11 @@ class _RunInference(beam.PTransform):
                 model.check(record_format)
             except EndpointError as error:
                 _logger.warning("Could not check %s before the run: %s", model.uri, error)
-        predict = beam.ParDo(
-            _Predict(
-                self._models, record_format, self._bounds, self._is_per_model, self._with_failures
-            )
+        one_window = isinstance(examples.windowing.windowfn, _ONE_WINDOW_PER_ELEMENT)
+        do_fn = (_Predict if one_window else _PredictPerWindow)(
+            self._models, record_format, self._bounds, self._is_per_model, self._with_failures
         )
+        predict = beam.ParDo(do_fn)
         if self._hints_of_step:
             predict = predict.with_resource_hints(**self._hints_of_step)
         if not self._with_failures:
@@ -229,7 +231,7 @@ class RunInferencePerModelOnKeyedBatches(RunInferencePerModel):
 
 
 class _Predict(beam.DoFn):
-    """Gathers elements of a bundle into batches, and scores these."""
+    """Gathers elements of a bundle into batches, and scores these. Each is in one window."""
 
     def __init__(
         self,
@@ -256,15 +258,18 @@ class _Predict(beam.DoFn):
         self._clear()
 
     def process(
-        self,
-        element: Any,
-        timestamp: Any = beam.DoFn.TimestampParam,
-        window: Any = beam.DoFn.WindowParam,
+        self, element: Any, windowed_value: WindowedValue = beam.DoFn.WindowedValueParam
     ) -> Iterable[Any] | None:
-        parsed = element_of(element)
-        self._elements.append((parsed, timestamp, window))
-        self._records += parsed.records
-        self._bytes += sum(map(len, parsed.records))
+        records = records_of(element)
+        if isinstance(records, bytes):
+            self._records.append(records)
+            self._bytes += len(records)
+        else:
+            self._records += records
+            self._bytes += sum(map(len, records))
+        # Two lists, not one of pairs: objects that live on are what the garbage collector looks at.
+        self._elements.append(windowed_value)
+        self._records_of_elements.append(records)
         is_full = (
             len(self._records) >= self._bounds.max_records or self._bytes >= self._bounds.max_bytes
         )
@@ -274,47 +279,76 @@ class _Predict(beam.DoFn):
         return self._flush()
 
     def _clear(self) -> None:
-        self._elements: list[tuple[Element, Any, Any]] = []
+        self._elements: list[WindowedValue] = []
+        self._records_of_elements: list[bytes | list[bytes]] = []
         self._records: list[bytes] = []
         self._bytes = 0
 
     def _flush(self) -> Iterator[Any]:
-        elements, records = self._elements, self._records
+        elements = zip(self._elements, self._records_of_elements, strict=True)
+        results = self._results(self._records)
+        read, failed = len(self._records), 0
         self._clear()
-        by_model = [encoded.logs(records, self._bounds) for encoded in self._encoded]
-        rows = zip(*by_model, strict=True)  # the results for a record, model by model
-        failed = 0
-        for element, timestamp, window in elements:
-            scored: list[list[PredictionLog]] = []
-            for record in element.records:
-                row = next(rows)
-                logs = [PredictionLog.FromString(log) for log in row if type(log) is bytes]
-                if len(logs) == len(row):
-                    scored.append(logs)
+        for element, records in elements:
+            key = element.value[0] if isinstance(element.value, tuple) else _NO_KEY
+            scored = []
+            for record in [records] if isinstance(records, bytes) else records:
+                result = next(results)
+                if not isinstance(result, Failed):
+                    scored.append(result)
                     continue
                 failed += 1
-                failure = WindowedValue(self._failure(element, record, row), timestamp, (window,))
+                failure = element.with_value(self._failure(key, record, result))
                 yield beam.pvalue.TaggedOutput(_FAILURES, failure)
-            if scored or not element.records:
-                yield WindowedValue(self._result(element, scored), timestamp, (window,))
-        metrics.count(len(records), len(records) - failed, failed)
+            if isinstance(records, list):
+                if scored or not records:
+                    yield element.with_value((key, self._list_of(scored)))
+            elif scored:
+                yield element.with_value(scored[0] if key is _NO_KEY else (key, scored[0]))
+        metrics.count(read, read - failed, failed)
 
-    def _result(self, element: Element, scored: list[list[PredictionLog]]) -> Any:
-        if element.is_batch:
-            columns: list[list[PredictionLog]] = [
-                [logs[i] for logs in scored] for i in range(len(self._models))
-            ]
-            result: Any = tuple(columns) if self._is_per_model else columns[0]
-        else:
-            result = tuple(scored[0]) if self._is_per_model else scored[0][0]
-        return (element.key, result) if element.is_keyed else result
+    def _results(self, records: list[bytes]) -> Iterator[Any]:
+        """Yields for each record a PredictionLog, or a tuple of them with several models.
 
-    def _failure(
-        self, element: Element, record: bytes, row: Sequence[bytes | Failed]
-    ) -> RecordFailure:
-        """Returns the failure of the first model that failed, or raises it."""
-        failure = next(result for result in row if isinstance(result, Failed))
+        Where a model fails on a record, that one's failure stands in their place.
+        """
+        parse = PredictionLog.FromString
+        by_model = [encoded.logs(records, self._bounds) for encoded in self._encoded]
+        if not self._is_per_model:
+            for log in by_model[0]:
+                yield log if isinstance(log, Failed) else parse(log)
+            return
+        for row in zip(*by_model, strict=True):
+            failure = next((log for log in row if isinstance(log, Failed)), None)
+            yield failure or tuple([parse(log) for log in row])
+
+    def _list_of(self, scored: list[Any]) -> Any:
+        """Returns the results of a list of records: a list, or one for each of several models."""
+        if not self._is_per_model:
+            return scored
+        return tuple([[logs[i] for logs in scored] for i in range(len(self._models))])
+
+    def _failure(self, key: Any, record: bytes, failure: Failed) -> RecordFailure:
+        """Returns a failure as an element, or raises it where nobody asked for failures."""
         if not self._with_failures:
-            which = f"with key {element.key!r}" if element.is_keyed else f"{record[:80]!r}"
+            which = f"{record[:80]!r}" if key is _NO_KEY else f"with key {key!r}"
             raise failed_record_error(which, failure, "with_failures")
-        return RecordFailure(element.key, record, failure.error_type, failure.message)
+        key = None if key is _NO_KEY else key
+        return RecordFailure(key, record, failure.error_type, failure.message)
+
+
+class _PredictPerWindow(_Predict):
+    """The same for elements in several windows: each is scored once for each of them.
+
+    A step that asks for the window is called once per window of an element, which costs every
+    element time. One that does not would see Beam multiply the windows of what it returns by those
+    of the element that it is called with.
+    """
+
+    def process(
+        self,
+        element: Any,
+        windowed_value: WindowedValue = beam.DoFn.WindowedValueParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterable[Any] | None:
+        return super().process(element, windowed_value)
