@@ -42,6 +42,7 @@ from bulk_inferencer.signatures import Signature, output_prefix
 from bulk_inferencer.units.manifest import Manifest, add_up, check_shards
 from bulk_inferencer.units.plan import Unit, list_files, plan_units
 from bulk_inferencer.units.run import WORK_FOLDER, Outputs
+from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
 
@@ -203,6 +204,7 @@ def run(
             model_versions=tuple(sorted({v for m in manifests for v in m.model_versions})),
             signature_names=tuple(signature.name for signature in signatures),
             seconds=clock.laps,
+            work=_all_work(manifests),
             versions=library_versions(),
         )
         for split, counts in splits.items():
@@ -213,6 +215,14 @@ def run(
                     len(inputs[split]),
                 )
         summary.write(job.outputs.summary)
+    _logger.info(
+        "%s: %s read, %s predicted, %s failed; %s.",
+        job.model.uri,
+        f"{summary.total.examples_read:,}",
+        f"{summary.total.predictions_written:,}",
+        f"{summary.total.examples_failed:,}",
+        summary.work,
+    )
     return summary
 
 
@@ -275,6 +285,13 @@ def _run_units(
         raise
     with files.open_to_read(path) as file:
         return [Manifest.from_json(line) for line in file.read().decode().splitlines()]
+
+
+def _all_work(manifests: Sequence[Manifest]) -> Work:
+    work = Work()
+    for manifest in manifests:
+        work.merge(manifest.work)
+    return work
 
 
 def _error_of_worker(text: str) -> BulkInferencerError | None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer.models import batching
 from bulk_inferencer.models.batching import (
     Batch,
     BatchBounds,
@@ -22,11 +23,12 @@ from bulk_inferencer.models.batching import (
     batches,
 )
 from bulk_inferencer.models.predictor import OutOfMemory, RecordError
+from bulk_inferencer.work import Distribution, Work
 
 # Bounds
 
 
-@pytest.mark.parametrize("name", ["max_records", "max_bytes"])
+@pytest.mark.parametrize("name", ["max_records", "max_bytes", "first_records"])
 def test_bound_less_than_one_is_refused(name):
     message = (
         f"Expected a bound of at least 1, got 0 in BatchSpec.{name}. Leave it out for the default."
@@ -190,10 +192,10 @@ def test_size_that_fits_is_kept_for_later_batches():
 
 
 def test_halvings_are_counted_and_logged(caplog):
-    scorer = Scorer(Predictor(capacity=1))
+    work = Work()
     with caplog.at_level(logging.WARNING):
-        list(scorer.score([b"1"] * 4))
-    assert scorer.halvings == 3
+        list(Scorer(Predictor(capacity=1)).score([b"1"] * 4, work))
+    assert work.halvings == 3
     assert caplog.messages[-1] == (
         "A batch did not fit into memory; from now on batches have at most 1 records. Set "
         "BatchSpec.max_records to start with that."
@@ -220,3 +222,106 @@ def test_results_come_as_they_are_made():
     results = Scorer(predictor).score([b"1"] * 4)
     assert isinstance(next(results), Scored)
     assert predictor.sizes == [4, 2]
+
+
+# The size of a call
+
+
+class Clock:
+    """Time that passes only while the model is called: so many seconds for each record."""
+
+    def __init__(self, monkeypatch, seconds_per_record):
+        self.now = 0.0
+        self._seconds_per_record = seconds_per_record
+        monkeypatch.setattr(batching.time, "perf_counter", lambda: self.now)
+
+    def predict(self, batch):
+        self.now += self._seconds_per_record * len(batch)
+
+
+class Timed(Predictor):
+    def __init__(self, clock, **settings):
+        super().__init__(**settings)
+        self._clock = clock
+
+    def predict(self, batch):
+        self._clock.predict(batch)
+        return super().predict(batch)
+
+
+def test_calls_grow_up_to_the_batch_while_they_are_quick(monkeypatch):
+    predictor = Timed(Clock(monkeypatch, 1e-6))
+    scorer = Scorer(predictor, first_records=4)
+    records = [b""] * 32
+    assert_covered(list(scorer.score(records)), records)
+    assert predictor.sizes == [4, 8, 16, 4]
+    list(scorer.score(records))
+    list(scorer.score(records))
+    assert predictor.sizes[4:] == [32, 32]
+
+
+def test_calls_stop_growing_when_they_take_a_quarter_of_a_second(monkeypatch):
+    predictor = Timed(Clock(monkeypatch, 0.03))
+    scorer = Scorer(predictor, first_records=2)
+    list(scorer.score([b""] * 40))
+    assert predictor.sizes == [2, 4, 8, 16, 10]
+    list(scorer.score([b""] * 40))
+    assert predictor.sizes[5:] == [16, 16, 8]
+
+
+def test_slow_first_call_is_no_reason_not_to_grow(monkeypatch):
+    clock = Clock(monkeypatch, 1e-6)
+    predictor = Timed(clock)
+    scorer = Scorer(predictor, first_records=2)
+    clock._seconds_per_record = 1.0  # as when TensorFlow compiles what it has not seen yet
+    list(scorer.score([b""] * 2))
+    clock._seconds_per_record = 1e-6
+    list(scorer.score([b""] * 10))
+    assert predictor.sizes == [2, 2, 4, 4]
+
+
+def test_calls_do_not_grow_past_what_fits_into_memory(monkeypatch):
+    predictor = Timed(Clock(monkeypatch, 1e-6), capacity=5)
+    scorer = Scorer(predictor, first_records=2)
+    records = [b"1"] * 40
+    assert_covered(list(scorer.score(records)), records)
+    assert predictor.sizes == [2, 4, 8, 4, 4, *[4] * 6, 2]
+    assert scorer.safe_records == 4
+
+
+# Work
+
+
+def test_work_of_a_batch_is_counted(monkeypatch):
+    work = Work()
+    scorer = Scorer(Timed(Clock(monkeypatch, 0.01), capacity=4))
+    list(scorer.score([b"1"] * 5, work))
+    assert (work.batches, work.halvings) == (2, 1)
+    assert work.batch_records == Distribution(2, 5, 2, 3)
+    assert work.inference_milliseconds == Distribution(2, 50, 20, 30)
+
+
+def test_loading_is_counted_once_however_often_the_model_is_called(monkeypatch):
+    clock = Clock(monkeypatch, 0)
+
+    class Model:
+        def load(self, record_format):
+            clock.now += 1.5
+            self.record_format = record_format
+            return Predictor()
+
+    model, first, second = Model(), Work(), Work()
+    resident = iter([1000, 4000])
+    monkeypatch.setattr(batching, "_resident_bytes", lambda: next(resident))
+    scorer = Scorer.load(model, "FORMAT_TF_EXAMPLE", BatchBounds())
+    for work in (first, second):
+        list(scorer.score([b""], work))
+    assert model.record_format == "FORMAT_TF_EXAMPLE"
+    assert first.model_loads == 1
+    assert first.model_load_milliseconds == Distribution(1, 1500, 1500, 1500)
+    assert first.model_load_bytes == Distribution(1, 3000, 3000, 3000)
+    assert second.model_loads == 0
+
+
+def test_memory_of_this_process_is_known():
+    assert batching._resident_bytes() > 10 << 20

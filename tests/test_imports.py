@@ -27,7 +27,7 @@ FLOORS = [
     ["units"],
     ["models", "results"],
     ["formats"],
-    ["files", "lazy", "signatures", "errors"],
+    ["files", "lazy", "signatures", "work", "errors"],
 ]
 FLOOR_OF_PART = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 GENERATED = "bulk_inferencer_pb2"

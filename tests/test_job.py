@@ -34,6 +34,7 @@ from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.results.summary import Counts, Summary
 from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.work import Distribution, Work
 from tests.helpers import (
     FLOAT,
     RECORDS,
@@ -127,6 +128,11 @@ def test_summary_holds_counts_gate_model_and_versions(folders, linear_model):
     seconds = written.pop("seconds")
     assert set(seconds) == {"plan", "score", "commit"}
     assert all(value >= 0 for value in seconds.values())
+    work = Work.from_dict(written.pop("work"))
+    assert work == summary.work
+    assert (work.batches, work.batch_records) == (2, Distribution(2, 10, 5, 5))
+    assert work.inference_milliseconds.count == 2
+    assert work.model_loads == work.model_load_milliseconds.count == 1
     sizes = [path.stat().st_size for path in (folders / "out").rglob("*.gz")]
     counts = {
         "examples_read": 10,
@@ -233,11 +239,29 @@ def test_pipeline_may_be_made_by_the_caller(folders, linear_model):
 
     summary = run(job_of(folders, linear_model), make_pipeline=make_pipeline)
     assert summary.total.predictions_written == 10
-    counters = made[0].result.metrics().query()["counters"]
-    assert {counter.key.metric.name: counter.committed for counter in counters} == {
+    metrics = made[0].result.metrics().query()
+    assert {m.key.metric.namespace for ms in metrics.values() for m in ms} == {"bulk_inferencer"}
+    assert {m.key.metric.name: m.committed for m in metrics["counters"]} == {
         "examples_read": 10,
         "predictions_written": 10,
         "examples_failed": 0,
+        "batches": 2,
+        "model_loads": 1,
+    }
+    found = {m.key.metric.name: m.committed for m in metrics["distributions"]}
+    for name, of_metric in found.items():
+        mine = getattr(summary.work, name)
+        assert (mine.count, mine.sum, mine.min, mine.max) == (
+            of_metric.count,
+            of_metric.sum,
+            of_metric.min,
+            of_metric.max,
+        )
+    assert set(found) == {
+        "batch_records",
+        "inference_milliseconds",
+        "model_load_milliseconds",
+        "model_load_bytes",
     }
 
 

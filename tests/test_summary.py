@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_inferencer.results.summary import Counts, Summary
+from bulk_inferencer.work import Distribution, Work
 
 SUMMARY = Summary(
     splits={"a": Counts(10, 8, 2, 1, 100), "b": Counts(5, 5, 0, 2, 50)},
@@ -16,6 +17,7 @@ SUMMARY = Summary(
     model_versions=("7", "8"),
     signature_names=("serving_default",),
     seconds={"score": 1.25},
+    work=Work(batches=2, batch_records=Distribution(2, 15, 5, 10)),
     versions={"tfx": "1.16.0"},
 )
 
@@ -59,6 +61,15 @@ def test_json_holds_everything():
         "model_fingerprint": "f00d",
         "model_versions": ["7", "8"],
         "signature_names": ["serving_default"],
+        "work": {
+            "batches": 2,
+            "batch_records": {"count": 2, "sum": 15, "min": 5, "max": 10},
+            "inference_milliseconds": {"count": 0, "sum": 0, "min": 0, "max": 0},
+            "halvings": 0,
+            "model_loads": 0,
+            "model_load_milliseconds": {"count": 0, "sum": 0, "min": 0, "max": 0},
+            "model_load_bytes": {"count": 0, "sum": 0, "min": 0, "max": 0},
+        },
         "seconds": {"score": 1.25},
         "versions": {"tfx": "1.16.0"},
     }

@@ -8,20 +8,22 @@ from bulk_inferencer.errors import FailedRecordError
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.models.batching import BatchBounds, Chunk, Failed, Scorer, batches
 from bulk_inferencer.models.predictor import Model
+from bulk_inferencer.work import Work
 
 
 class Encoded:
     """A loaded model whose outputs are PredictionLogs. Shared by all threads of a process."""
 
-    def __init__(self, model: Model, record_format: str) -> None:
-        self._scorer = Scorer(model.load(record_format))
+    def __init__(self, model: Model, record_format: str, bounds: BatchBounds) -> None:
+        self._scorer = Scorer.load(model, record_format, bounds)
+        self._bounds = bounds
         predictor = self._scorer.predictor
         self._encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
 
-    def logs(self, records: list[bytes], bounds: BatchBounds) -> Iterator[bytes | Failed]:
+    def logs(self, records: list[bytes], work: Work) -> Iterator[bytes | Failed]:
         """Yields a serialized PredictionLog or a failure for each record, in order."""
-        for batch in batches([Chunk("", 0, records)], bounds):
-            for result in self._scorer.score(batch.records):
+        for batch in batches([Chunk("", 0, records)], self._bounds):
+            for result in self._scorer.score(batch.records, work):
                 if isinstance(result, Failed):
                     yield result
                 else:

@@ -50,7 +50,7 @@ class _PredictionLogHandler(ModelHandler):
 
     def load_model(self) -> Encoded:
         # Any record is taken: the elements' type is not known here.
-        return Encoded(self._model, FORMAT_TF_EXAMPLE)
+        return Encoded(self._model, FORMAT_TF_EXAMPLE, self._bounds)
 
     def run_inference(
         self,
@@ -60,7 +60,7 @@ class _PredictionLogHandler(ModelHandler):
     ) -> list[PredictionLog]:
         # Not a generator: Beam counts failed batches by what the call itself raises.
         logs = []
-        results = model.logs([record_of(value) for value in batch], self._bounds)
+        results = model.logs([record_of(value) for value in batch], metrics.MeteredWork())
         for number, log in enumerate(results):
             if isinstance(log, Failed):
                 which = f"number {number} of a batch"

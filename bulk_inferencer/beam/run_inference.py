@@ -250,7 +250,7 @@ class _Predict(beam.DoFn):
 
     def setup(self) -> None:
         self._encoded = [
-            shared.acquire(lambda model=model: Encoded(model, self._record_format))
+            shared.acquire(lambda model=model: Encoded(model, self._record_format, self._bounds))
             for shared, model in zip(self._shared, self._models, strict=True)
         ]
 
@@ -313,7 +313,8 @@ class _Predict(beam.DoFn):
         Where a model fails on a record, that one's failure stands in their place.
         """
         parse = PredictionLog.FromString
-        by_model = [encoded.logs(records, self._bounds) for encoded in self._encoded]
+        work = metrics.MeteredWork()
+        by_model = [encoded.logs(records, work) for encoded in self._encoded]
         if not self._is_per_model:
             for log in by_model[0]:
                 yield log if isinstance(log, Failed) else parse(log)

@@ -79,10 +79,12 @@ class _RunUnit(beam.DoFn):
 
     def setup(self) -> None:
         # One model per process, however many threads: a SavedModel may be called from all.
-        self._scorer = self._shared.acquire(lambda: Scorer(self._model.load(self._record_format)))
+        self._scorer = self._shared.acquire(
+            lambda: Scorer.load(self._model, self._record_format, self._bounds)
+        )
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
-        manifest = run_unit(unit, self._scorer, self._bounds, self._outputs)
+        manifest = run_unit(unit, self._scorer, self._bounds, self._outputs, metrics.MeteredWork())
         metrics.count(
             manifest.examples_read, manifest.predictions_written, manifest.examples_failed
         )

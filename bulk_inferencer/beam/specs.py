@@ -64,5 +64,8 @@ def bounds_of(specs: Sequence[Any]) -> BatchBounds:
                 f"Expected min_batch_size to be at most max_batch_size in batch_parameters, got "
                 f"{parameters.min_batch_size} and {parameters.max_batch_size}."
             )
-    sizes = [p.max_batch_size for p in given if p.max_batch_size]
-    return BatchBounds(max_records=min(sizes)) if sizes else BatchBounds()
+    bounds = {
+        "max_records": [p.max_batch_size for p in given if p.max_batch_size],
+        "first_records": [p.min_batch_size for p in given if p.min_batch_size],
+    }
+    return BatchBounds(**{name: min(sizes) for name, sizes in bounds.items() if sizes})

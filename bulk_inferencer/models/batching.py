@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bulk_inferencer.errors import BulkInferencerError, SettingsError
-from bulk_inferencer.models.predictor import OutOfMemory, Predictor, RecordError
+from bulk_inferencer.models.predictor import Model, OutOfMemory, Predictor, RecordError
+from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
+
+_QUICK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,10 @@ class BatchBounds:
       max_records: most records in a batch, at least 1.
       max_bytes: most bytes of serialized records in a batch, at least 1. A record that is larger
         on its own is a batch of one.
+      first_records: most records in the first call of the model, at least 1. From there on, the
+        size is doubled as long as a call takes less than a quarter of a second, since records get
+        cheaper by the company that they are in, until they are many; `max_records` and more stand
+        for one size from the start.
 
     Raises:
       SettingsError: a bound is less than 1.
@@ -29,9 +40,10 @@ class BatchBounds:
 
     max_records: int = 4096
     max_bytes: int = 16 << 20
+    first_records: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("max_records", "max_bytes"):
+        for name in ("max_records", "max_bytes", "first_records"):
             value = getattr(self, name)
             if value < 1:
                 raise SettingsError(
@@ -150,29 +162,64 @@ class Failed:
 class Scorer:
     """Calls a predictor so that neither memory nor a bad record costs the batch.
 
-    A batch that does not fit into memory is halved, and the size that fits is kept for the rest
-    of the process. A batch that fails for any other reason is bisected until the records that
-    cause it stand alone.
+    Calls take few records at first, and more as long as a call is quick. A batch that does not fit
+    into memory is halved, and the size that fits is kept for the rest of the process. A batch that
+    fails for any other reason is bisected until the records that cause it stand alone.
+
+    Threads of a process share a scorer: where two of them set a size at once, either will do.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
-        self.safe_records: int | None = None
-        self.halvings = 0
+    def __init__(self, predictor: Predictor, first_records: int | None = None) -> None:
+        """Takes a loaded model.
 
-    def score(self, records: Sequence[bytes]) -> Iterator[Scored | Failed]:
+        Args:
+          predictor: the model.
+          first_records: see `BatchBounds`; default: batches are scored in one call.
+        """
+        self.predictor = predictor
+        self._call_records = first_records
+        self.safe_records: int | None = None
+        self._unreported_loads: list[tuple[float, int]] = []
+
+    @classmethod
+    def load(cls, model: Model, record_format: str, bounds: BatchBounds) -> Scorer:
+        """Loads a model; the first `score` counts that as work.
+
+        Raises:
+          ModelError: see `Model.load`.
+        """
+        started, bytes_before = time.perf_counter(), _resident_bytes()
+        scorer = cls(model.load(record_format), bounds.first_records)
+        bytes_gained = max(0, _resident_bytes() - bytes_before)
+        scorer._unreported_loads.append((time.perf_counter() - started, bytes_gained))
+        return scorer
+
+    def score(
+        self, records: Sequence[bytes], work: Work | None = None
+    ) -> Iterator[Scored | Failed]:
         """Yields results that cover every record exactly once, in order.
+
+        Args:
+          records: a batch.
+          work: counts what this takes.
 
         Raises:
           ModelError: the model fails whatever the records are.
         """
+        work = work or Work()
+        if self._unreported_loads:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                work.loaded(*self._unreported_loads.pop())
         start = 0
         while start < len(records):
-            stop = min(len(records), start + (self.safe_records or len(records)))
-            yield from self._score(records, start, stop)
+            stop = min(len(records), start + (self._call_records or len(records)))
+            yield from self._score(records, start, stop, work)
             start = stop
 
-    def _score(self, records: Sequence[bytes], start: int, stop: int) -> Iterator[Scored | Failed]:
+    def _score(
+        self, records: Sequence[bytes], start: int, stop: int, work: Work
+    ) -> Iterator[Scored | Failed]:
+        started = time.perf_counter()
         try:
             outputs = self.predictor.predict(records[start:stop])
         except BulkInferencerError:
@@ -183,22 +230,36 @@ class Scorer:
                 return
             middle = (start + stop) // 2
             if isinstance(error, OutOfMemory):
+                work.halved()
                 self._remember_safe_size(middle - start)
         else:
+            seconds = time.perf_counter() - started
+            work.called(stop - start, seconds)
+            if stop - start == self._call_records and seconds < _QUICK_SECONDS:
+                self._call_records = min(2 * (stop - start), self.safe_records or sys.maxsize)
             yield Scored(start, stop, outputs)
             return
         # Outside of `except`, so that the failed batch is not kept alive by its traceback.
-        yield from self._score(records, start, middle)
-        yield from self._score(records, middle, stop)
+        yield from self._score(records, start, middle, work)
+        yield from self._score(records, middle, stop, work)
 
     def _remember_safe_size(self, size: int) -> None:
-        self.halvings += 1
         self.safe_records = min(size, self.safe_records or size)
+        self._call_records = min(size, self._call_records or size)
         _logger.warning(
             "A batch did not fit into memory; from now on batches have at most %d records. "
             "Set BatchSpec.max_records to start with that.",
             self.safe_records,
         )
+
+
+def _resident_bytes() -> int:
+    """Returns the memory that the process has now, or 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _failed(index: int, error: Exception) -> Failed:

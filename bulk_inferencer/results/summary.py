@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import files
+from bulk_inferencer.work import Work
 
 SUMMARY_FILE = "summary.json"
 
@@ -53,6 +54,7 @@ class Summary:
       model_versions: the versions that answered, where a server may change them.
       signature_names: the signatures that were called.
       seconds: wall time by step.
+      work: what scoring took.
       versions: versions of the libraries that took part.
     """
 
@@ -64,6 +66,7 @@ class Summary:
     model_versions: tuple[str, ...] = ()
     signature_names: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -83,6 +86,7 @@ class Summary:
         values: dict[str, Any] = json.loads(text)
         del values["total"]
         values["splits"] = {name: Counts(**counts) for name, counts in values["splits"].items()}
+        values["work"] = Work.from_dict(values["work"])
         for name in ("model_versions", "signature_names"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -6,12 +6,13 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer.errors import ReconciliationError
 from bulk_inferencer.results.summary import Counts
 from bulk_inferencer.units.plan import Unit
+from bulk_inferencer.work import Work
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Manifest:
       failures: path of the file that lists all failures.
       first_failures: the first few of them.
       seconds: wall time of the unit.
+      work: what scoring took.
       model_versions: the versions of a served model that have answered this worker so far.
     """
 
@@ -74,6 +76,7 @@ class Manifest:
     failures: str
     first_failures: tuple[Failure, ...]
     seconds: float
+    work: Work = field(default_factory=Work)
     model_versions: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -88,6 +91,7 @@ class Manifest:
             values[name] = tuple(values[name])
         values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
         values["first_failures"] = tuple(Failure(**f) for f in values["first_failures"])
+        values["work"] = Work.from_dict(values["work"])
         return cls(**values)
 
 

@@ -34,6 +34,7 @@ from bulk_inferencer.models.batching import (
 )
 from bulk_inferencer.units.manifest import Failure, Manifest, Shard
 from bulk_inferencer.units.plan import InputFile, Unit
+from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
 
@@ -77,7 +78,13 @@ class Outputs:
         return (*folders, self.output_examples) if self.output_examples else folders
 
 
-def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) -> Manifest:
+def run_unit(
+    unit: Unit,
+    scorer: Scorer,
+    bounds: BatchBounds,
+    outputs: Outputs,
+    work: Work | None = None,
+) -> Manifest:
     """Scores every record of the unit's files and writes its shards.
 
     The shards appear under their final names, each by one rename, when the unit is whole. They
@@ -88,6 +95,7 @@ def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) 
       scorer: calls the model.
       bounds: bounds of a batch.
       outputs: where results go. The folders exist, each with a `WORK_FOLDER`.
+      work: counts what scoring takes, for the manifest; default: a new count.
 
     Raises:
       InputError: a file cannot be read.
@@ -95,6 +103,7 @@ def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) 
       SettingsError: a column would overwrite an input feature.
     """
     started = time.monotonic()
+    work = work or Work()
     encoder = PredictionLogEncoder(scorer.predictor.signatures, scorer.predictor.input_name)
     read = predicted = failed = 0
     first_failures: list[Failure] = []
@@ -105,7 +114,7 @@ def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) 
             examples: list[bytes] = []
             failures: list[Failure] = []
             failed_records: list[bytes] = []
-            for result in scorer.score(batch.records):
+            for result in scorer.score(batch.records, work):
                 if isinstance(result, Failed):
                     failures.append(Failure(*batch.locate(result.index), result.reason))
                     failed_records.append(batch.records[result.index])
@@ -140,6 +149,7 @@ def run_unit(unit: Unit, scorer: Scorer, bounds: BatchBounds, outputs: Outputs) 
         failures=shards.failures.path,
         first_failures=tuple(first_failures),
         seconds=time.monotonic() - started,
+        work=work,
         model_versions=tuple(sorted(scorer.predictor.versions)),
     )
 
