@@ -15,10 +15,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\"j\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimitJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\xc5\x02\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x42\n\n\x08\x65ndpointJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"3\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\"\x9d\x01\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimit\x12\x31\n\x0b\x63ompression\x18\x65 \x01(\x0e\x32\x1c.bulk_inferencer.CompressionJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\xc5\x02\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x42\n\n\x08\x65ndpointJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"J\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x12\x15\n\rfirst_records\x18\x03 \x01(\x03\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t*!\n\x0b\x43ompression\x12\x08\n\x04GZIP\x10\x00\x12\x08\n\x04NONE\x10\x01*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
 
+_COMPRESSION = DESCRIPTOR.enum_types_by_name['Compression']
+Compression = enum_type_wrapper.EnumTypeWrapper(_COMPRESSION)
 _GATEPOLICY = DESCRIPTOR.enum_types_by_name['GatePolicy']
 GatePolicy = enum_type_wrapper.EnumTypeWrapper(_GATEPOLICY)
+GZIP = 0
+NONE = 1
 SKIP = 0
 FAIL = 1
 IGNORE = 2
@@ -139,34 +143,36 @@ _sym_db.RegisterMessage(PredictOutputCol)
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _GATEPOLICY._serialized_start=1764
-  _GATEPOLICY._serialized_end=1808
-  _DATASPEC._serialized_start=58
-  _DATASPEC._serialized_end=164
-  _FAILURELIMIT._serialized_start=166
-  _FAILURELIMIT._serialized_end=262
-  _MODELSPEC._serialized_start=265
-  _MODELSPEC._serialized_end=590
-  _TFSERVINGSPEC._serialized_start=593
-  _TFSERVINGSPEC._serialized_end=828
-  _CHANNELOPTION._serialized_start=830
-  _CHANNELOPTION._serialized_end=902
-  _VERTEXENDPOINTSPEC._serialized_start=905
-  _VERTEXENDPOINTSPEC._serialized_end=1036
-  _REQUESTLIMITS._serialized_start=1038
-  _REQUESTLIMITS._serialized_end=1101
-  _BATCHSPEC._serialized_start=1103
-  _BATCHSPEC._serialized_end=1154
-  _OUTPUTEXAMPLESPEC._serialized_start=1157
-  _OUTPUTEXAMPLESPEC._serialized_end=1285
-  _OUTPUTCOLUMNSSPEC._serialized_start=1288
-  _OUTPUTCOLUMNSSPEC._serialized_end=1522
-  _CLASSIFYOUTPUT._serialized_start=1524
-  _CLASSIFYOUTPUT._serialized_end=1584
-  _REGRESSOUTPUT._serialized_start=1586
-  _REGRESSOUTPUT._serialized_end=1623
-  _PREDICTOUTPUT._serialized_start=1625
-  _PREDICTOUTPUT._serialized_end=1699
-  _PREDICTOUTPUTCOL._serialized_start=1701
-  _PREDICTOUTPUTCOL._serialized_end=1762
+  _COMPRESSION._serialized_start=1839
+  _COMPRESSION._serialized_end=1872
+  _GATEPOLICY._serialized_start=1874
+  _GATEPOLICY._serialized_end=1918
+  _DATASPEC._serialized_start=59
+  _DATASPEC._serialized_end=216
+  _FAILURELIMIT._serialized_start=218
+  _FAILURELIMIT._serialized_end=314
+  _MODELSPEC._serialized_start=317
+  _MODELSPEC._serialized_end=642
+  _TFSERVINGSPEC._serialized_start=645
+  _TFSERVINGSPEC._serialized_end=880
+  _CHANNELOPTION._serialized_start=882
+  _CHANNELOPTION._serialized_end=954
+  _VERTEXENDPOINTSPEC._serialized_start=957
+  _VERTEXENDPOINTSPEC._serialized_end=1088
+  _REQUESTLIMITS._serialized_start=1090
+  _REQUESTLIMITS._serialized_end=1153
+  _BATCHSPEC._serialized_start=1155
+  _BATCHSPEC._serialized_end=1229
+  _OUTPUTEXAMPLESPEC._serialized_start=1232
+  _OUTPUTEXAMPLESPEC._serialized_end=1360
+  _OUTPUTCOLUMNSSPEC._serialized_start=1363
+  _OUTPUTCOLUMNSSPEC._serialized_end=1597
+  _CLASSIFYOUTPUT._serialized_start=1599
+  _CLASSIFYOUTPUT._serialized_end=1659
+  _REGRESSOUTPUT._serialized_start=1661
+  _REGRESSOUTPUT._serialized_end=1698
+  _PREDICTOUTPUT._serialized_start=1700
+  _PREDICTOUTPUT._serialized_end=1774
+  _PREDICTOUTPUTCOL._serialized_start=1776
+  _PREDICTOUTPUTCOL._serialized_end=1837
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,26 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Compression:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CompressionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Compression.ValueType], builtins.type):  # noqa: F821
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GZIP: _Compression.ValueType  # 0
+    """By gzip, a member for each batch. Names of files end in .gz."""
+    NONE: _Compression.ValueType  # 1
+    """Not at all."""
+
+class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
+    """How files are compressed."""
+
+GZIP: Compression.ValueType  # 0
+"""By gzip, a member for each batch. Names of files end in .gz."""
+NONE: Compression.ValueType  # 1
+"""Not at all."""
+global___Compression = Compression
+
 class _GatePolicy:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -49,26 +69,32 @@ IGNORE: GatePolicy.ValueType  # 2
 global___GatePolicy = GatePolicy
 
 class DataSpec(google.protobuf.message.Message):
-    """Which records are scored, and how many of them may fail."""
+    """Which records are scored, how many of them may fail, and how results are
+    stored.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EXAMPLE_SPLITS_FIELD_NUMBER: builtins.int
     FAILURE_LIMIT_FIELD_NUMBER: builtins.int
+    COMPRESSION_FIELD_NUMBER: builtins.int
     @property
     def example_splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the splits that are scored. Default: every split of the examples."""
     @property
     def failure_limit(self) -> global___FailureLimit:
         """How many records may fail before the run does. Default: see FailureLimit."""
+    compression: global___Compression.ValueType
+    """Compression of inference_result's files. Default: GZIP."""
     def __init__(
         self,
         *,
         example_splits: collections.abc.Iterable[builtins.str] | None = ...,
         failure_limit: global___FailureLimit | None = ...,
+        compression: global___Compression.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["failure_limit", b"failure_limit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["example_splits", b"example_splits", "failure_limit", b"failure_limit"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["compression", b"compression", "example_splits", b"example_splits", "failure_limit", b"failure_limit"]) -> None: ...
 
 global___DataSpec = DataSpec
 
@@ -300,26 +326,35 @@ global___RequestLimits = RequestLimits
 
 class BatchSpec(google.protobuf.message.Message):
     """A batch ends at whichever bound is reached first. A record that is larger
-    than max_bytes on its own is a batch of one.
+    than max_bytes on its own is a batch of one. Calls of the model take few
+    records at first.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MAX_RECORDS_FIELD_NUMBER: builtins.int
     MAX_BYTES_FIELD_NUMBER: builtins.int
+    FIRST_RECORDS_FIELD_NUMBER: builtins.int
     max_records: builtins.int
     """Most records in one call of the model. Unit: records. Default: 4096."""
     max_bytes: builtins.int
     """Most bytes of serialized records in one call of the model. Unit: bytes.
     Default: 16777216 (16 MiB).
     """
+    first_records: builtins.int
+    """Most records in the first call of the model, on each worker process. The
+    number is doubled as long as a call takes less than a quarter of a second.
+    With max_records or more, all calls are of one size, for models that are
+    compiled for each size anew. Unit: records. Default: 64.
+    """
     def __init__(
         self,
         *,
         max_records: builtins.int = ...,
         max_bytes: builtins.int = ...,
+        first_records: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["max_bytes", b"max_bytes", "max_records", b"max_records"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["first_records", b"first_records", "max_bytes", b"max_bytes", "max_records", b"max_records"]) -> None: ...
 
 global___BatchSpec = BatchSpec
 

@@ -682,3 +682,14 @@ def test_column_replaces_a_feature_where_the_spec_says_so(tmp_path, inputs):
         f"{outputs.output_examples.uri}/Split-unlabelled/examples-00000-of-00001.gz"
     )
     assert [features_of(record) for record in records] == [{"x": [50]}, {"x": [55]}]
+
+
+def test_predictions_are_not_compressed_where_the_spec_says_so(outputs, inputs):
+    execute(outputs, inputs, data_spec=DataSpec(compression="NONE"))
+
+    names = [path.name for path in Path(outputs.inference_result.uri).iterdir()]
+    assert sorted(names) == [
+        "prediction_logs-train-00000-of-00001",
+        "prediction_logs-unlabelled-00000-of-00001",
+    ]
+    assert scored(outputs.inference_result) == five_times(0, 1, 2, 10, 11)

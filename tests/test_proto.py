@@ -16,6 +16,8 @@ from bulk_inferencer import bulk_inferencer_pb2
 
 CHECKOUT = Path(__file__).parent.parent
 PROTO = CHECKOUT / "proto" / "bulk_inferencer" / "bulk_inferencer.proto"
+NUMBERS = ("int64", "double")
+SETTINGS = (*NUMBERS, "string", "bool", "GatePolicy", "Compression")
 GENERATED = ("bulk_inferencer/bulk_inferencer_pb2.py", "bulk_inferencer/bulk_inferencer_pb2.pyi")
 FIRST_NUMBER_OF_OURS = 100
 
@@ -115,7 +117,7 @@ def test_numbers_that_tfx_reserves_are_reserved(name):
 @pytest.mark.parametrize(
     ("name", "added"),
     [
-        ("DataSpec", {"failure_limit"}),
+        ("DataSpec", {"failure_limit", "compression"}),
         ("ModelSpec", {"gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"}),
         ("OutputExampleSpec", {"replace_features"}),
     ],
@@ -129,6 +131,7 @@ def test_what_we_add_to_tfxs_messages_has_numbers_of_its_own(name, added):
 def test_defaults_are_zero_so_that_tfxs_messages_mean_the_same():
     assert bulk_inferencer_pb2.SKIP == 0
     assert bulk_inferencer_pb2.ModelSpec().gate_policy == bulk_inferencer_pb2.SKIP
+    assert bulk_inferencer_pb2.DataSpec().compression == bulk_inferencer_pb2.GZIP
     assert not bulk_inferencer_pb2.OutputExampleSpec().replace_features
 
 
@@ -174,10 +177,14 @@ def test_everything_has_a_comment(declaration):
 
 @pytest.mark.parametrize(
     "declaration",
-    [d for d in DECLARATIONS if d.kind in ("string", "bool", "int64", "double", "GatePolicy")],
+    [
+        d
+        for d in DECLARATIONS
+        if d.kind in (*NUMBERS, "string", "bool", "GatePolicy", "Compression")
+    ],
     ids=lambda d: d.name,
 )
 def test_settings_say_their_default_and_numbers_their_unit(declaration):
     assert "Default: " in declaration.comment or "Required." in declaration.comment
-    if declaration.kind in ("int64", "double"):
+    if declaration.kind in NUMBERS:
         assert "Unit: " in declaration.comment

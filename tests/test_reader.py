@@ -118,7 +118,7 @@ def test_missing_shards_are_an_error(tmp_path, split, pattern):
         write_logs(tmp_path, ONE, {"y": np.ones(2)})
     message = (
         f"Expected shards of predictions, found none that match "
-        f"{tmp_path}/prediction_logs-{pattern}-*-of-*.gz. Check the folder and the split; a model "
+        f"{tmp_path}/prediction_logs-{pattern}-*-of-*. Check the folder and the split; a model "
         f"that was not blessed leaves no predictions (summary.json)."
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):

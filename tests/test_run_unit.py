@@ -55,6 +55,41 @@ def read_back(outputs):
     return [(prediction.record, int(prediction.outputs["length"])) for prediction in found]
 
 
+# Compression
+
+
+def test_predictions_are_stored_as_they_are_where_compression_is_none(tmp_path):
+    path = write_tfrecord(tmp_path / "in/1.gz", [b"a", b"bb", b"ccc"])
+    outputs = Outputs.under(str(tmp_path / "out"), compression="NONE")
+    make_folders(outputs, "s")
+    manifest = run(unit_of(path), outputs, bounds=BatchBounds(max_records=2))
+    assert read_back(outputs) == [(b"a", 1), (b"bb", 2), (b"ccc", 3)]
+    (shard,) = [s for s in manifest.shards if s.path.startswith(outputs.inference_result)]
+    assert shard.path == f"{outputs.inference_result}/prediction_logs-s-00000-of-00001"
+    stored = Path(shard.path).read_bytes()
+    assert (len(stored), google_crc32c.value(stored)) == (shard.bytes, shard.crc32c)
+    assert len(read_tfrecord(shard.path, compression="")) == 3
+    # TFX reads Examples as gzip only.
+    assert tree(tmp_path / "out/failed_examples") == ["Split-s/failed_examples-00000-of-00001.gz"]
+
+
+def test_empty_unit_has_an_empty_shard_where_compression_is_none(tmp_path):
+    outputs = Outputs.under(str(tmp_path / "out"), compression="NONE")
+    make_folders(outputs, "s")
+    run(unit_of(), outputs)
+    shard = Path(outputs.inference_result, "prediction_logs-s-00000-of-00001")
+    assert shard.read_bytes() == b""
+    assert read_back(outputs) == []
+
+
+def test_unknown_compression_is_refused():
+    message = (
+        "Expected one of GZIP, NONE as Outputs.compression, got 'ZSTD'. Leave it out for GZIP."
+    )
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        Outputs.under("/out", compression="ZSTD")
+
+
 # Nothing is lost
 
 

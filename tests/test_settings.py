@@ -276,10 +276,10 @@ def test_model_spec_gives_signatures_tags_and_modules():
     )
 
 
-def test_batch_spec_gives_both_bounds():
-    spec = our.ModelSpec(batch=our.BatchSpec(max_records=7, max_bytes=9))
+def test_batch_spec_gives_all_bounds():
+    spec = our.ModelSpec(batch=our.BatchSpec(max_records=7, max_bytes=9, first_records=5))
 
-    assert settings.batch_bounds(spec) == BatchBounds(max_records=7, max_bytes=9)
+    assert settings.batch_bounds(spec) == BatchBounds(7, max_bytes=9, first_records=5)
 
 
 def test_zero_in_batch_spec_stands_for_the_default():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,3 +184,36 @@ def test_gzip_members_follow_one_another(pieces):
 def test_gzip_member_holds_no_time():
     modified = slice(4, 8)
     assert tfrecord.gzip_member(b"data")[modified] == bytes(4)
+
+
+# Checksums
+
+
+def test_slow_checksums_are_warned_of_once():
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")  # google-crc32c has a warning too, which says no cure
+sys.modules["google_crc32c.cext"] = None
+from bulk_inferencer.formats import tfrecord
+from bulk_inferencer.formats import tfrecord
+assert tfrecord.frame([b"a"])
+"""
+    command = [sys.executable, "-c", code]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert made.stderr == (
+        "Expected the C implementation of google-crc32c, found the one in Python: reading and "
+        "writing take many times longer. Install a wheel of google-crc32c for this platform.\n"
+    )
+
+
+def test_checksums_are_fast_here():
+    assert tfrecord.google_crc32c.implementation == "c"
+
+
+def test_cache_of_lengths_is_bounded(monkeypatch):
+    monkeypatch.setattr(tfrecord, "_MAX_CACHED_LENGTHS", 3)
+    lengths = tfrecord._Lengths()
+    for size in range(10):
+        header = tfrecord.frame([b"r" * size])[:12]
+        assert lengths[header] == lengths[header] == size
+        assert len(lengths) <= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import importlib
 import importlib.util
 import logging
@@ -102,7 +103,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         our = bulk_inferencer_pb2
         data_spec = settings.parse(DATA_SPEC, exec_properties.get(DATA_SPEC), our.DataSpec)
         model_spec = settings.parse(MODEL_SPEC, exec_properties.get(MODEL_SPEC), our.ModelSpec)
-        outputs = _outputs(output_dict, exec_properties, model_spec)
+        outputs = _outputs(output_dict, exec_properties, data_spec, model_spec)
         artifact = _model_artifact(input_dict, model_spec)
         model = settings.model(model_spec, _model_path(artifact) if artifact else "")
         decision = _decide(artifact, input_dict, exec_properties)
@@ -294,20 +295,24 @@ def _blessing(kind: str, artifact: types.Artifact) -> gate.Blessing:
 def _outputs(
     output_dict: Mapping[str, list[types.Artifact]],
     exec_properties: Mapping[str, Any],
+    data_spec: bulk_inferencer_pb2.DataSpec,
     model_spec: bulk_inferencer_pb2.ModelSpec,
 ) -> Outputs:
-    folders = {
-        key: _single(output_dict, key).uri for key in (INFERENCE_RESULT, SUMMARY, FAILED_EXAMPLES)
-    }
+    outputs = Outputs(
+        inference_result=_single(output_dict, INFERENCE_RESULT).uri,
+        summary=_single(output_dict, SUMMARY).uri,
+        failed_examples=_single(output_dict, FAILED_EXAMPLES).uri,
+        compression=bulk_inferencer_pb2.Compression.Name(data_spec.compression),
+    )
     if not output_dict.get(OUTPUT_EXAMPLES):
-        return Outputs(**folders)
+        return outputs
     spec = settings.parse(
         OUTPUT_EXAMPLE_SPEC,
         exec_properties.get(OUTPUT_EXAMPLE_SPEC),
         bulk_inferencer_pb2.OutputExampleSpec,
     )
-    return Outputs(
-        **folders,
+    return dataclasses.replace(
+        outputs,
         output_examples=_single(output_dict, OUTPUT_EXAMPLES).uri,
         columns=settings.columns(spec, model_spec),
         replace_features=spec.replace_features,

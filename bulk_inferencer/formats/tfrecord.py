@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import logging
 import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
@@ -18,6 +19,14 @@ from isal import igzip, isal_zlib
 from bulk_inferencer import files
 from bulk_inferencer.errors import InputError
 from bulk_inferencer.formats import wire
+
+_logger = logging.getLogger(__name__)
+
+if google_crc32c.implementation == "python":
+    _logger.warning(
+        "Expected the C implementation of google-crc32c, found the one in Python: reading and "
+        "writing take many times longer. Install a wheel of google-crc32c for this platform."
+    )
 
 _CRC_MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")

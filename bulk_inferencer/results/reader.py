@@ -41,9 +41,9 @@ def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
-    pattern = f"{files.literal(uri)}/prediction_logs-{split or '*'}-*-of-*.gz"
+    pattern = f"{files.literal(uri)}/prediction_logs-{split or '*'}-*-of-*"
     # A split's name may begin with another split's, which the pattern matches too.
-    name = re.compile(rf"prediction_logs-{re.escape(split) if split else '.+'}-\d+-of-\d+\.gz")
+    name = re.compile(rf"prediction_logs-{re.escape(split) if split else '.+'}-\d+-of-\d+(\.gz)?")
     shards = [p for p in files.matching(pattern) if name.fullmatch(posixpath.basename(p))]
     if not shards:
         raise InputError(

@@ -21,6 +21,7 @@ from types import TracebackType
 import google_crc32c
 
 from bulk_inferencer import files
+from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.formats import tfrecord
 from bulk_inferencer.formats.example import Column, append_columns
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
@@ -39,6 +40,11 @@ from bulk_inferencer.work import Work
 _logger = logging.getLogger(__name__)
 
 WORK_FOLDER = ".work"
+
+# Compressions of inference_result. Examples are always gzip: TFX reads them as nothing else.
+GZIP = "GZIP"
+NONE = "NONE"
+_COMPRESSIONS = (GZIP, NONE)
 _KEPT_FAILURES = 5
 
 
@@ -53,6 +59,10 @@ class Outputs:
       output_examples: folder of the records with predictions as features, by split; optional.
       columns: the outputs that become features of the output examples.
       replace_features: whether a column may take the place of an input feature.
+      compression: of the PredictionLogs: `GZIP` or `NONE`.
+
+    Raises:
+      SettingsError: there is no such compression.
     """
 
     inference_result: str
@@ -61,11 +71,20 @@ class Outputs:
     output_examples: str | None = None
     columns: tuple[Column, ...] = ()
     replace_features: bool = False
+    compression: str = GZIP
+
+    def __post_init__(self) -> None:
+        if self.compression not in _COMPRESSIONS:
+            raise SettingsError(
+                f"Expected one of {', '.join(_COMPRESSIONS)} as Outputs.compression, got "
+                f"{self.compression!r}. Leave it out for {GZIP}."
+            )
 
     @classmethod
-    def under(cls, folder: str) -> Outputs:
+    def under(cls, folder: str, compression: str = GZIP) -> Outputs:
         """Returns outputs in folders of their own names below `folder`, without examples."""
         return cls(
+            compression=compression,
             inference_result=posixpath.join(folder, "inference_result"),
             summary=posixpath.join(folder, "summary"),
             failed_examples=posixpath.join(folder, "failed_examples"),
@@ -172,10 +191,11 @@ def _json_line(failure: Failure) -> bytes:
 
 
 class _ShardWriter:
-    """Writes one gzip file under a name of its own; `commit` gives it the final one."""
+    """Writes one file under a name of its own; `commit` gives it the final one."""
 
-    def __init__(self, root: str, path: str) -> None:
+    def __init__(self, root: str, path: str, compression: str = GZIP) -> None:
         self.path = posixpath.join(root, path)
+        self._is_gzip = compression == GZIP
         name = f"{uuid.uuid4().hex}-{posixpath.basename(path)}"
         self._attempt = posixpath.join(root, WORK_FOLDER, name)
         self._file = files.open_to_write(self._attempt)
@@ -186,17 +206,17 @@ class _ShardWriter:
         self.write(tfrecord.frame(records))
 
     def write(self, data: bytes) -> None:
-        """Appends `data`, unless there is none, as one gzip member."""
+        """Appends `data`, unless there is none; as one gzip member where files are compressed."""
         if data:
-            self._append(tfrecord.gzip_member(data))
+            self._append(tfrecord.gzip_member(data) if self._is_gzip else data)
 
-    def _append(self, member: bytes) -> None:
-        self._file.write(member)
-        self._bytes += len(member)
-        self._checksum = google_crc32c.extend(self._checksum, member)
+    def _append(self, stored: bytes) -> None:
+        self._file.write(stored)
+        self._bytes += len(stored)
+        self._checksum = google_crc32c.extend(self._checksum, stored)
 
     def close(self) -> None:
-        if not self._bytes:
+        if self._is_gzip and not self._bytes:
             self._append(tfrecord.gzip_member(b""))  # A file without records is gzip as well.
         self._file.close()
 
@@ -219,8 +239,11 @@ class _UnitShards:
     def __init__(self, unit: Unit, outputs: Outputs) -> None:
         shard = unit.shard_name
         split_folder = f"Split-{unit.split}"
+        suffix = ".gz" if outputs.compression == GZIP else ""
         self.inference_result = _ShardWriter(
-            outputs.inference_result, shard(f"prediction_logs-{unit.split}", ".gz")
+            outputs.inference_result,
+            shard(f"prediction_logs-{unit.split}", suffix),
+            outputs.compression,
         )
         self.failed_examples = _ShardWriter(
             outputs.failed_examples,
