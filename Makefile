@@ -45,10 +45,10 @@ format: .venv/.ready ## Mend style and formatting where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: .venv/.ready ## Measure side by side with the peers: about ten minutes
+bench: .venv/.ready ## Measure side by side with the peers: about five minutes
 	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks $(ARGS)
 
-bench-full: .venv/.ready ## Measure with ten times the records too, one feature, and no gzip
+bench-full: .venv/.ready ## Measure with ten times the records and with one feature too
 	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks --full $(ARGS)
 
 proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from proto/

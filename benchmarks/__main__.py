@@ -1,10 +1,11 @@
 """Measures BulkInferencer side by side with its peers and with TensorFlow alone, in one run.
 
-    python -m benchmarks              about ten minutes on 2 cores
-    python -m benchmarks --full       with ten times as many records, other features and no gzip
+    python -m benchmarks              about five minutes on 2 cores
+    python -m benchmarks --full       with ten times as many records and with other features too
 
-Contestants take turns, each in a process of its own; medians count. What each wrote is read back
-and compared with what the model itself gives before its time counts.
+Contestants take turns, each in a process of its own; medians count. First, each runs once without
+being timed, and what it wrote is read back and compared with what BulkInferencer writes for the same
+records, which in turn is compared with what the model gives when it is called by itself.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,39 +40,46 @@ class Race:
     Attributes:
       contestant: its name.
       data: the records.
+      is_timed_without_results: whether it writes results only where they are compared.
       rounds: what it measured, round by round; see `benchmarks.contestants`.
-      overhead: what it measured on next to no records.
+      starts: what it measured on next to no records: what a run takes before it is under way.
     """
 
     contestant: str
     data: Data
+    is_timed_without_results: bool = False
     rounds: list[dict[str, float]] = field(default_factory=list)
-    overhead: dict[str, float] | None = None
+    starts: list[dict[str, float]] = field(default_factory=list)
 
     def median(self, name: str) -> float:
         """Returns the median over all rounds."""
         return statistics.median(measured[name] for measured in self.rounds)
 
+    def start(self, name: str) -> float:
+        """Returns the median over all runs on next to no records."""
+        return statistics.median(measured[name] for measured in self.starts)
+
     @property
     def rates(self) -> list[float]:
-        """Records per second of work, by round: without imports, with loading the model."""
+        """Records per second by round: without imports, with loading the model."""
         return [self.data.records / measured["seconds"] for measured in self.rounds]
 
     @property
-    def rate(self) -> float:
-        """The median of `rates`."""
-        return statistics.median(self.rates)
+    def steady_rates(self) -> list[float]:
+        """Records per second by round, once a run is under way."""
+        start = self.start("seconds")
+        return [self.data.records / (measured["seconds"] - start) for measured in self.rounds]
 
     @property
-    def steady_rate(self) -> float:
-        """Records per second, without what a run on next to no records takes."""
-        overhead = self.overhead["seconds"] if self.overhead else 0.0
-        return self.data.records / (self.median("seconds") - overhead)
+    def process_rates(self) -> list[float]:
+        """Records per second of the whole process by round, with all imports."""
+        return [self.data.records / measured["process_seconds"] for measured in self.rounds]
 
     @property
-    def process_rate(self) -> float:
-        """Records per second of the whole process, with all imports."""
-        return self.data.records / self.median("process_seconds")
+    def busy_cores(self) -> list[float]:
+        """CPU seconds per second by round, once a run is under way."""
+        cpu, wall = self.start("cpu_seconds"), self.start("seconds")
+        return [(m["cpu_seconds"] - cpu) / (m["seconds"] - wall) for m in self.rounds]
 
 
 @dataclass(frozen=True)
@@ -80,15 +88,20 @@ class Target:
 
     Attributes:
       what: the value, in words.
-      value: what was measured.
-      at_least: its least value, or None.
-      at_most: its largest value, or None.
+      values: what was measured, round by round.
+      at_least: the least that their median should be, or None.
+      at_most: the most that it should be, or None; without either, it is there to compare.
     """
 
     what: str
-    value: float
+    values: list[float]
     at_least: float | None = None
     at_most: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return statistics.median(self.values)
 
     @property
     def is_met(self) -> bool:
@@ -97,9 +110,11 @@ class Target:
         return enough and (self.at_most is None or self.value <= self.at_most)
 
     def __str__(self) -> str:
+        text = f"{self.what:<52}{self.value:>8.2f}{min(self.values):>8.2f}{max(self.values):>8.2f}"
+        if self.at_least is None and self.at_most is None:
+            return text
         wanted = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
-        verdict = "met" if self.is_met else "missed"
-        return f"{self.what:<62}{self.value:>9.2f}  {wanted:>8}  {verdict}"
+        return f"{text}  {wanted:>6}  {'met' if self.is_met else 'missed'}"
 
 
 def main() -> int:
@@ -110,18 +125,18 @@ def main() -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     data = Data(args.records, args.features, args.files, args.compression)
     races = measure(workdir, planned(data, full=args.full), args.rounds)
-    targets = list(judge(races, workdir))
-    print()
-    print(table(races.values()))
-    print()
+    targets = list(judge(races))
+    print("\nRecords per second: medians of all rounds")
+    print(table(races))
+    print(f"\n{'Ratios and targets: medians of all rounds':<52}{'':>8}{'min':>8}{'max':>8}")
     for target in targets:
         print(target)
     facts = machine()
     print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
     results = {
         "machine": facts,
-        "races": {name: {**asdict(r), "rate": r.rate} for name, r in races.items()},
-        "targets": [{**asdict(t), "is_met": t.is_met} for t in targets],
+        "races": {name: asdict(race) for name, race in races.items()},
+        "targets": [{**asdict(t), "value": t.value, "is_met": t.is_met} for t in targets],
     }
     (workdir / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
     (workdir / "benchmarks.svg").write_text(chart.draw(races, facts))
@@ -131,71 +146,93 @@ def main() -> int:
 
 def planned(data: Data, *, full: bool) -> dict[str, Race]:
     """Returns the races by name. Slow contestants run on fewer records."""
-    few = replace(data, records=min(data.records, 40_000))
-    some = replace(data, records=min(data.records, 100_000))
-    fewer = replace(data, records=min(data.records, 20_000))
-    races = [
-        ("limit", Race("limit", data)),
-        ("bulk_inferencer", Race("bulk_inferencer", data)),
-        ("tfx_bulk_inferrer", Race("tfx_bulk_inferrer", few)),
-        ("run_inference", Race("run_inference", some)),
-        ("tfx_bsl_run_inference", Race("tfx_bsl_run_inference", fewer)),
-        ("keyed_run_inference", Race("keyed_run_inference", some)),
-        ("keyed_tfx_bsl_run_inference", Race("keyed_tfx_bsl_run_inference", fewer)),
-        ("beam_run_inference", Race("beam_run_inference", fewer)),
-    ]
+
+    def at_most(records: int) -> Data:
+        return replace(data, records=min(data.records, records))
+
+    races = {
+        "limit": Race("limit", data),
+        "bulk_inferencer": Race("bulk_inferencer", data),
+        "bulk_inferencer_uncompressed": Race("bulk_inferencer_uncompressed", data),
+        "tfx_bulk_inferrer": Race("tfx_bulk_inferrer", at_most(40_000)),
+    }
+    transforms = {
+        "run_inference": at_most(100_000),
+        "tfx_bsl_run_inference": at_most(20_000),
+        "keyed_run_inference": at_most(100_000),
+        "keyed_tfx_bsl_run_inference": at_most(20_000),
+        "beam_run_inference": at_most(5_000),
+    }
+    for name, records in transforms.items():
+        races[name] = Race(name, records, is_timed_without_results=True)
     if full:
-        plain = replace(data, compression="")
-        tenfold = replace(data, records=10 * data.records)
-        single = replace(data, features=1)
-        for suffix, other in (("plain", plain), ("tenfold", tenfold), ("1_feature", single)):
-            races += [
-                (f"limit_{suffix}", Race("limit", other)),
-                (f"bulk_inferencer_{suffix}", Race("bulk_inferencer", other)),
-            ]
-        races.append(
-            ("tfx_bulk_inferrer_1_feature", Race("tfx_bulk_inferrer", replace(few, features=1)))
-        )
-    return dict(races)
+        tenfold, single = replace(data, records=10 * data.records), replace(data, features=1)
+        for suffix, other in (("tenfold", tenfold), ("1_feature", single)):
+            for name in ("limit", "bulk_inferencer"):
+                races[f"{name}_{suffix}"] = Race(name, other)
+        few = replace(at_most(40_000), features=1)
+        races["tfx_bulk_inferrer_1_feature"] = Race("tfx_bulk_inferrer", few)
+    return races
 
 
 def measure(workdir: Path, races: dict[str, Race], rounds: int) -> dict[str, Race]:
     """Lets all contestants take turns, and returns the races with what was measured."""
-    for race in races.values():
-        tiny = prepare(workdir, replace(race.data, records=_OVERHEAD_RECORDS, files=1))
-        race.overhead = _run(race.contestant, tiny, workdir / "results")
+    results = workdir / "results"
+    for name, race in races.items():
+        prepared = prepare(workdir, race.data)
+        if race.contestant != "limit":
+            _run(race.contestant, prepared, results)
+            print(f"compared {check(prepared, results):,} results of {name}", flush=True)
+    shutil.rmtree(results, ignore_errors=True)
     for number in range(1, rounds + 1):
         for name, race in races.items():
-            prepared = prepare(workdir, race.data)
-            measured = _run(race.contestant, prepared, workdir / "results")
-            if number == 1 and race.contestant != "limit":
-                check(prepared, workdir / "results")
-            race.rounds.append(measured)
-            rate = race.data.records / measured["seconds"]
-            print(f"round {number}  {name:<30}{rate:>10,.0f} records/s", flush=True)
+            kept = None if race.is_timed_without_results else results
+            tiny = prepare(workdir, replace(race.data, records=_OVERHEAD_RECORDS, files=1))
+            if number == 1 or race.contestant in ("limit", "bulk_inferencer"):
+                race.starts.append(_run(race.contestant, tiny, kept))
+            race.rounds.append(_run(race.contestant, prepare(workdir, race.data), kept))
+            print(f"round {number}  {name:<30}{race.rates[-1]:>10,.0f} records/s", flush=True)
     return races
 
 
-def check(prepared: Prepared, results: Path) -> None:
-    """Checks that results hold every record, and for a sample what the model itself gives.
+def check(prepared: Prepared, results: Path) -> int:
+    """Compares a sample of results with ours and with the model itself, and returns its size.
 
     Raises:
-      AssertionError: they do not.
+      AssertionError: a result is missing, or differs.
     """
     import tensorflow as tf
 
     serve = tf.saved_model.load(prepared.saved_model).signatures["serving_default"]
     paths = [str(path) for path in sorted(results.rglob("prediction_logs-*"))]
+    compression = "GZIP" if paths[0].endswith(".gz") else ""
     step = max(1, prepared.data.records // _CHECKED)
     count = 0
     sampled = []
-    for chunk in tf.data.TFRecordDataset(paths, "GZIP").batch(step).as_numpy_iterator():
+    for chunk in tf.data.TFRecordDataset(paths, compression).batch(step).as_numpy_iterator():
         count += len(chunk)
         sampled.append(_record_and_y(prepared, chunk[0]))
     assert count == prepared.data.records, f"expected {prepared.data.records} results, got {count}"
     records, ys = zip(*sampled, strict=True)
-    expected = serve(tf.constant(list(records)))["y"].numpy()
-    np.testing.assert_allclose(np.array(ys), expected, rtol=1e-4, atol=1e-4)
+    ours = _score(prepared, records)
+    np.testing.assert_allclose(ys, [ours[record] for record in records], rtol=1e-4, atol=1e-4)
+    expected = serve(tf.constant(records))["y"].numpy()
+    np.testing.assert_allclose(ys, expected, rtol=1e-4, atol=1e-4)
+    return len(records)
+
+
+def _score(prepared: Prepared, records: Sequence[bytes]) -> dict[bytes, float]:
+    """Returns what BulkInferencer predicts for records, by record."""
+    from bulk_inferencer import InferenceJob, Outputs, SavedModel, read_predictions, run
+    from bulk_inferencer.formats import tfrecord
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "records")
+        path.write_bytes(tfrecord.frame(records))
+        outputs = Outputs.under(f"{folder}/results")
+        run(InferenceJob({"sample": [str(path)]}, SavedModel(prepared.saved_model), outputs))
+        found = read_predictions(outputs.inference_result)
+        return {prediction.record: prediction.outputs["y"].item() for prediction in found}
 
 
 def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
@@ -217,61 +254,75 @@ def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
     return append_columns([b""], arrays, columns, True)[0], y
 
 
-def judge(races: dict[str, Race], workdir: Path) -> Iterator[Target]:
+def judge(races: dict[str, Race]) -> Iterator[Target]:
     """Yields the targets with what was measured."""
-    limit, ours, tfx = (races[n] for n in ("limit", "bulk_inferencer", "tfx_bulk_inferrer"))
+
+    def over(
+        one: str, other: str, rates: Callable[[Race], list[float]] = lambda r: r.steady_rates
+    ) -> list[float]:
+        pairs = zip(rates(races[one]), rates(races[other]), strict=True)
+        return [mine / its for mine, its in pairs]
+
+    def whole(race: Race) -> list[float]:
+        return race.rates
+
+    def process(race: Race) -> list[float]:
+        return race.process_rates
+
+    ours, limit, tfx = "bulk_inferencer", "limit", "tfx_bulk_inferrer"
+    plain = "bulk_inferencer_uncompressed"
+    yield Target("executor over TFX BulkInferrer", over(ours, tfx), 60)
+    yield Target("  with the start of the run", over(ours, tfx, whole))
+    yield Target("  whole processes, with imports", over(ours, tfx, process))
+    yield Target("executor over the limit, gzip", over(ours, limit), 0.65)
+    yield Target("  with the start of the run", over(ours, limit, whole))
+    yield Target("executor over the limit, uncompressed", over(plain, limit), 0.75)
+    yield Target("  with the start of the run", over(plain, limit, whole))
+    run_inference, tfx_bsl = "run_inference", "tfx_bsl_run_inference"
+    yield Target("RunInference over tfx-bsl's", over(run_inference, tfx_bsl), 10)
+    keyed = over(f"keyed_{run_inference}", f"keyed_{tfx_bsl}")
+    yield Target("RunInference over tfx-bsl's, keyed", keyed, 10)
     yield Target(
-        "executor over TFX BulkInferrer, steady rates", ours.steady_rate / tfx.steady_rate, 60
+        "RunInference over Beam's, TFModelHandlerTensor", over(run_inference, "beam_run_inference")
     )
-    yield Target("executor over the limit, gzip", ours.rate / limit.rate, 0.65)
-    if "limit_plain" in races:
-        ratio = races["bulk_inferencer_plain"].rate / races["limit_plain"].rate
-        yield Target("executor over the limit, uncompressed input", ratio, 0.75)
-    for prefix in ("", "keyed_"):
-        ratio = (
-            races[f"{prefix}run_inference"].steady_rate
-            / races[f"{prefix}tfx_bsl_run_inference"].steady_rate
-        )
-        yield Target(f"{prefix}RunInference over tfx-bsl's, steady rates", ratio, 10)
-    ratio = races["run_inference"].steady_rate / races["beam_run_inference"].steady_rate
-    yield Target("RunInference over Beam's with TFModelHandlerTensor", ratio, 1)
     if "limit_tenfold" in races:
         tenfold = races["bulk_inferencer_tenfold"]
+        peaks = zip(tenfold.rounds, races[ours].rounds, strict=True)
+        memory = [ten["peak_mib"] / one["peak_mib"] for ten, one in peaks]
+        yield Target("peak memory, ten times the records over once", memory, at_most=1.1)
+        rates = over(ours, "bulk_inferencer_tenfold")
+        yield Target("time per record, ten times the records over once", rates, at_most=1.1)
+        tenfold_limit = over("bulk_inferencer_tenfold", "limit_tenfold", whole)
+        yield Target("executor over the limit, ten times the records", tenfold_limit)
+        single = over(f"{ours}_1_feature", f"{tfx}_1_feature")
+        yield Target("executor over TFX BulkInferrer, 1 feature", single)
         yield Target(
-            "peak memory, ten times the records over once",
-            tenfold.median("peak_mib") / ours.median("peak_mib"),
-            at_most=1.1,
+            "executor over the limit, 1 feature", over(f"{ours}_1_feature", "limit_1_feature")
         )
-        yield Target(
-            "steady rate, ten times the records over once",
-            tenfold.steady_rate / ours.steady_rate,
-            0.9,
-        )
-    yield Target(
-        "CPU seconds per wall second", ours.median("cpu_seconds") / ours.median("seconds"), 1.8
-    )
-    assert ours.overhead
-    assert limit.overhead
-    overhead = ours.overhead["seconds"] - limit.overhead["seconds"]
-    yield Target("seconds of a run on next to no records", overhead, at_most=3)
+    yield Target("busy cores while records are scored", races[ours].busy_cores, 1.8)
+    starts = [
+        mine["seconds"] - its["seconds"]
+        for mine, its in zip(races[ours].starts, races[limit].starts, strict=True)
+    ]
+    yield Target("seconds to start, over loading the model", starts, at_most=3)
     yield Target("seconds to import bulk_inferencer", _import_seconds(), at_most=0.2)
 
 
-def table(races: Any) -> str:
+def table(races: dict[str, Race]) -> str:
     """Returns what was measured as text."""
     lines = [
         (
-            f"{'':<30}{'records':>10}{'features':>9}{'records/s':>11}{'min':>9}{'max':>9}"
-            f"{'steady':>9}{'process':>9}{'CPU s':>7}{'MiB':>7}"
+            f"{'':<30}{'records':>10}{'features':>9}{'steady':>10}{'min':>9}{'max':>9}"
+            f"{'+ start':>9}{'+ imports':>10}{'CPU s':>7}{'MiB':>7}"
         )
     ]
-    for race in races:
-        name = race.contestant + ("" if race.data.compression else " (plain)")
+    for race in races.values():
+        steady = race.steady_rates
         lines.append(
-            f"{name:<30}{race.data.records:>10,}{race.data.features:>9}{race.rate:>11,.0f}"
-            f"{min(race.rates):>9,.0f}{max(race.rates):>9,.0f}{race.steady_rate:>9,.0f}"
-            f"{race.process_rate:>9,.0f}{race.median('cpu_seconds'):>7.1f}"
-            f"{race.median('peak_mib'):>7,.0f}"
+            f"{race.contestant:<30}{race.data.records:>10,}{race.data.features:>9}"
+            f"{statistics.median(steady):>10,.0f}{min(steady):>9,.0f}{max(steady):>9,.0f}"
+            f"{statistics.median(race.rates):>9,.0f}{statistics.median(race.process_rates):>10,.0f}"
+            f"{race.median('cpu_seconds'):>7.1f}{race.median('peak_mib'):>7,.0f}"
         )
     return "\n".join(lines)
 
@@ -292,9 +343,8 @@ def machine() -> dict[str, str]:
     return {"cores": f"{cores} ({model})", **library_versions()}
 
 
-def _run(contestant: str, prepared: Prepared, results: Path) -> dict[str, float]:
-    shutil.rmtree(results, ignore_errors=True)
-    described = json.dumps({"prepared": asdict(prepared), "results": str(results)})
+def _run(contestant: str, prepared: Prepared, results: Path | None) -> dict[str, float]:
+    described = json.dumps({"prepared": asdict(prepared), "results": str(results or "")})
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.contestants"]
     made = subprocess.run(
         [*command, contestant, described], cwd=_CHECKOUT, capture_output=True, text=True
@@ -305,13 +355,12 @@ def _run(contestant: str, prepared: Prepared, results: Path) -> dict[str, float]
     return measured
 
 
-def _import_seconds() -> float:
+def _import_seconds() -> list[float]:
     code = "from time import time as t; s = t(); import bulk_inferencer; print(t() - s)"
-    seconds = [
+    return [
         float(subprocess.check_output([sys.executable, "-c", code], cwd=_CHECKOUT))
         for _ in range(3)
     ]
-    return statistics.median(seconds)
 
 
 def _parse_args() -> argparse.Namespace:

@@ -1,5 +1,8 @@
 """Who is measured. Each runs alone in a process: python -m benchmarks.contestants NAME JSON.
 
+Executors write their results, which is their work. A transform hands its results on; what becomes of
+them is not its work, so where a transform is timed, the step after it counts them and no more.
+
 The last line of its output is a JSON object:
   seconds: wall time of the work itself, without imports but with loading the model.
   cpu_seconds: user and system time of the process meanwhile.
@@ -23,7 +26,6 @@ from benchmarks.data import Data, Prepared
 
 _STARTED = time.time()
 _BATCH = 4096
-_SINK_RECORDS = 4096
 
 
 def limit(prepared: Prepared, results: str) -> Callable[[], None]:
@@ -43,6 +45,17 @@ def limit(prepared: Prepared, results: str) -> Callable[[], None]:
 
 def bulk_inferencer(prepared: Prepared, results: str) -> Callable[[], None]:
     """The executor of BulkInferencer, end to end: PredictionLogs written and reconciled."""
+    return _bulk_inferencer(prepared, results, {})
+
+
+def bulk_inferencer_uncompressed(prepared: Prepared, results: str) -> Callable[[], None]:
+    """The same, with PredictionLogs that are not compressed."""
+    return _bulk_inferencer(prepared, results, {"compression": "NONE"})
+
+
+def _bulk_inferencer(
+    prepared: Prepared, results: str, data_spec: dict[str, str]
+) -> Callable[[], None]:
     from tfx.types import standard_artifacts
 
     from bulk_inferencer import InferenceSummary
@@ -53,7 +66,7 @@ def bulk_inferencer(prepared: Prepared, results: str) -> Callable[[], None]:
         "summary": InferenceSummary,
         "failed_examples": standard_artifacts.Examples,
     }
-    return _execute(Executor, prepared, results, kinds)
+    return _execute(Executor, prepared, results, kinds, data_spec)
 
 
 def tfx_bulk_inferrer(prepared: Prepared, results: str) -> Callable[[], None]:
@@ -62,7 +75,7 @@ def tfx_bulk_inferrer(prepared: Prepared, results: str) -> Callable[[], None]:
     from tfx.types import standard_artifacts
 
     return _execute(
-        Executor, prepared, results, {"inference_result": standard_artifacts.InferenceResult}
+        Executor, prepared, results, {"inference_result": standard_artifacts.InferenceResult}, {}
     )
 
 
@@ -130,6 +143,7 @@ CONTESTANTS = {
     for function in (
         limit,
         bulk_inferencer,
+        bulk_inferencer_uncompressed,
         tfx_bulk_inferrer,
         run_inference,
         keyed_run_inference,
@@ -141,7 +155,11 @@ CONTESTANTS = {
 
 
 def _execute(
-    executor: Any, prepared: Prepared, results: str, kinds: dict[str, Any]
+    executor: Any,
+    prepared: Prepared,
+    results: str,
+    kinds: dict[str, Any],
+    data_spec: dict[str, str],
 ) -> Callable[[], None]:
     from tfx.types import standard_artifacts
 
@@ -158,7 +176,7 @@ def _execute(
         os.makedirs(outputs[key][0].uri)
     context = executor.Context(beam_pipeline_args=local_beam_args())
     inputs = {"examples": [examples], "model": [model]}
-    properties = {"data_spec": "{}", "model_spec": "{}"}
+    properties = {"data_spec": json.dumps(data_spec), "model_spec": "{}"}
     return lambda: executor(context).Do(inputs, outputs, properties)
 
 
@@ -173,7 +191,10 @@ def _tfx_bsl(prepared: Prepared) -> Any:
 def _transform(
     prepared: Prepared, results: str, transform: Any, is_keyed: bool = False
 ) -> Callable[[], None]:
-    """Returns a pipeline around a transform: the same source and sink for everybody."""
+    """Returns a pipeline around a transform: the same source and sink for everybody.
+
+    The sink counts results; in the run before those that are timed, it writes them too.
+    """
     import apache_beam as beam
     import tensorflow as tf
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -181,37 +202,55 @@ def _transform(
     from bulk_inferencer.job import local_beam_args
 
     def read(path: str) -> Iterator[Any]:
-        dataset = tf.data.TFRecordDataset(path, prepared.data.compression).batch(_SINK_RECORDS)
+        dataset = tf.data.TFRecordDataset(path, prepared.data.compression).batch(_BATCH)
         for i, chunk in enumerate(dataset.as_numpy_iterator()):
             for j, record in enumerate(chunk.tolist()):
                 yield ((path, i, j), record) if is_keyed else record
 
-    class Write(beam.DoFn):
+    class Count(beam.DoFn):
         def start_bundle(self) -> None:
+            self._count = 0
+
+        def process(self, result: Any) -> None:
+            self._count += 1
+
+        def finish_bundle(self) -> None:
+            beam.metrics.Metrics.counter("benchmarks", "results").inc(self._count)
+
+    class Write(Count):
+        def start_bundle(self) -> None:
+            super().start_bundle()
             path = os.path.join(results, f"prediction_logs-{time.monotonic_ns()}.gz")
             self._writer = tf.io.TFRecordWriter(path, "GZIP")
 
         def process(self, result: Any) -> None:
+            super().process(result)
             log = result[1] if is_keyed else result
             self._writer.write(log.SerializeToString())
 
         def finish_bundle(self) -> None:
+            super().finish_bundle()
             self._writer.close()
 
     def work() -> None:
-        options = PipelineOptions(local_beam_args())
-        with beam.Pipeline(options=options) as pipeline:
-            paths: Iterable[str] = prepared.files
-            _ = (
-                pipeline
-                | beam.Create(paths)
-                | beam.Reshuffle()
-                | beam.FlatMap(read).with_output_types(
-                    beam.typehints.Tuple[beam.typehints.Any, bytes] if is_keyed else bytes
-                )
-                | transform
-                | beam.ParDo(Write())
+        pipeline = beam.Pipeline(options=PipelineOptions(local_beam_args()))
+        paths: Iterable[str] = prepared.files
+        _ = (
+            pipeline
+            | beam.Create(paths)
+            | beam.Reshuffle()
+            | beam.FlatMap(read).with_output_types(
+                beam.typehints.Tuple[beam.typehints.Any, bytes] if is_keyed else bytes
             )
+            | transform
+            | beam.ParDo(Write() if results else Count())
+        )
+        result = pipeline.run()
+        result.wait_until_finish()
+        query = beam.metrics.MetricsFilter().with_namespace("benchmarks")
+        (counter,) = result.metrics().query(query)["counters"]
+        expected, got = prepared.data.records, counter.committed
+        assert got == expected, f"expected {expected} results, got {got}"
 
     return work
 
@@ -221,8 +260,9 @@ def main() -> None:
     given = json.loads(described)
     prepared = Prepared(**{**given["prepared"], "data": Data(**given["prepared"]["data"])})
     results = given["results"]
-    shutil.rmtree(results, ignore_errors=True)
-    os.makedirs(results)
+    if results:
+        shutil.rmtree(results, ignore_errors=True)
+        os.makedirs(results)
     work = CONTESTANTS[name](prepared, results)
     # Some import these at their first use; what is imported when is not what is measured.
     for module in ("tensorflow", "apache_beam.runners.portability.fn_api_runner.fn_runner"):
