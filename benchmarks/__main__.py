@@ -4,8 +4,8 @@
     python -m benchmarks --full       with ten times as many records and with other features too
 
 Contestants take turns, each in a process of its own; medians count. First, each runs once without
-being timed, and what it wrote is read back and compared with what BulkInferencer writes for the same
-records, which in turn is compared with what the model gives when it is called by itself.
+being timed, and what it wrote is read back and compared with what BulkInferencer writes for the
+same records, which in turn is compared with what the model gives when it is called by itself.
 """
 
 from __future__ import annotations
@@ -157,10 +157,10 @@ def planned(data: Data, *, full: bool) -> dict[str, Race]:
         "tfx_bulk_inferrer": Race("tfx_bulk_inferrer", at_most(40_000)),
     }
     transforms = {
-        "run_inference": at_most(100_000),
-        "tfx_bsl_run_inference": at_most(20_000),
-        "keyed_run_inference": at_most(100_000),
-        "keyed_tfx_bsl_run_inference": at_most(20_000),
+        "run_inference": data,
+        "tfx_bsl_run_inference": at_most(40_000),
+        "keyed_run_inference": data,
+        "keyed_tfx_bsl_run_inference": at_most(40_000),
         "beam_run_inference": at_most(5_000),
     }
     for name, records in transforms.items():

@@ -1,7 +1,7 @@
 """Who is measured. Each runs alone in a process: python -m benchmarks.contestants NAME JSON.
 
-Executors write their results, which is their work. A transform hands its results on; what becomes of
-them is not its work, so where a transform is timed, the step after it counts them and no more.
+Executors write their results, which is their work. A transform hands its results on, and what
+becomes of them is not its work: where it is timed, the step after it counts them and no more.
 
 The last line of its output is a JSON object:
   seconds: wall time of the work itself, without imports but with loading the model.

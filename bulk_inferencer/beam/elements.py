@@ -26,6 +26,8 @@ def records_of(element: Any) -> bytes | list[bytes]:
     Raises:
       SettingsError: it is of no type that transforms take.
     """
+    if type(element) is bytes:
+        return element
     is_keyed = isinstance(element, tuple) and len(element) == 2
     value = element[1] if is_keyed else element
     if isinstance(value, _RECORD_TYPES):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bulk_inferencer.errors import FailedRecordError
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.models.batching import BatchBounds, Chunk, Failed, Scorer, batches
@@ -20,15 +18,17 @@ class Encoded:
         predictor = self._scorer.predictor
         self._encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
 
-    def logs(self, records: list[bytes], work: Work) -> Iterator[bytes | Failed]:
-        """Yields a serialized PredictionLog or a failure for each record, in order."""
+    def logs(self, records: list[bytes], work: Work) -> list[bytes | Failed]:
+        """Returns a serialized PredictionLog or a failure for each record, in order."""
+        logs: list[bytes | Failed] = []
         for batch in batches([Chunk("", 0, records)], self._bounds):
             for result in self._scorer.score(batch.records, work):
                 if isinstance(result, Failed):
-                    yield result
+                    logs.append(result)
                 else:
                     scored = batch.records[result.start : result.stop]
-                    yield from self._encoder.encode(scored, result.outputs)
+                    logs += self._encoder.encode(scored, result.outputs)
+        return logs
 
 
 def failed_record_error(which: str, failure: Failed, method: str) -> FailedRecordError:

@@ -290,21 +290,26 @@ class _Predict(beam.DoFn):
         read, failed = len(self._records), 0
         self._clear()
         for element, records in elements:
-            key = element.value[0] if isinstance(element.value, tuple) else _NO_KEY
-            scored = []
-            for record in [records] if isinstance(records, bytes) else records:
+            value = element.value
+            key = value[0] if isinstance(value, tuple) else _NO_KEY
+            if isinstance(records, bytes):
                 result = next(results)
-                if not isinstance(result, Failed):
+                if type(result) is Failed:
+                    failed += 1
+                    yield self._failure(element, key, records, result)
+                else:
+                    yield element.with_value(result if key is _NO_KEY else (key, result))
+                continue
+            scored = []
+            for record in records:
+                result = next(results)
+                if type(result) is Failed:
+                    failed += 1
+                    yield self._failure(element, key, record, result)
+                else:
                     scored.append(result)
-                    continue
-                failed += 1
-                failure = element.with_value(self._failure(key, record, result))
-                yield beam.pvalue.TaggedOutput(_FAILURES, failure)
-            if isinstance(records, list):
-                if scored or not records:
-                    yield element.with_value((key, self._list_of(scored)))
-            elif scored:
-                yield element.with_value(scored[0] if key is _NO_KEY else (key, scored[0]))
+            if scored or not records:
+                yield element.with_value((key, self._list_of(scored)))
         metrics.count(read, read - failed, failed)
 
     def _results(self, records: list[bytes]) -> Iterator[Any]:
@@ -317,10 +322,10 @@ class _Predict(beam.DoFn):
         by_model = [encoded.logs(records, work) for encoded in self._encoded]
         if not self._is_per_model:
             for log in by_model[0]:
-                yield log if isinstance(log, Failed) else parse(log)
+                yield log if type(log) is Failed else parse(log)
             return
         for row in zip(*by_model, strict=True):
-            failure = next((log for log in row if isinstance(log, Failed)), None)
+            failure = next((log for log in row if type(log) is Failed), None)
             yield failure or tuple([parse(log) for log in row])
 
     def _list_of(self, scored: list[Any]) -> Any:
@@ -329,13 +334,16 @@ class _Predict(beam.DoFn):
             return scored
         return tuple([[logs[i] for logs in scored] for i in range(len(self._models))])
 
-    def _failure(self, key: Any, record: bytes, failure: Failed) -> RecordFailure:
-        """Returns a failure as an element, or raises it where nobody asked for failures."""
+    def _failure(
+        self, element: WindowedValue, key: Any, record: bytes, failure: Failed
+    ) -> beam.pvalue.TaggedOutput:
+        """Returns a failure for the output of them, or raises it where nobody asked for that."""
         if not self._with_failures:
             which = f"{record[:80]!r}" if key is _NO_KEY else f"with key {key!r}"
             raise failed_record_error(which, failure, "with_failures")
         key = None if key is _NO_KEY else key
-        return RecordFailure(key, record, failure.error_type, failure.message)
+        value = RecordFailure(key, record, failure.error_type, failure.message)
+        return beam.pvalue.TaggedOutput(_FAILURES, element.with_value(value))
 
 
 class _PredictPerWindow(_Predict):
