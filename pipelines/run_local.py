@@ -225,6 +225,7 @@ def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
     with _progress():
         data, outcome = run(name, workdir, bad_model=bad_model)
     from bulk_inferencer import read_predictions
+    from bulk_inferencer.results.summary import Summary
 
     report = _module(name, "report")
     # A closed gate leaves an empty folder, in which the reader would miss its files.
@@ -250,6 +251,9 @@ def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
         f"predicted {outcome.counts['predictions_written']:,}   "
         f"failed {outcome.counts['examples_failed']:,}"
     )
+    _say("\nWork")
+    for part in str(Summary.read(os.path.dirname(outcome.summary)).work).split("; "):
+        _say(f"  {part}")
     _say(f"\nFiles in {_short(workdir)}")
     empty = "" if results else " (empty)"
     _say_pairs(

@@ -94,6 +94,15 @@ def test_five_times_table_counts_agree(five_times_run):
 
 
 @pytest.mark.slow
+def test_five_times_table_shows_what_scoring_took(five_times_run):
+    work = Summary.read(five_times_run.inferencer.output("summary").uri).work
+
+    assert work.batch_records.sum == 1001
+    for part in str(work).split("; "):
+        assert f"\n  {part}\n" in five_times_run.printed
+
+
+@pytest.mark.slow
 def test_readme_shows_what_five_times_table_prints(five_times_run):
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
@@ -108,6 +117,8 @@ def lines_of_output(text):
     text = re.sub(r"\S*/bin/python\b|(?<=  )python\b", "python", text)
     text = re.sub(r"\S*five_times_table(?=$|/artifacts)", "_", text, flags=re.MULTILINE)
     text = re.sub(r"\S*(?=/artifacts)|Files in .*", "_", text)
+    text = re.sub(r"[\d,]+(?= (?:to|calls|records|ms|s each|x, in)|\))", "_", text)
+    text = re.sub(r"\d+\._ s each", "_ s each", text)
     # The last digits of predictions depend on the version of TensorFlow.
     return [re.sub(r"(\.\d)\d{3}$", r"\1", line).split() for line in text.splitlines() if line]
 

@@ -25,6 +25,7 @@ from bulk_inferencer.beam import (
     SavedModel,
 )
 from bulk_inferencer.beam.metrics import NAMESPACE
+from bulk_inferencer.beam.specs import bounds_of
 from bulk_inferencer.errors import FailedRecordError
 from tests.beam_helpers import (
     collect,
@@ -164,6 +165,13 @@ def test_batches_have_the_bounds_of_the_spec(linear_model, elements):
     SIZES.clear()
     outputs_of(RunInference(spec, preprocess=count), elements)
     assert (max(SIZES), sum(SIZES)) == (3, len(X))
+
+
+def test_batches_start_with_the_least_size_of_the_specs():
+    specs = [InferenceSpecType() for _ in range(3)]
+    for spec, size in zip(specs, (8, 0, 2), strict=True):
+        spec.batch_parameters.min_batch_size = size
+    assert bounds_of(specs) == BatchBounds(first_records=2)
 
 
 @pytest.mark.parametrize(

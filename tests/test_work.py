@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
+import tracemalloc
+from collections import Counter, deque
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.transforms.window import GlobalWindow, WindowedValue
 
+from bulk_inferencer.beam.run_inference import _Predict
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.units.plan import InputFile, Unit
@@ -88,6 +92,58 @@ def test_calls_of_c_functions_per_record_are_few(score):
     # Reading: its length, the checksum of that, and two lists to keep it in; writing: two lengths,
     # the headers for these, and one to join its log.
     assert (many[1] - few[1]) / 3000 <= 8
+
+
+def test_memory_does_not_grow_with_the_records(score):
+    peaks = []
+    for records in (2000, 8000):
+        run = score(records, max_records=500)
+        run()  # what is cached for ever is cached now
+        tracemalloc.start()
+        run()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    few, many = peaks
+    assert many < 1.1 * few
+
+
+@pytest.fixture
+def run_bundle(linear_model, monkeypatch):
+    """Runs the step of RunInference on a bundle of so many records, without a runner around it."""
+    do_fn = _Predict(
+        [SavedModel(linear_model)],
+        "FORMAT_TF_EXAMPLE",
+        BatchBounds(max_records=1000, first_records=1000),
+        is_per_model=False,
+        with_failures=False,
+    )
+    do_fn.setup()
+
+    def run(records):
+        elements = [WindowedValue(example(x=1.0), 0, (GlobalWindow(),)) for _ in range(records)]
+
+        def bundle():
+            do_fn.start_bundle()
+            for element in elements:
+                yield from do_fn.process(element.value, element) or ()
+            yield from do_fn.finish_bundle()
+
+        return calls_of(lambda: deque(bundle(), maxlen=0))
+
+    run(10)
+    return run
+
+
+def test_python_functions_per_element_are_few(run_bundle):
+    few, many = run_bundle(1000), run_bundle(4000)
+    # Taking it in: the step and what it calls for the record; handing it on: a generator for the
+    # results, one for the outputs, and that of this test.
+    assert (many[0] - few[0]) / 3000 <= 5.2
+
+
+def test_elements_in_one_window_are_taken_without_asking_beam_for_more():
+    # Timestamps and windows would come by a path that costs as much as the model does.
+    assert _Predict.process.__defaults__ == (beam.DoFn.WindowedValueParam,)
 
 
 def test_no_proto_is_made_of_a_record(tmp_path, linear_model):

@@ -159,10 +159,11 @@ def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
       _DamagedError: a checksum does not match.
     """
     records: list[bytes] = []
-    position, missing = 0, 1
+    missing = 1
     last_header, last_stop = len(buffer) - _HEADER.size, len(buffer) - _CHECKSUM_BYTES
     try:
-        # Every record passes through here, so there is no more in this loop than there has to be.
+        records, position = _run_of_one_length(buffer)
+        # Every other record passes through here, so there is no more in this loop than there has to be.
         while position <= last_header:
             start = position + _HEADER.size
             stop = start + _LENGTHS[buffer[position:start]]
@@ -178,6 +179,25 @@ def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
     if (differ := written != computed).any():
         raise _DamagedError("a record does not match its checksum", int(differ.argmax()))
     return records, position, missing
+
+
+def _run_of_one_length(buffer: bytes) -> tuple[list[bytes], int]:
+    """Returns the records that a buffer starts with and that have one length, and where they end.
+
+    Records of numbers often have, and then they are rows of a matrix. Where the first has a length
+    of its own, there are none to speak of.
+
+    Raises:
+      _DamagedError: the first length does not match its checksum.
+    """
+    if len(buffer) < _HEADER.size:
+        return [], 0
+    stride = _HEADER.size + _LENGTHS[buffer[: _HEADER.size]] + _CHECKSUM_BYTES
+    framed = np.frombuffer(buffer, np.uint8, len(buffer) // stride * stride).reshape(-1, stride)
+    headers = framed[:, : _HEADER.size]
+    differ = (headers != headers[:1]).any(axis=1)
+    count = int(differ.argmax()) if differ.any() else len(framed)
+    return wire.rows_of(framed[:count, _HEADER.size : -_CHECKSUM_BYTES]), count * stride
 
 
 def _written_checksums(buffer: bytes, records: Sequence[bytes]) -> np.ndarray:
