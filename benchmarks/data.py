@@ -24,12 +24,14 @@ class Data:
       features: how many each has; with one, the model is y = 5 x instead of an MLP.
       files: how many files they are in.
       compression: `GZIP`, or nothing.
+      texts: whether records hold a text of up to 40 letters too, so that they differ in length.
     """
 
     records: int = 400_000
     features: int = 20
     files: int = 4
     compression: str = "GZIP"
+    texts: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +88,6 @@ def _write_records(made: Prepared) -> None:
     folder = Path(made.examples, "Split-unlabelled")
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(7)
-    columns = [Column(name, name) for name in data.names]
     suffix = ".gz" if data.compression else ""
     for i in range(data.files):
         count = data.records // data.files + (i < data.records % data.files)
@@ -94,6 +95,10 @@ def _write_records(made: Prepared) -> None:
             for start in range(0, count, _CHUNK):
                 size = min(_CHUNK, count - start)
                 values = {name: random.random(size, np.float32) for name in data.names}
+                if data.texts:
+                    texts = [b"t" * length for length in random.integers(0, 40, size)]
+                    values["text"] = np.array(texts, object)
+                columns = [Column(name, name) for name in values]
                 # A record is features appended to nothing.
                 framed = tfrecord.frame(append_columns([b""] * size, values, columns, True))
                 file.write(tfrecord.gzip_member(framed) if data.compression else framed)

@@ -343,8 +343,8 @@ class BatchSpec(google.protobuf.message.Message):
     """
     first_records: builtins.int
     """Most records in the first call of the model, on each worker process. The
-    number is doubled as long as a call takes less than a quarter of a second.
-    With max_records or more, all calls are of one size, for models that are
+    number is doubled as long as a call takes less than a quarter of a second
+    or that makes a record cheaper by a tenth. With max_records or more, all calls are of one size, for models that are
     compiled for each size anew. Unit: records. Default: 64.
     """
     def __init__(

@@ -228,15 +228,16 @@ def test_results_come_as_they_are_made():
 
 
 class Clock:
-    """Time that passes only while the model is called: so many seconds for each record."""
+    """Time that passes only while the model is called."""
 
-    def __init__(self, monkeypatch, seconds_per_record):
+    def __init__(self, monkeypatch, seconds_per_record, seconds_per_call=0.0):
         self.now = 0.0
-        self._seconds_per_record = seconds_per_record
+        self.seconds_per_record = seconds_per_record
+        self.seconds_per_call = seconds_per_call
         monkeypatch.setattr(batching.time, "perf_counter", lambda: self.now)
 
     def predict(self, batch):
-        self.now += self._seconds_per_record * len(batch)
+        self.now += self.seconds_per_call + self.seconds_per_record * len(batch)
 
 
 class Timed(Predictor):
@@ -260,24 +261,35 @@ def test_calls_grow_up_to_the_batch_while_they_are_quick(monkeypatch):
     assert predictor.sizes[4:] == [32, 32]
 
 
-def test_calls_stop_growing_when_they_take_a_quarter_of_a_second(monkeypatch):
+def test_calls_stop_growing_when_they_are_slow_and_records_get_no_cheaper(monkeypatch):
     predictor = Timed(Clock(monkeypatch, 0.03))
     scorer = Scorer(predictor, first_records=2)
     list(scorer.score([b""] * 40))
+    # 16 take half a second, and each record as much as one of 8.
     assert predictor.sizes == [2, 4, 8, 16, 10]
     list(scorer.score([b""] * 40))
     assert predictor.sizes[5:] == [16, 16, 8]
+
+
+def test_slow_calls_grow_while_records_get_cheaper(monkeypatch):
+    predictor = Timed(Clock(monkeypatch, 0.01, seconds_per_call=0.3))  # as a server far away
+    scorer = Scorer(predictor, first_records=1)
+    list(scorer.score([b""] * 511))
+    assert predictor.sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    # A record took 0.0123 s in a call of 128, and 0.0112 s in one of 256.
+    list(scorer.score([b""] * 512))
+    assert predictor.sizes[9:] == [256, 256]
 
 
 def test_slow_first_call_is_no_reason_not_to_grow(monkeypatch):
     clock = Clock(monkeypatch, 1e-6)
     predictor = Timed(clock)
     scorer = Scorer(predictor, first_records=2)
-    clock._seconds_per_record = 1.0  # as when TensorFlow compiles what it has not seen yet
+    clock.seconds_per_record = 1.0  # as when TensorFlow compiles what it has not seen yet
     list(scorer.score([b""] * 2))
-    clock._seconds_per_record = 1e-6
-    list(scorer.score([b""] * 10))
-    assert predictor.sizes == [2, 2, 4, 4]
+    clock.seconds_per_record = 1e-6
+    list(scorer.score([b""] * 12))
+    assert predictor.sizes == [2, 4, 8]
 
 
 def test_calls_do_not_grow_past_what_fits_into_memory(monkeypatch):

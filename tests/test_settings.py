@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from google.protobuf import json_format
 from tfx import v1 as tfx
@@ -286,6 +288,15 @@ def test_zero_in_batch_spec_stands_for_the_default():
     spec = our.ModelSpec(batch=our.BatchSpec(max_records=0, max_bytes=9))
 
     assert settings.batch_bounds(spec) == BatchBounds(max_bytes=9)
+
+
+def test_unknown_compression_is_refused_while_the_pipeline_is_built():
+    message = (
+        "Expected DataSpec.compression to be one of GZIP (0), NONE (1), got 7. Leave it out for "
+        "gzip."
+    )
+    with pytest.raises(SettingsError, match="^" + re.escape(message) + "$"):
+        settings.to_setting("data_spec", our.DataSpec(compression=7), our.DataSpec)
 
 
 def test_empty_failure_limit_gives_defaults():

@@ -130,10 +130,12 @@ def test_gzip_file_of_several_members_is_whole_or_refused_wherever_one_is_cut(tm
             read(path)
 
 
-def test_absurd_length_with_a_valid_checksum_is_damage(tmp_path):
+@pytest.mark.parametrize("whole", [[], [b"whole"], [b"many"] * 9], ids=len)
+@pytest.mark.parametrize("length", [2**31, 2**62, 2**64 - 1])
+def test_absurd_length_with_a_valid_checksum_is_damage(tmp_path, whole, length):
     path = tmp_path / "records"
-    path.write_bytes(tfrecord.frame([b"whole"]) + tfrecord._header(2**62) + b"rest")
-    with pytest.raises(InputError, match=damaged(path, 1)):
+    path.write_bytes(tfrecord.frame(whole) + tfrecord._header(length) + b"rest")
+    with pytest.raises(InputError, match=damaged(path, len(whole))):
         read(path)
 
 

@@ -45,11 +45,15 @@ def score(tmp_path, linear_model):
     predictor = Counting(SavedModel(linear_model).load("FORMAT_TF_EXAMPLE"))
     predictor.predict([example(x=1.0)])  # traced once, whatever is counted
 
-    def prepared(records, files=1, **bounds):
+    def prepared(records, files=1, *, are_equally_long=True, **bounds):
         folder = tmp_path / f"{records}-{files}"
+
+        def record(x):
+            return example(x=float(x)) if are_equally_long else example(x=float(x), t="t" * (x % 9))
+
         inputs = []
         for i in range(files):
-            per_file = [example(x=float(x)) for x in range(i, records, files)]
+            per_file = [record(x) for x in range(i, records, files)]
             path = write_tfrecord(folder / f"in/{i}.gz", per_file)
             inputs.append(InputFile(path, Path(path).stat().st_size))
         outputs = Outputs.under(f"{folder}/out")
@@ -81,23 +85,24 @@ def calls_of(function):
     return calls["call"], calls["c_call"]
 
 
-def test_no_python_function_is_called_per_record(score):
-    few, many = calls_of(score(1000)), calls_of(score(4000))
+@pytest.mark.parametrize("are_equally_long", [True, False])
+def test_no_python_function_is_called_per_record(score, are_equally_long):
+    few, many = (calls_of(score(n, are_equally_long=are_equally_long)) for n in (1000, 4000))
     # A few more blocks are read, but nothing is called 3,000 times more often.
     assert many[0] - few[0] < 300
 
 
-def test_calls_of_c_functions_per_record_are_few(score):
-    few, many = calls_of(score(1000)), calls_of(score(4000))
-    # Reading: its length, the checksum of that, and two lists to keep it in; writing: two lengths,
-    # the headers for these, and one to join its log.
-    assert (many[1] - few[1]) / 3000 <= 8
+@pytest.mark.parametrize(("are_equally_long", "most"), [(True, 0.1), (False, 1.1)])
+def test_calls_of_c_functions_per_record_are_few(score, are_equally_long, most):
+    few, many = (calls_of(score(n, are_equally_long=are_equally_long)) for n in (1000, 4000))
+    # Where records differ in length, each is appended to a list; what `map` calls is not seen here.
+    assert (many[1] - few[1]) / 3000 <= most
 
 
 def test_memory_does_not_grow_with_the_records(score):
     peaks = []
     for records in (2000, 8000):
-        run = score(records, max_records=500)
+        run = score(records, max_records=500, max_bytes=20_000)
         run()  # what is cached for ever is cached now
         tracemalloc.start()
         run()
@@ -108,7 +113,7 @@ def test_memory_does_not_grow_with_the_records(score):
 
 
 @pytest.fixture
-def run_bundle(linear_model, monkeypatch):
+def run_bundle(linear_model):
     """Runs the step of RunInference on a bundle of so many records, without a runner around it."""
     do_fn = _Predict(
         [SavedModel(linear_model)],
@@ -138,7 +143,7 @@ def test_python_functions_per_element_are_few(run_bundle):
     few, many = run_bundle(1000), run_bundle(4000)
     # Taking it in: the step and what it calls for the record; handing it on: a generator for the
     # results, one for the outputs, and that of this test.
-    assert (many[0] - few[0]) / 3000 <= 5.2
+    assert (many[0] - few[0]) / 3000 <= 5.5
 
 
 def test_elements_in_one_window_are_taken_without_asking_beam_for_more():

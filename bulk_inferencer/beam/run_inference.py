@@ -111,7 +111,7 @@ class _RunInference(beam.PTransform):
                 model.check(record_format)
             except EndpointError as error:
                 _logger.warning("Could not check %s before the run: %s", model.uri, error)
-        one_window = isinstance(examples.windowing.windowfn, _ONE_WINDOW_PER_ELEMENT)
+        one_window = type(examples.windowing.windowfn) in _ONE_WINDOW_PER_ELEMENT
         do_fn = (_Predict if one_window else _PredictPerWindow)(
             self._models, record_format, self._bounds, self._is_per_model, self._with_failures
         )
@@ -273,7 +273,9 @@ class _Predict(beam.DoFn):
         is_full = (
             len(self._records) >= self._bounds.max_records or self._bytes >= self._bounds.max_bytes
         )
-        return self._flush() if is_full else None
+        # Beam multiplies the windows of what is returned here by those of the element; what is in
+        # several, although its collection's windows do not say so, waits for the next one.
+        return self._flush() if is_full and len(windowed_value.windows) == 1 else None
 
     def finish_bundle(self) -> Iterable[Any]:
         return self._flush()

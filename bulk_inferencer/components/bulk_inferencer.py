@@ -73,8 +73,9 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
     ```
 
     Outputs:
-      - `inference_result`: PredictionLogs, TFRecord and gzip, named
-        `prediction_logs-<split>-SSSSS-of-NNNNN.gz`.
+      - `inference_result`: PredictionLogs, as TFRecord, named
+        `prediction_logs-<split>-SSSSS-of-NNNNN.gz`, or without `.gz` where
+        `DataSpec.compression` is `NONE`.
       - `summary`: counts, gate and model in `summary.json`; the records that could not be scored,
         with reasons, in `failures-<split>.jsonl.gz`.
       - `failed_examples`: those records themselves, as examples with the same splits.

@@ -302,7 +302,7 @@ def _outputs(
         inference_result=_single(output_dict, INFERENCE_RESULT).uri,
         summary=_single(output_dict, SUMMARY).uri,
         failed_examples=_single(output_dict, FAILED_EXAMPLES).uri,
-        compression=bulk_inferencer_pb2.Compression.Name(data_spec.compression),
+        compression=settings.compression(data_spec),
     )
     if not output_dict.get(OUTPUT_EXAMPLES):
         return outputs

@@ -154,6 +154,22 @@ def failure_limit(spec: bulk_inferencer_pb2.DataSpec) -> FailureLimit:
     return FailureLimit(**given)
 
 
+def compression(spec: bulk_inferencer_pb2.DataSpec) -> str:
+    """Returns the compression of PredictionLogs.
+
+    Raises:
+      SettingsError: its number stands for none.
+    """
+    known = bulk_inferencer_pb2.Compression
+    if spec.compression not in known.values():
+        names = ", ".join(f"{name} ({number})" for name, number in known.items())
+        raise SettingsError(
+            f"Expected DataSpec.compression to be one of {names}, got {spec.compression}. Leave it "
+            f"out for gzip."
+        )
+    return str(known.Name(spec.compression))
+
+
 def columns(
     spec: bulk_inferencer_pb2.OutputExampleSpec,
     model_spec: bulk_inferencer_pb2.ModelSpec,
@@ -226,6 +242,7 @@ def _check(name: str, message: Message) -> None:
         model(message, "")
     if isinstance(message, bulk_inferencer_pb2.DataSpec):
         failure_limit(message)
+        compression(message)
 
 
 def check_text(name: str, text: str) -> None:

@@ -163,7 +163,7 @@ def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
     last_header, last_stop = len(buffer) - _HEADER.size, len(buffer) - _CHECKSUM_BYTES
     try:
         records, position = _run_of_one_length(buffer)
-        # Every other record passes through here, so there is no more in this loop than there has to be.
+        # Every other record passes through here: no more in this loop than there has to be.
         while position <= last_header:
             start = position + _HEADER.size
             stop = start + _LENGTHS[buffer[position:start]]
@@ -193,6 +193,8 @@ def _run_of_one_length(buffer: bytes) -> tuple[list[bytes], int]:
     if len(buffer) < _HEADER.size:
         return [], 0
     stride = _HEADER.size + _LENGTHS[buffer[: _HEADER.size]] + _CHECKSUM_BYTES
+    if stride > len(buffer):
+        return [], 0
     framed = np.frombuffer(buffer, np.uint8, len(buffer) // stride * stride).reshape(-1, stride)
     headers = framed[:, : _HEADER.size]
     differ = (headers != headers[:1]).any(axis=1)

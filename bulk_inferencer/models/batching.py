@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import resource
 import sys
 import time
@@ -18,7 +19,10 @@ from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
 
+# Calls get larger while they take less than this, or while a record costs less than this share of
+# what it cost in calls of half the size.
 _QUICK_SECONDS = 0.25
+_CHEAPER = 0.9
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,8 @@ class BatchBounds:
       max_bytes: most bytes of serialized records in a batch, at least 1. A record that is larger
         on its own is a batch of one.
       first_records: most records in the first call of the model, at least 1. From there on, the
-        size is doubled as long as a call takes less than a quarter of a second, since records get
-        cheaper by the company that they are in, until they are many; `max_records` and more stand
-        for one size from the start.
+        size is doubled as long as a call takes less than a quarter of a second or that makes a
+        record cheaper by a tenth; `max_records` and more stand for one size from the start.
 
     Raises:
       SettingsError: a bound is less than 1.
@@ -162,7 +165,7 @@ class Failed:
 class Scorer:
     """Calls a predictor so that neither memory nor a bad record costs the batch.
 
-    Calls take few records at first, and more as long as a call is quick. A batch that does not fit
+    Calls take few records at first, and more as long as that pays. A batch that does not fit
     into memory is halved, and the size that fits is kept for the rest of the process. A batch that
     fails for any other reason is bisected until the records that cause it stand alone.
 
@@ -178,6 +181,7 @@ class Scorer:
         """
         self.predictor = predictor
         self._call_records = first_records
+        self._seconds_per_record = math.inf  # before the last time that the size was doubled
         self.safe_records: int | None = None
         self._unreported_loads: list[tuple[float, int]] = []
 
@@ -235,13 +239,21 @@ class Scorer:
         else:
             seconds = time.perf_counter() - started
             work.called(stop - start, seconds)
-            if stop - start == self._call_records and seconds < _QUICK_SECONDS:
-                self._call_records = min(2 * (stop - start), self.safe_records or sys.maxsize)
+            if stop - start == self._call_records:
+                self._grow(seconds)
             yield Scored(start, stop, outputs)
             return
         # Outside of `except`, so that the failed batch is not kept alive by its traceback.
         yield from self._score(records, start, middle, work)
         yield from self._score(records, middle, stop, work)
+
+    def _grow(self, seconds: float) -> None:
+        """Doubles the size of calls after one that took so long, if that is likely to pay."""
+        records = self._call_records or 1
+        seconds_per_record = seconds / records
+        if seconds < _QUICK_SECONDS or seconds_per_record < _CHEAPER * self._seconds_per_record:
+            self._call_records = min(2 * records, self.safe_records or sys.maxsize)
+            self._seconds_per_record = seconds_per_record
 
     def _remember_safe_size(self, size: int) -> None:
         self.safe_records = min(size, self.safe_records or size)
