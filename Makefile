@@ -45,7 +45,7 @@ format: .venv/.ready ## Mend style and formatting where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: .venv/.ready ## Measure side by side with the peers: about five minutes
+bench: .venv/.ready ## Measure side by side with the peers: about eight minutes
 	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks $(ARGS)
 
 bench-full: .venv/.ready ## Measure with ten times the records and with one feature too

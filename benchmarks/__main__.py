@@ -1,6 +1,6 @@
 """Measures BulkInferencer side by side with its peers and with TensorFlow alone, in one run.
 
-    python -m benchmarks              about five minutes on 2 cores
+    python -m benchmarks              about eight minutes on 2 cores
     python -m benchmarks --full       with ten times as many records and with other features too
 
 Contestants take turns, each in a process of its own; medians count. First, each runs once without

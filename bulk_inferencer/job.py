@@ -157,7 +157,7 @@ def run(
     Args:
       job: what to run.
       options: Beam's options. Without a runner among the arguments, Beam's local runner is used
-        with two threads per core.
+        with a thread per core.
       make_pipeline: makes the pipeline instead of `options`.
 
     Returns:
@@ -227,9 +227,7 @@ def run(
 
 
 def local_beam_args() -> list[str]:
-    """Returns the arguments of Beam's local runner with two worker threads per core.
-
-    Two, since a thread often waits: in Python for another one, and for files and servers.
+    """Returns the arguments of Beam's local runner with as many worker threads as cores.
 
     The class path instead of `DirectRunner`: that one first tries to download another runner on
     Beam 2.7x, and hangs where the network stalls.
@@ -237,7 +235,7 @@ def local_beam_args() -> list[str]:
     return [
         "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
         "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={2 * _available_cores()}",
+        f"--direct_num_workers={_available_cores()}",
     ]
 
 

@@ -6,6 +6,7 @@ import gzip
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -265,11 +266,17 @@ def test_pipeline_may_be_made_by_the_caller(folders, linear_model):
     }
 
 
-def test_local_runner_has_a_thread_per_core():
-    args = job.local_beam_args()
-    assert args[0] == "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-    assert args[1] == "--direct_running_mode=multi_threading"
-    assert int(args[2].removeprefix("--direct_num_workers=")) >= 1
+def test_local_runner_has_a_thread_per_core(monkeypatch):
+    monkeypatch.setattr(job, "_available_cores", lambda: 3)
+    assert job.local_beam_args() == [
+        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        "--direct_running_mode=multi_threading",
+        "--direct_num_workers=3",
+    ]
+
+
+def test_cores_that_this_process_may_use_are_counted():
+    assert job._available_cores() == len(os.sched_getaffinity(0))
 
 
 # Failures
