@@ -7,14 +7,14 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 _BARS = (
-    ("limit", "TensorFlow alone: read and call, write nothing", "#9aa5b1"),
+    ("limit", "TensorFlow alone, which writes nothing", "#9aa5b1"),
     ("bulk_inferencer", "BulkInferencer", "#1a73e8"),
     ("tfx_bulk_inferrer", "TFX BulkInferrer", "#d98c3f"),
     ("run_inference", "RunInference, per record", "#1a73e8"),
     ("tfx_bsl_run_inference", "tfx-bsl RunInference, per record", "#d98c3f"),
     ("beam_run_inference", "Beam RunInference, TFModelHandlerTensor", "#d98c3f"),
 )
-_WIDTH, _ROW, _LEFT, _LONGEST = 860, 34, 320, 400
+_WIDTH, _ROW, _LEFT, _LONGEST = 860, 34, 340, 400
 
 
 def draw(races: dict[str, Any], facts: dict[str, str]) -> str:
@@ -34,7 +34,7 @@ def draw(races: dict[str, Any], facts: dict[str, str]) -> str:
         ),
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<g {style} font-size="14">',
-        '<text x="16" y="26" font-size="16" font-weight="600">Records per second</text>',
+        '<text x="16" y="26" font-size="16" font-weight="600">Records per second, once a run is under way</text>',
     ]
     for i, (label, rate, color) in enumerate(rates):
         y = 46 + i * _ROW
@@ -44,6 +44,6 @@ def draw(races: dict[str, Any], facts: dict[str, str]) -> str:
             f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="22" rx="3" fill="{color}"/>',
             f'<text x="{_LEFT + width + 8:.1f}" y="{y + 16}">{rate:,.0f}</text>',
         ]
-    foot = f"{facts['cores']}; TFX {facts['tfx']}, TensorFlow {facts['tensorflow']}"
+    foot = f"Cores: {facts['cores']}; TFX {facts['tfx']}, TensorFlow {facts['tensorflow']}"
     parts += [f'<text x="16" y="{height - 12}" font-size="11">{escape(foot)}</text>', "</g></svg>"]
     return "\n".join(parts) + "\n"
