@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -68,8 +69,7 @@ class Race:
     @property
     def steady_rates(self) -> list[float]:
         """Records per second by round, once a run is under way."""
-        start = self.start("seconds")
-        return [self.data.records / (measured["seconds"] - start) for measured in self.rounds]
+        return [self.data.records / seconds for seconds in self._steady("seconds")]
 
     @property
     def process_rates(self) -> list[float]:
@@ -79,8 +79,13 @@ class Race:
     @property
     def busy_cores(self) -> list[float]:
         """CPU seconds per second by round, once a run is under way."""
-        cpu, wall = self.start("cpu_seconds"), self.start("seconds")
-        return [(m["cpu_seconds"] - cpu) / (m["seconds"] - wall) for m in self.rounds]
+        cpu, wall = self._steady("cpu_seconds"), self._steady("seconds")
+        return [c / w for c, w in zip(cpu, wall, strict=True)]
+
+    def _steady(self, name: str) -> list[float]:
+        """Returns what was measured without the start; not a number where that was all of it."""
+        start = self.start(name)
+        return [m[name] - start if m[name] > start else math.nan for m in self.rounds]
 
 
 @dataclass(frozen=True)
