@@ -14,6 +14,7 @@ _BARS = (
     ("tfx_bsl_run_inference", "tfx-bsl RunInference, per record", "#d98c3f"),
     ("beam_run_inference", "Beam RunInference, TFModelHandlerTensor", "#d98c3f"),
 )
+_TITLE = "Records per second, once a run is under way"
 _WIDTH, _ROW, _LEFT, _LONGEST = 860, 34, 340, 400
 
 
@@ -34,7 +35,7 @@ def draw(races: dict[str, Any], facts: dict[str, str]) -> str:
         ),
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<g {style} font-size="14">',
-        '<text x="16" y="26" font-size="16" font-weight="600">Records per second, once a run is under way</text>',
+        f'<text x="16" y="26" font-size="16" font-weight="600">{_TITLE}</text>',
     ]
     for i, (label, rate, color) in enumerate(rates):
         y = 46 + i * _ROW
