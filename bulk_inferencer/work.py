@@ -117,5 +117,5 @@ class Work:
         )
         if self.model_loads:
             load = self.model_load_milliseconds
-            text += f"; model loaded {self.model_loads} x, in {load.mean / 1000:.1f} s each"
+            text += f"; model loaded {self.model_loads} x, in {load.mean:,.0f} ms each"
         return text + (f"; halved {self.halvings} x" if self.halvings else "")

@@ -117,8 +117,7 @@ def lines_of_output(text):
     text = re.sub(r"\S*/bin/python\b|(?<=  )python\b", "python", text)
     text = re.sub(r"\S*five_times_table(?=$|/artifacts)", "_", text, flags=re.MULTILINE)
     text = re.sub(r"\S*(?=/artifacts)|Files in .*", "_", text)
-    text = re.sub(r"[\d,]+(?= (?:to|calls|records|ms|s each|x, in)|\))", "_", text)
-    text = re.sub(r"\d+\._ s each", "_ s each", text)
+    text = re.sub(r"[\d,]+(?= (?:to|calls|records|ms|x, in)|\))", "_", text)
     # The last digits of predictions depend on the version of TensorFlow.
     return [re.sub(r"(\.\d)\d{3}$", r"\1", line).split() for line in text.splitlines() if line]
 

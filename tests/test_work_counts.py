@@ -67,6 +67,6 @@ def test_work_survives_json():
 def test_work_in_words():
     assert str(some_work()) == (
         "2 calls of the model, 64 to 4,096 records each (mean 2,080), 10 to 30 ms each (mean 20); "
-        "model loaded 1 x, in 0.2 s each; halved 1 x"
+        "model loaded 1 x, in 250 ms each; halved 1 x"
     )
     assert str(Work()) == "the model was not called"
