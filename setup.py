@@ -17,6 +17,7 @@ REQUIRED = [
     "dill",
     "google-crc32c>=1.5",
     "isal>=1.5",
+    "scipy>=1.12",
     "tenacity>=8.2",
 ]
 

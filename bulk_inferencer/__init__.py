@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from bulk_inferencer.components.artifacts import (
         InferenceSummary as InferenceSummary,
     )
+    from bulk_inferencer.components.artifacts import ModelComparison as ModelComparison
+    from bulk_inferencer.components.branch_inferencer import (
+        BranchInferencer as BranchInferencer,
+    )
     from bulk_inferencer.components.bulk_inferencer import (
         BulkInferencer as BulkInferencer,
+    )
+    from bulk_inferencer.components.cascade_inferencer import (
+        CascadeInferencer as CascadeInferencer,
     )
     from bulk_inferencer.job import InferenceJob as InferenceJob
     from bulk_inferencer.job import run as run
@@ -32,10 +39,13 @@ __version__ = "0.1.0"
 
 _MODULE_OF_NAME = {
     "BatchBounds": "bulk_inferencer.models.batching",
+    "BranchInferencer": "bulk_inferencer.components.branch_inferencer",
     "BulkInferencer": "bulk_inferencer.components.bulk_inferencer",
+    "CascadeInferencer": "bulk_inferencer.components.cascade_inferencer",
     "InferenceJob": "bulk_inferencer.job",
     # Kubeflow imports artifact types as `package.Class`.
     "InferenceSummary": "bulk_inferencer.components.artifacts",
+    "ModelComparison": "bulk_inferencer.components.artifacts",
     "Outputs": "bulk_inferencer.units.run",
     "SavedModel": "bulk_inferencer.models.saved_model",
     "beam": "bulk_inferencer.beam",
@@ -48,9 +58,12 @@ _MODULE_OF_NAME = {
 
 __all__ = [
     "BatchBounds",
+    "BranchInferencer",
     "BulkInferencer",
+    "CascadeInferencer",
     "InferenceJob",
     "InferenceSummary",
+    "ModelComparison",
     "Outputs",
     "SavedModel",
     "beam",

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\"\x9d\x01\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimit\x12\x31\n\x0b\x63ompression\x18\x65 \x01(\x0e\x32\x1c.bulk_inferencer.CompressionJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\xc5\x02\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x42\n\n\x08\x65ndpointJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"J\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x12\x15\n\rfirst_records\x18\x03 \x01(\x03\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t*!\n\x0b\x43ompression\x12\x08\n\x04GZIP\x10\x00\x12\x08\n\x04NONE\x10\x01*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\"\x9d\x01\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimit\x12\x31\n\x0b\x63ompression\x18\x65 \x01(\x0e\x32\x1c.bulk_inferencer.CompressionJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\xc5\x02\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x42\n\n\x08\x65ndpointJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"J\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x12\x15\n\rfirst_records\x18\x03 \x01(\x03\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t\"\x90\x01\n\nModelSpecs\x12\x37\n\x06models\x18\x01 \x03(\x0b\x32\'.bulk_inferencer.ModelSpecs.ModelsEntry\x1aI\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec:\x02\x38\x01\"7\n\x07Routing\x12,\n\x05split\x18\x01 \x01(\x0b\x32\x1d.bulk_inferencer.SplitRouting\"\x9c\x01\n\x0cSplitRouting\x12;\n\x07weights\x18\x01 \x03(\x0b\x32*.bulk_inferencer.SplitRouting.WeightsEntry\x12\x11\n\tsplit_key\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"h\n\x0e\x43omparisonSpec\x12\x14\n\x0ckey_features\x18\x01 \x03(\t\x12\x1b\n\x0emost_different\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08outcomes\x18\x03 \x01(\tB\x11\n\x0f_most_different\"9\n\x0b\x43\x61scadeSpec\x12*\n\x06stages\x18\x01 \x03(\x0b\x32\x1a.bulk_inferencer.StageSpec\"\xb8\x01\n\tStageSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec\x12?\n\x13output_columns_spec\x18\x03 \x01(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12,\n\texit_when\x18\x04 \x03(\x0b\x32\x19.bulk_inferencer.ExitWhen\"d\n\x08\x45xitWhen\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\x08\x61t_least\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most*!\n\x0b\x43ompression\x12\x08\n\x04GZIP\x10\x00\x12\x08\n\x04NONE\x10\x01*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
 
 _COMPRESSION = DESCRIPTOR.enum_types_by_name['Compression']
 Compression = enum_type_wrapper.EnumTypeWrapper(_COMPRESSION)
@@ -42,6 +42,15 @@ _CLASSIFYOUTPUT = DESCRIPTOR.message_types_by_name['ClassifyOutput']
 _REGRESSOUTPUT = DESCRIPTOR.message_types_by_name['RegressOutput']
 _PREDICTOUTPUT = DESCRIPTOR.message_types_by_name['PredictOutput']
 _PREDICTOUTPUTCOL = DESCRIPTOR.message_types_by_name['PredictOutputCol']
+_MODELSPECS = DESCRIPTOR.message_types_by_name['ModelSpecs']
+_MODELSPECS_MODELSENTRY = _MODELSPECS.nested_types_by_name['ModelsEntry']
+_ROUTING = DESCRIPTOR.message_types_by_name['Routing']
+_SPLITROUTING = DESCRIPTOR.message_types_by_name['SplitRouting']
+_SPLITROUTING_WEIGHTSENTRY = _SPLITROUTING.nested_types_by_name['WeightsEntry']
+_COMPARISONSPEC = DESCRIPTOR.message_types_by_name['ComparisonSpec']
+_CASCADESPEC = DESCRIPTOR.message_types_by_name['CascadeSpec']
+_STAGESPEC = DESCRIPTOR.message_types_by_name['StageSpec']
+_EXITWHEN = DESCRIPTOR.message_types_by_name['ExitWhen']
 DataSpec = _reflection.GeneratedProtocolMessageType('DataSpec', (_message.Message,), {
   'DESCRIPTOR' : _DATASPEC,
   '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
@@ -140,13 +149,82 @@ PredictOutputCol = _reflection.GeneratedProtocolMessageType('PredictOutputCol', 
   })
 _sym_db.RegisterMessage(PredictOutputCol)
 
+ModelSpecs = _reflection.GeneratedProtocolMessageType('ModelSpecs', (_message.Message,), {
+
+  'ModelsEntry' : _reflection.GeneratedProtocolMessageType('ModelsEntry', (_message.Message,), {
+    'DESCRIPTOR' : _MODELSPECS_MODELSENTRY,
+    '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+    # @@protoc_insertion_point(class_scope:bulk_inferencer.ModelSpecs.ModelsEntry)
+    })
+  ,
+  'DESCRIPTOR' : _MODELSPECS,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.ModelSpecs)
+  })
+_sym_db.RegisterMessage(ModelSpecs)
+_sym_db.RegisterMessage(ModelSpecs.ModelsEntry)
+
+Routing = _reflection.GeneratedProtocolMessageType('Routing', (_message.Message,), {
+  'DESCRIPTOR' : _ROUTING,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.Routing)
+  })
+_sym_db.RegisterMessage(Routing)
+
+SplitRouting = _reflection.GeneratedProtocolMessageType('SplitRouting', (_message.Message,), {
+
+  'WeightsEntry' : _reflection.GeneratedProtocolMessageType('WeightsEntry', (_message.Message,), {
+    'DESCRIPTOR' : _SPLITROUTING_WEIGHTSENTRY,
+    '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+    # @@protoc_insertion_point(class_scope:bulk_inferencer.SplitRouting.WeightsEntry)
+    })
+  ,
+  'DESCRIPTOR' : _SPLITROUTING,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.SplitRouting)
+  })
+_sym_db.RegisterMessage(SplitRouting)
+_sym_db.RegisterMessage(SplitRouting.WeightsEntry)
+
+ComparisonSpec = _reflection.GeneratedProtocolMessageType('ComparisonSpec', (_message.Message,), {
+  'DESCRIPTOR' : _COMPARISONSPEC,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.ComparisonSpec)
+  })
+_sym_db.RegisterMessage(ComparisonSpec)
+
+CascadeSpec = _reflection.GeneratedProtocolMessageType('CascadeSpec', (_message.Message,), {
+  'DESCRIPTOR' : _CASCADESPEC,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.CascadeSpec)
+  })
+_sym_db.RegisterMessage(CascadeSpec)
+
+StageSpec = _reflection.GeneratedProtocolMessageType('StageSpec', (_message.Message,), {
+  'DESCRIPTOR' : _STAGESPEC,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.StageSpec)
+  })
+_sym_db.RegisterMessage(StageSpec)
+
+ExitWhen = _reflection.GeneratedProtocolMessageType('ExitWhen', (_message.Message,), {
+  'DESCRIPTOR' : _EXITWHEN,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.ExitWhen)
+  })
+_sym_db.RegisterMessage(ExitWhen)
+
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _COMPRESSION._serialized_start=1839
-  _COMPRESSION._serialized_end=1872
-  _GATEPOLICY._serialized_start=1874
-  _GATEPOLICY._serialized_end=1918
+  _MODELSPECS_MODELSENTRY._options = None
+  _MODELSPECS_MODELSENTRY._serialized_options = b'8\001'
+  _SPLITROUTING_WEIGHTSENTRY._options = None
+  _SPLITROUTING_WEIGHTSENTRY._serialized_options = b'8\001'
+  _COMPRESSION._serialized_start=2656
+  _COMPRESSION._serialized_end=2689
+  _GATEPOLICY._serialized_start=2691
+  _GATEPOLICY._serialized_end=2735
   _DATASPEC._serialized_start=59
   _DATASPEC._serialized_end=216
   _FAILURELIMIT._serialized_start=218
@@ -175,4 +253,22 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _PREDICTOUTPUT._serialized_end=1774
   _PREDICTOUTPUTCOL._serialized_start=1776
   _PREDICTOUTPUTCOL._serialized_end=1837
+  _MODELSPECS._serialized_start=1840
+  _MODELSPECS._serialized_end=1984
+  _MODELSPECS_MODELSENTRY._serialized_start=1911
+  _MODELSPECS_MODELSENTRY._serialized_end=1984
+  _ROUTING._serialized_start=1986
+  _ROUTING._serialized_end=2041
+  _SPLITROUTING._serialized_start=2044
+  _SPLITROUTING._serialized_end=2200
+  _SPLITROUTING_WEIGHTSENTRY._serialized_start=2154
+  _SPLITROUTING_WEIGHTSENTRY._serialized_end=2200
+  _COMPARISONSPEC._serialized_start=2202
+  _COMPARISONSPEC._serialized_end=2306
+  _CASCADESPEC._serialized_start=2308
+  _CASCADESPEC._serialized_end=2365
+  _STAGESPEC._serialized_start=2368
+  _STAGESPEC._serialized_end=2552
+  _EXITWHEN._serialized_start=2554
+  _EXITWHEN._serialized_end=2654
 # @@protoc_insertion_point(module_scope)

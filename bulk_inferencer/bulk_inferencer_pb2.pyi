@@ -344,8 +344,9 @@ class BatchSpec(google.protobuf.message.Message):
     first_records: builtins.int
     """Most records in the first call of the model, on each worker process. The
     number is doubled as long as a call takes less than a quarter of a second
-    or that makes a record cheaper by a tenth. With max_records or more, all calls are of one size, for models that are
-    compiled for each size anew. Unit: records. Default: 64.
+    or that makes a record cheaper by a tenth. With max_records or more, all
+    calls are of one size, for models that are compiled for each size anew.
+    Unit: records. Default: 64.
     """
     def __init__(
         self,
@@ -492,3 +493,235 @@ class PredictOutputCol(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["output_column", b"output_column", "output_key", b"output_key"]) -> None: ...
 
 global___PredictOutputCol = PredictOutputCol
+
+class ModelSpecs(google.protobuf.message.Message):
+    """Settings of each of several models."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ModelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___ModelSpec: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___ModelSpec | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODELS_FIELD_NUMBER: builtins.int
+    @property
+    def models(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___ModelSpec]:
+        """Settings by the models' names. Default: those of an empty ModelSpec."""
+    def __init__(
+        self,
+        *,
+        models: collections.abc.Mapping[builtins.str, global___ModelSpec] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["models", b"models"]) -> None: ...
+
+global___ModelSpecs = ModelSpecs
+
+class Routing(google.protobuf.message.Message):
+    """Which of several models a record goes to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPLIT_FIELD_NUMBER: builtins.int
+    @property
+    def split(self) -> global___SplitRouting:
+        """Each record goes to one of the models. Default: not set, every record goes
+        to every model.
+        """
+    def __init__(
+        self,
+        *,
+        split: global___SplitRouting | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["split", b"split"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["split", b"split"]) -> None: ...
+
+global___Routing = Routing
+
+class SplitRouting(google.protobuf.message.Message):
+    """Each record goes to one model, by a stable hash of its key: the same key
+    always goes to the same model.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class WeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    WEIGHTS_FIELD_NUMBER: builtins.int
+    SPLIT_KEY_FIELD_NUMBER: builtins.int
+    SALT_FIELD_NUMBER: builtins.int
+    @property
+    def weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Shares of the keys by the models' names, in any unit: 9 and 1 are 90 % and
+        10 %. Required.
+        """
+    split_key: builtins.str
+    """The feature that holds the key, one value. Default: the whole record is
+    the key.
+    """
+    salt: builtins.str
+    """Text that goes into the hash: another one makes another test. Default:
+    empty.
+    """
+    def __init__(
+        self,
+        *,
+        weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        split_key: builtins.str = ...,
+        salt: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["salt", b"salt", "split_key", b"split_key", "weights", b"weights"]) -> None: ...
+
+global___SplitRouting = SplitRouting
+
+class ComparisonSpec(google.protobuf.message.Message):
+    """What the comparison of several models keeps."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FEATURES_FIELD_NUMBER: builtins.int
+    MOST_DIFFERENT_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    @property
+    def key_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Features that tell which record is which. Default: none."""
+    most_different: builtins.int
+    """How many of the records that differ most are kept, for each output and
+    pair of models. Unit: records. Default: 10.
+    """
+    outcomes: builtins.str
+    """With SplitRouting, a CSV file with the columns key and value that says
+    what came of the keys, on a filesystem that the workers can read. Default:
+    none.
+    """
+    def __init__(
+        self,
+        *,
+        key_features: collections.abc.Iterable[builtins.str] | None = ...,
+        most_different: builtins.int | None = ...,
+        outcomes: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_most_different", b"_most_different", "most_different", b"most_different"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_most_different", b"_most_different", "key_features", b"key_features", "most_different", b"most_different", "outcomes", b"outcomes"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_most_different", b"_most_different"]) -> typing_extensions.Literal["most_different"] | None: ...
+
+global___ComparisonSpec = ComparisonSpec
+
+class CascadeSpec(google.protobuf.message.Message):
+    """Models that score one after the other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STAGES_FIELD_NUMBER: builtins.int
+    @property
+    def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StageSpec]:
+        """The stages in order. Required."""
+    def __init__(
+        self,
+        *,
+        stages: collections.abc.Iterable[global___StageSpec] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["stages", b"stages"]) -> None: ...
+
+global___CascadeSpec = CascadeSpec
+
+class StageSpec(google.protobuf.message.Message):
+    """One model of a cascade."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MODEL_SPEC_FIELD_NUMBER: builtins.int
+    OUTPUT_COLUMNS_SPEC_FIELD_NUMBER: builtins.int
+    EXIT_WHEN_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the model. Required."""
+    @property
+    def model_spec(self) -> global___ModelSpec:
+        """How the model is found, gated, loaded and called. Default: see ModelSpec."""
+    @property
+    def output_columns_spec(self) -> global___OutputColumnsSpec:
+        """Which outputs become features of the next stage's records, in place of
+        features of the same name. Default: none, the next stage gets the same
+        records.
+        """
+    @property
+    def exit_when(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExitWhen]:
+        """Which records the stage settles: those that one of these settles. They do
+        not reach the next stage. Default: none.
+        """
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        model_spec: global___ModelSpec | None = ...,
+        output_columns_spec: global___OutputColumnsSpec | None = ...,
+        exit_when: collections.abc.Iterable[global___ExitWhen] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["model_spec", b"model_spec", "output_columns_spec", b"output_columns_spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["exit_when", b"exit_when", "model_spec", b"model_spec", "name", b"name", "output_columns_spec", b"output_columns_spec"]) -> None: ...
+
+global___StageSpec = StageSpec
+
+class ExitWhen(google.protobuf.message.Message):
+    """A range of values of an output that settles a record. At least one end is
+    required.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTPUT_KEY_FIELD_NUMBER: builtins.int
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
+    output_key: builtins.str
+    """Name of an output of numbers; of several values for one record, the
+    largest counts. Required.
+    """
+    at_least: builtins.float
+    """The least value that settles a record. Unit: the output's own. Default: no
+    limit.
+    """
+    at_most: builtins.float
+    """The largest value that settles a record. Unit: the output's own. Default:
+    no limit.
+    """
+    def __init__(
+        self,
+        *,
+        output_key: builtins.str = ...,
+        at_least: builtins.float | None = ...,
+        at_most: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_at_least", b"_at_least", "_at_most", b"_at_most", "at_least", b"at_least", "at_most", b"at_most"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_at_least", b"_at_least", "_at_most", b"_at_most", "at_least", b"at_least", "at_most", b"at_most", "output_key", b"output_key"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_at_least", b"_at_least"]) -> typing_extensions.Literal["at_least"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_at_most", b"_at_most"]) -> typing_extensions.Literal["at_most"] | None: ...
+
+global___ExitWhen = ExitWhen

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import importlib.metadata
-import itertools
 import logging
 import os
 import platform
 import posixpath
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,26 +30,39 @@ from bulk_inferencer.errors import (
 )
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.models.batching import BatchBounds
+from bulk_inferencer.models.names import check_name
 from bulk_inferencer.models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
+    FORMAT_TF_SEQUENCE_EXAMPLE,
     RECORD_FORMATS,
     Model,
 )
-from bulk_inferencer.results.summary import SUMMARY_FILE, Counts, Summary
+from bulk_inferencer.models.routing import SplitRouting
+from bulk_inferencer.results.compare import Comparison
+from bulk_inferencer.results.outcomes import Outcomes, outcomes_by_variant, read_outcomes
+from bulk_inferencer.results.summary import BranchSummary, Counts, StageCounts, Summary
 from bulk_inferencer.signatures import Signature, output_prefix
-from bulk_inferencer.units.manifest import Manifest, add_up, check_shards
-from bulk_inferencer.units.plan import Unit, list_files, plan_units
-from bulk_inferencer.units.run import WORK_FOLDER, Outputs
+from bulk_inferencer.units.folders import (
+    all_or_nothing,
+    delete_work_folders,
+    existing_sizes,
+    make_folders,
+    merge_failures,
+)
+from bulk_inferencer.units.manifest import Failure, Manifest, Scores, add_up, check_shards
+from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
+from bulk_inferencer.units.run import VARIANT, WORK_FOLDER, Outputs
 from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
 
 _MANIFESTS_FILE = "manifests.jsonl"
 _LIBRARIES = ("tfx", "apache-beam", "tensorflow", "numpy")
-_COPY_BUFFER_BYTES = 8 << 20
+_ONLY_MODEL = ""  # the name of a model that stands by itself
 
 NO_BLESSING = "no_blessing"
+_NO_BLESSING_REASON = "No blessing was asked for."
 
 
 @dataclass(frozen=True)
@@ -110,40 +122,77 @@ class InferenceJob:
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
     allow_empty_splits: bool = False
     gate: str = NO_BLESSING
-    gate_reason: str = "No blessing was asked for."
+    gate_reason: str = _NO_BLESSING_REASON
 
     def __post_init__(self) -> None:
-        if not isinstance(self.splits, Mapping):
-            raise SettingsError(
-                f"Expected lists of file patterns by split, got {self.splits!r}. Name the split: "
-                f"{{'unlabelled': ['data/*.tfrecord.gz']}}."
-            )
-        if not self.splits:
-            raise SettingsError("Expected at least one split, got none. Name the files to score.")
-        for split, patterns in self.splits.items():
-            if isinstance(patterns, str):
-                raise SettingsError(
-                    f"Expected a list of file patterns for split '{split}', got the string "
-                    f"{patterns!r}. Put it into a list."
-                )
+        _check_splits(self.splits)
         if isinstance(self.model, str):
             raise SettingsError(
                 f"Expected a model, got the string {self.model!r}. Give SavedModel({self.model!r})."
             )
-        if self.record_format not in RECORD_FORMATS:
+        _check_outputs(self.outputs, self.record_format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchJob:
+    """One run with several models: which records, which models, where to.
+
+    Attributes:
+      splits: see `InferenceJob`.
+      models: the models by name.
+      outputs: the folders to write, which must be empty or not exist, with one of predictions for
+        each model.
+      record_format: see `InferenceJob`.
+      bounds: bounds of a batch, for all models.
+      failure_limit: how many of the records that go to one model may fail.
+      allow_empty_splits: see `InferenceJob`.
+      routing: which model a record goes to; default: to each of them.
+      outcomes: with routing, a CSV file with columns `key` and `value`: what came of the keys that
+        were split by; see `bulk_inferencer.results.outcomes`. Optional.
+      gates: `blessed`, `not_blessed` or `no_blessing`, and why, for the summary; by model.
+      blocked: summaries of models that the gate kept out, for the summary.
+
+    Raises:
+      SettingsError: a setting contradicts another.
+    """
+
+    splits: Mapping[str, Sequence[str]]
+    models: Mapping[str, Model]
+    outputs: Outputs
+    record_format: str = FORMAT_TF_EXAMPLE
+    bounds: BatchBounds = field(default_factory=BatchBounds)
+    failure_limit: FailureLimit = field(default_factory=FailureLimit)
+    allow_empty_splits: bool = False
+    routing: SplitRouting | None = None
+    outcomes: str = ""
+    gates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    blocked: Mapping[str, Summary] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_splits(self.splits)
+        _check_outputs(self.outputs, self.record_format)
+        if not self.models:
+            raise SettingsError("Expected at least one model, got none. Name the models to score.")
+        for name in self.models if self.models.keys() != {_ONLY_MODEL} else ():
+            check_name(name, "model")
+        _check_same_names("folders of outputs.inference_result", self.outputs.results, self.models)
+        if self.routing:
+            _check_same_names("weights of routing", self.routing.weights, self.models)
+            if any(column.name == VARIANT for column in self.outputs.columns):
+                raise SettingsError(
+                    f"Expected no column '{VARIANT}' in OutputExampleSpec, since the name of the "
+                    f"model stands in that feature. Choose another name."
+                )
+            if self.routing.split_key and self.record_format == FORMAT_PROTO:
+                raise SettingsError(
+                    f"Expected {FORMAT_TF_EXAMPLE} or {FORMAT_TF_SEQUENCE_EXAMPLE} records to read "
+                    f"the split_key '{self.routing.split_key}' from, got {FORMAT_PROTO}. Leave it "
+                    f"out to split by whole records."
+                )
+        if self.outcomes and not (self.routing and self.routing.split_key):
             raise SettingsError(
-                f"Expected one of {', '.join(RECORD_FORMATS)} as record format, got "
-                f"{self.record_format}. Convert the examples to one of them."
-            )
-        if bool(self.outputs.columns) != bool(self.outputs.output_examples):
-            raise SettingsError(
-                "Expected output_examples and columns together, got one of them. Name the "
-                "outputs that become features in OutputExampleSpec."
-            )
-        if self.outputs.output_examples and self.record_format == FORMAT_PROTO:
-            raise SettingsError(
-                f"Output examples need {RECORD_FORMATS[0]} or {RECORD_FORMATS[1]} records to add "
-                f"features to, got {FORMAT_PROTO}. Leave out output_example_spec."
+                f"Expected a split_key to find the outcomes of {self.outcomes} by, got none. Name "
+                f"the feature that holds the key in SplitRouting.split_key."
             )
 
 
@@ -170,59 +219,74 @@ def run(
       FailureLimitError: too many records failed.
       ReconciliationError: the counts or shards do not add up.
     """
+    only_branch = BranchJob(
+        splits=job.splits,
+        models={_ONLY_MODEL: job.model},
+        outputs=job.outputs,
+        record_format=job.record_format,
+        bounds=job.bounds,
+        failure_limit=job.failure_limit,
+        allow_empty_splits=job.allow_empty_splits,
+        gates={_ONLY_MODEL: (job.gate, job.gate_reason)},
+    )
+    return run_branches(only_branch, options, make_pipeline).models[_ONLY_MODEL]
+
+
+def run_branches(
+    job: BranchJob,
+    options: PipelineOptions | Sequence[str] = (),
+    make_pipeline: Callable[[], beam.Pipeline] | None = None,
+) -> BranchSummary:
+    """Scores the records with several models, which are read once; see `run`.
+
+    Returns:
+      The summary, as written to `summary.json`.
+
+    Raises:
+      BulkInferencerError: as for `run`, of any of the models.
+    """
     clock = _Clock()
-    signatures = job.model.check(job.record_format)
-    _check_columns(job.outputs.columns, signatures, job.model.uri)
-    inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
-    for split, found in inputs.items():
-        if not found and not job.allow_empty_splits:
-            raise InputError(
-                f"Expected files for split '{split}', found none that match "
-                f"{', '.join(job.splits[split])}. Correct the pattern, or set allow_empty_splits."
-            )
+    signatures = {name: _check_model(name, job) for name in job.models}
+    outcomes = read_outcomes(job.outcomes) if job.outcomes else None
+    inputs = _list_inputs(job)
     units = plan_units(inputs)
-    fingerprint = job.model.fingerprint()
+    fingerprints = {name: model.fingerprint() for name, model in job.models.items()}
     clock.lap("plan")
-    with _all_or_nothing(job.outputs):
-        _make_folders(job.outputs, job.splits)
+    with all_or_nothing(job.outputs):
+        make_folders(job.outputs, job.splits)
         make_pipeline = make_pipeline or functools.partial(_make_pipeline, options)
         manifests = _run_units(job, units, make_pipeline)
         clock.lap("score")
-        splits = add_up(units, manifests)
-        check_shards(manifests, _existing_sizes(job.outputs))
-        _check_failure_limit(job.failure_limit, splits, manifests)
-        _merge_failures(job.outputs.summary, job.splits, manifests)
-        for folder in job.outputs.folders:
-            files.delete_folder(posixpath.join(folder, WORK_FOLDER))
+        counts = add_up(units, manifests, is_split=job.routing is not None)
+        check_shards(manifests, existing_sizes(job.outputs))
+        _check_failure_limit(job.failure_limit, counts, manifests)
+        merge_failures(job.outputs.summary, job.splits, manifests)
+        delete_work_folders(job.outputs)
+        if job.outputs.comparison:
+            _compare(job, manifests, outcomes).write(job.outputs.comparison)
         clock.lap("commit")
-        summary = Summary(
-            splits=splits,
-            gate=job.gate,
-            gate_reason=job.gate_reason,
-            model_path=job.model.uri,
-            model_fingerprint=fingerprint,
-            model_versions=tuple(sorted({v for m in manifests for v in m.model_versions})),
-            signature_names=tuple(signature.name for signature in signatures),
-            seconds=clock.laps,
-            work=_all_work(manifests),
-            versions=library_versions(),
+        summaries = {
+            name: Summary(
+                splits=counts[name],
+                gate=gate,
+                gate_reason=gate_reason,
+                model_path=model.uri,
+                model_fingerprint=fingerprints[name],
+                signature_names=tuple(signature.name for signature in signatures[name]),
+                seconds=clock.laps,
+                versions=library_versions(),
+                **_all_of_model([scores for m in manifests for scores in m.scores], name),
+            )
+            for name, model in job.models.items()
+            for gate, gate_reason in [job.gates.get(name, (NO_BLESSING, _NO_BLESSING_REASON))]
+        }
+        summary = BranchSummary(
+            models={**summaries, **job.blocked},
+            routing="split" if job.routing else "all",
+            unrouted=_unrouted(manifests) if job.routing else {},
         )
-        for split, counts in splits.items():
-            if not counts.examples_read:
-                _logger.warning(
-                    "Split '%s' is empty: no record in %d files.",
-                    split,
-                    len(inputs[split]),
-                )
-        summary.write(job.outputs.summary)
-    _logger.info(
-        "%s: %s read, %s predicted, %s failed; %s.",
-        job.model.uri,
-        f"{summary.total.examples_read:,}",
-        f"{summary.total.predictions_written:,}",
-        f"{summary.total.examples_failed:,}",
-        summary.work,
-    )
+        (summaries.get(_ONLY_MODEL) or summary).write(job.outputs.summary)
+    _log_results(job, summary, inputs)
     return summary
 
 
@@ -271,11 +335,25 @@ def _make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
     return beam.Pipeline(options=PipelineOptions(args))
 
 
+def _list_inputs(job: BranchJob) -> dict[str, list[InputFile]]:
+    inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
+    for split, found in inputs.items():
+        if not found and not job.allow_empty_splits:
+            raise InputError(
+                f"Expected files for split '{split}', found none that match "
+                f"{', '.join(job.splits[split])}. Correct the pattern, or set allow_empty_splits."
+            )
+    return inputs
+
+
 def _run_units(
-    job: InferenceJob, units: Sequence[Unit], make_pipeline: Callable[[], beam.Pipeline]
+    job: BranchJob, units: Sequence[Unit], make_pipeline: Callable[[], beam.Pipeline]
 ) -> list[Manifest]:
+    """Returns the manifests, in the order of the units."""
     path = posixpath.join(job.outputs.summary, WORK_FOLDER, _MANIFESTS_FILE)
-    run_units = RunUnits(units, job.model, job.record_format, job.bounds, job.outputs)
+    run_units = RunUnits(
+        units, job.models, job.record_format, job.bounds, job.outputs, job.routing, job.outcomes
+    )
     try:
         with make_pipeline() as pipeline:
             _ = pipeline | "RunUnits" >> run_units | "WriteManifests" >> WriteManifests(path)
@@ -284,14 +362,70 @@ def _run_units(
             raise raised from None  # Beam has logged the worker's traceback, several times.
         raise
     with files.open_to_read(path) as file:
-        return [Manifest.from_json(line) for line in file.read().decode().splitlines()]
+        manifests = [Manifest.from_json(line) for line in file.read().decode().splitlines()]
+    return sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
 
 
-def _all_work(manifests: Sequence[Manifest]) -> Work:
+def _all_of_model(all_scores: Sequence[Scores], model: str) -> dict[str, Any]:
+    """Returns what units say of a model together, as fields of its summary."""
     work = Work()
+    versions: set[str] = set()
+    stages: Counter[str] = Counter()
+    for scores in all_scores:
+        if scores.model == model:
+            work.merge(scores.work)
+            versions.update(scores.model_versions)
+            stages.update(scores.stages)
+    return {
+        "work": work,
+        "model_versions": tuple(sorted(versions)),
+        "stages": StageCounts.of_cascade(stages),
+    }
+
+
+def _unrouted(manifests: Sequence[Manifest]) -> dict[str, int]:
+    unrouted: Counter[str] = Counter()
     for manifest in manifests:
-        work.merge(manifest.work)
-    return work
+        unrouted[manifest.split] += manifest.unrouted
+    return dict(unrouted)
+
+
+def _compare(
+    job: BranchJob, manifests: Sequence[Manifest], outcomes: Outcomes | None
+) -> Comparison:
+    comparison = Comparison()
+    matched = 0
+    for manifest in manifests:
+        comparison = comparison.merge(manifest.comparison)
+        matched |= manifest.matched_outcomes
+    if not (outcomes and job.routing):
+        return comparison
+    routing = job.routing
+    by_variant = outcomes_by_variant(
+        outcomes, matched, lambda key: routing.model_of(key.encode()), list(job.models)
+    )
+    return dataclasses.replace(comparison, outcomes=by_variant)
+
+
+def _log_results(
+    job: BranchJob, summary: BranchSummary, inputs: Mapping[str, Sequence[InputFile]]
+) -> None:
+    for name in job.models:
+        of_model = summary.models[name]
+        _logger.info(
+            "%s: %s read, %s predicted, %s failed; %s.",
+            of_model.model_path,
+            f"{of_model.total.examples_read:,}",
+            f"{of_model.total.predictions_written:,}",
+            f"{of_model.total.examples_failed:,}",
+            of_model.work,
+        )
+    for split in job.splits:
+        read = sum(summary.models[name].splits[split].examples_read for name in job.models)
+        if not read + summary.unrouted.get(split, 0):
+            _logger.warning(
+                "Split '%s' is empty: no record in %d files.", split, len(inputs[split])
+            )
 
 
 def _error_of_worker(text: str) -> BulkInferencerError | None:
@@ -303,6 +437,65 @@ def _error_of_worker(text: str) -> BulkInferencerError | None:
     message = re.split(r" \[while running '|\n\n", rest)[0].rstrip()
     error: BulkInferencerError = getattr(errors, kind)(message)
     return error
+
+
+# Checks before the run
+
+
+def _check_splits(splits: Any) -> None:
+    if not isinstance(splits, Mapping):
+        raise SettingsError(
+            f"Expected lists of file patterns by split, got {splits!r}. Name the split: "
+            f"{{'unlabelled': ['data/*.tfrecord.gz']}}."
+        )
+    if not splits:
+        raise SettingsError("Expected at least one split, got none. Name the files to score.")
+    for split, patterns in splits.items():
+        if isinstance(patterns, str):
+            raise SettingsError(
+                f"Expected a list of file patterns for split '{split}', got the string "
+                f"{patterns!r}. Put it into a list."
+            )
+
+
+def _check_outputs(outputs: Outputs, record_format: str) -> None:
+    if record_format not in RECORD_FORMATS:
+        raise SettingsError(
+            f"Expected one of {', '.join(RECORD_FORMATS)} as record format, got "
+            f"{record_format}. Convert the examples to one of them."
+        )
+    if bool(outputs.columns) != bool(outputs.output_examples):
+        raise SettingsError(
+            "Expected output_examples and columns together, got one of them. Name the "
+            "outputs that become features in OutputExampleSpec."
+        )
+    if outputs.output_examples and record_format == FORMAT_PROTO:
+        raise SettingsError(
+            f"Output examples need {RECORD_FORMATS[0]} or {RECORD_FORMATS[1]} records to add "
+            f"features to, got {FORMAT_PROTO}. Leave out output_example_spec."
+        )
+
+
+def _check_same_names(what: str, named: Iterable[str], models: Iterable[str]) -> None:
+    got, expected = sorted(named), sorted(models)
+    if got != expected:
+        raise SettingsError(
+            f"Expected {what} for the models {', '.join(expected)}, got them for "
+            f"{', '.join(got) or 'none'}. Use the same names."
+        )
+
+
+def _check_model(name: str, job: BranchJob) -> tuple[Signature, ...]:
+    """Returns the signatures of a model, after checking it as far as that goes without loading."""
+    model = job.models[name]
+    try:
+        signatures = model.check(job.record_format)
+        _check_columns(job.outputs.columns, signatures, model.uri)
+    except BulkInferencerError as error:
+        if name == _ONLY_MODEL:
+            raise
+        raise type(error)(f"Model '{name}': {error}") from error
+    return signatures
 
 
 def _check_columns(
@@ -319,83 +512,52 @@ def _check_columns(
             )
 
 
+# Checks after the run
+
+
 def _check_failure_limit(
-    limit: FailureLimit, splits: Mapping[str, Counts], manifests: Sequence[Manifest]
+    limit: FailureLimit,
+    counts_by_model: Mapping[str, Mapping[str, Counts]],
+    manifests: Sequence[Manifest],
 ) -> None:
-    for split, counts in splits.items():
-        too_many = limit.max_count is not None and counts.examples_failed > limit.max_count
-        # As a quotient: 0.29 * 100 is less than 29 in floating point.
-        fraction = counts.examples_failed / max(1, counts.examples_read)
-        too_large = fraction > limit.max_fraction
-        if too_many or too_large:
-            allowed = f"at most {limit.max_fraction:.2%}"
-            if limit.max_count is not None:
-                allowed += f" and at most {limit.max_count}"
+    for model, splits in counts_by_model.items():
+        for split, counts in splits.items():
+            where = f"of split '{split}'" + (f" for model '{model}'" if model else "")
             first = [f for m in manifests if m.split == split for f in m.first_failures]
-            reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
-            raise FailureLimitError(
-                f"Expected {allowed} of the records of split '{split}' to fail, got "
-                f"{counts.examples_failed} of {counts.examples_read}. The first ones:\n{reasons}\n"
-                f"Mend the records or the model, or raise the failure_limit to keep the "
-                f"failures in failed_examples."
+            _check_failures(
+                limit,
+                where,
+                counts.examples_failed,
+                counts.examples_read,
+                [failure for failure in first if failure.model == model],
+            )
+    for split in {manifest.split: None for manifest in manifests}:
+        of_split = [manifest for manifest in manifests if manifest.split == split]
+        if unrouted := sum(manifest.unrouted for manifest in of_split):
+            read = sum(manifest.examples_read for manifest in of_split)
+            first = [f for m in of_split for f in m.first_failures if not f.model]
+            _check_failures(
+                limit, f"of split '{split}', before they reach a model,", unrouted, read, first
             )
 
 
-# Folders: all of them are complete at the end, or empty.
-
-
-@contextmanager
-def _all_or_nothing(outputs: Outputs) -> Iterator[None]:
-    for folder in outputs.folders:
-        if existing := files.files_below(folder):
-            raise SettingsError(
-                f"Expected an empty folder to write to, got {len(existing)} files in {folder}, "
-                f"such as {min(existing)}. Choose another folder: results are never overwritten. "
-                f"Where there is no {SUMMARY_FILE}, they are of a run that was killed, or that is "
-                f"not over, and once it is, the folder can be emptied."
-            )
-    try:
-        yield
-    except BaseException:
-        for folder in outputs.folders:
-            try:
-                files.delete_folder(folder)
-                files.make_folder(folder)
-            except Exception:  # the error that is on its way says more
-                _logger.exception("Could not empty %s: delete what is in it.", folder)
-        raise
-
-
-def _make_folders(outputs: Outputs, splits: Iterable[str]) -> None:
-    by_split = [outputs.failed_examples]
-    if outputs.output_examples:
-        by_split.append(outputs.output_examples)
-    for folder in outputs.folders:
-        files.make_folder(posixpath.join(folder, WORK_FOLDER))
-    for folder, split in itertools.product(by_split, splits):
-        files.make_folder(posixpath.join(folder, f"Split-{split}"))
-
-
-def _existing_sizes(outputs: Outputs) -> dict[str, int]:
-    """Returns the sizes of all files that units committed: not of attempts that came to nothing."""
-    sizes = {}
-    for folder in outputs.folders:
-        work = posixpath.join(folder, WORK_FOLDER) + "/"
-        for path, size in files.files_below(folder).items():
-            if not path.startswith(work) or path.startswith(work + "failures-"):
-                sizes[path] = size
-    return sizes
-
-
-def _merge_failures(folder: str, splits: Iterable[str], manifests: Sequence[Manifest]) -> None:
-    """Concatenates the failures of each split's units; gzip members may follow one another."""
-    for split in splits:
-        parts = [m.failures for m in sorted(manifests, key=lambda m: m.index) if m.split == split]
-        path = posixpath.join(folder, f"failures-{split}.jsonl.gz")
-        with files.open_to_write(path) as merged:
-            for part in parts:
-                with files.open_to_read(part) as file:
-                    shutil.copyfileobj(file, merged, _COPY_BUFFER_BYTES)
+def _check_failures(
+    limit: FailureLimit, where: str, failed: int, read: int, first: Sequence[Failure]
+) -> None:
+    too_many = limit.max_count is not None and failed > limit.max_count
+    # As a quotient: 0.29 * 100 is less than 29 in floating point.
+    too_large = failed / max(1, read) > limit.max_fraction
+    if too_many or too_large:
+        allowed = f"at most {limit.max_fraction:.2%}"
+        if limit.max_count is not None:
+            allowed += f" and at most {limit.max_count}"
+        reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
+        raise FailureLimitError(
+            f"Expected {allowed} of the records {where} to fail, got "
+            f"{failed} of {read}. The first ones:\n{reasons}\n"
+            f"Mend the records or the model, or raise the failure_limit to keep the "
+            f"failures in failed_examples."
+        )
 
 
 class _Clock:

@@ -172,6 +172,7 @@ class Lengths:
     signatures = (Signature("serving_default", PREDICT, ("length",)),)
     input_name = "records"
     versions = ()
+    stages = ()
 
     def predict(self, batch):
         if any(record.startswith(b"bad") for record in batch):

@@ -111,9 +111,12 @@ def test_only_the_job_and_its_transforms_know_pipelines():
 
 EXPORTED = [
     "BatchBounds",
+    "BranchInferencer",
     "BulkInferencer",
+    "CascadeInferencer",
     "InferenceJob",
     "InferenceSummary",
+    "ModelComparison",
     "Outputs",
     "SavedModel",
     "beam",

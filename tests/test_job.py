@@ -134,7 +134,7 @@ def test_summary_holds_counts_gate_model_and_versions(folders, linear_model):
     assert (work.batches, work.batch_records) == (2, Distribution(2, 10, 5, 5))
     assert work.inference_milliseconds.count == 2
     assert work.model_loads == work.model_load_milliseconds.count == 1
-    sizes = [path.stat().st_size for path in (folders / "out").rglob("*.gz")]
+    sizes = [path.stat().st_size for path in (folders / "out").rglob("prediction_logs-*.gz")]
     counts = {
         "examples_read": 10,
         "predictions_written": 10,
@@ -151,6 +151,7 @@ def test_summary_holds_counts_gate_model_and_versions(folders, linear_model):
         "model_fingerprint": SavedModel(linear_model).fingerprint(),
         "model_versions": [],
         "signature_names": ["serving_default"],
+        "stages": {},
         "versions": {
             "bulk-inferencer": bulk_inferencer.__version__,
             "python": platform.python_version(),

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_inferencer.errors import ReconciliationError
+from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.summary import Counts
-from bulk_inferencer.units.manifest import Failure, Manifest, Shard, add_up, check_shards
+from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard, add_up, check_shards
 from bulk_inferencer.units.plan import Unit
+from bulk_inferencer.work import Work
 
 UNITS = [Unit("a", 0, 2, ()), Unit("a", 1, 2, ()), Unit("b", 0, 1, ())]
 
@@ -21,9 +23,8 @@ def manifest(split, index, read=3, predicted=2, failed=1, sizes=(10, 20)):
         of=2,
         files=("file",),
         examples_read=read,
-        predictions_written=predicted,
-        examples_failed=failed,
-        shards=tuple(Shard(f"{split}-{index}-{k}", size, 0) for k, size in enumerate(sizes)),
+        scores=(Scores("", read, predicted, failed, Shard(f"{split}-{index}-0", sizes[0], 0)),),
+        other_shards=(Shard(f"{split}-{index}-1", sizes[1], 0),),
         failures="failures",
         first_failures=(),
         seconds=1.5,
@@ -33,13 +34,25 @@ def manifest(split, index, read=3, predicted=2, failed=1, sizes=(10, 20)):
 MANIFESTS = [manifest("b", 0), manifest("a", 1, 5, 5, 0), manifest("a", 0)]
 
 
+SCORES = st.builds(
+    Scores,
+    shard=st.builds(Shard),
+    work=st.builds(Work),
+    model_versions=st.lists(st.text()).map(tuple),
+    stages=st.dictionaries(st.text(), st.integers(0)),
+)
+
+
 @given(
     st.builds(
         Manifest,
         files=st.lists(st.text()).map(tuple),
-        shards=st.lists(st.builds(Shard)).map(tuple),
+        scores=st.lists(SCORES).map(tuple),
+        other_shards=st.lists(st.builds(Shard)).map(tuple),
         first_failures=st.lists(st.builds(Failure)).map(tuple),
         seconds=st.floats(0, 1e9),
+        comparison=st.just(Comparison()),
+        matched_outcomes=st.integers(0, 1 << 70),
     )
 )
 def test_manifest_is_one_line_of_json_and_back(original):
@@ -53,8 +66,10 @@ def test_manifest_is_one_line_of_json_and_back(original):
 
 def test_counts_add_up_per_split():
     assert add_up(UNITS, MANIFESTS) == {
-        "a": Counts(8, 7, 1, shards=2, bytes_written=60),
-        "b": Counts(3, 2, 1, shards=1, bytes_written=30),
+        "": {
+            "a": Counts(8, 7, 1, shards=2, bytes_written=20),
+            "b": Counts(3, 2, 1, shards=1, bytes_written=10),
+        }
     }
 
 

@@ -47,7 +47,7 @@ def outputs_in(folder, *columns, replace_features=False):
 
 
 def run(unit, outputs, predictor=None, bounds=None):
-    return run_unit(unit, Scorer(predictor or Lengths()), bounds or BatchBounds(), outputs)
+    return run_unit(unit, {"": Scorer(predictor or Lengths())}, bounds or BatchBounds(), outputs)
 
 
 def read_back(outputs):
@@ -302,6 +302,7 @@ class Unencodable:
 
     signatures = (Signature("serving_default", PREDICT, ("y",)),)
     input_name = "records"
+    stages = ()
 
     def predict(self, batch):
         return {"y": np.zeros(len(batch), "datetime64[s]")}

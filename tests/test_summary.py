@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer.results.summary import Counts, Summary
+from bulk_inferencer.results.summary import Counts, StageCounts, Summary
 from bulk_inferencer.work import Distribution, Work
 
 SUMMARY = Summary(
@@ -18,6 +18,7 @@ SUMMARY = Summary(
     signature_names=("serving_default",),
     seconds={"score": 1.25},
     work=Work(batches=2, batch_records=Distribution(2, 15, 5, 10)),
+    stages=StageCounts.of_cascade({"small": 13, "full": 4}),
     versions={"tfx": "1.16.0"},
 )
 
@@ -31,7 +32,7 @@ def test_total_of_no_splits_is_zero():
 
 
 def test_json_holds_everything():
-    assert json.loads(SUMMARY.to_json()) == {
+    assert json.loads(json.dumps(SUMMARY.to_dict())) == {
         "splits": {
             "a": {
                 "examples_read": 10,
@@ -70,6 +71,10 @@ def test_json_holds_everything():
             "model_load_milliseconds": {"count": 0, "sum": 0, "min": 0, "max": 0},
             "model_load_bytes": {"count": 0, "sum": 0, "min": 0, "max": 0},
         },
+        "stages": {
+            "small": {"records": 13, "exited": 9, "escalated": 4},
+            "full": {"records": 4, "exited": 4, "escalated": 0},
+        },
         "seconds": {"score": 1.25},
         "versions": {"tfx": "1.16.0"},
     }
@@ -81,10 +86,11 @@ def test_json_holds_everything():
         splits=st.dictionaries(st.text(), st.builds(Counts)),
         signature_names=st.lists(st.text()).map(tuple),
         seconds=st.dictionaries(st.text(), st.floats(0, 1e9)),
+        stages=st.dictionaries(st.text(), st.builds(StageCounts)),
     )
 )
 def test_summary_survives_json(summary):
-    assert Summary.from_json(summary.to_json()) == summary
+    assert Summary.from_dict(json.loads(json.dumps(summary.to_dict()))) == summary
 
 
 def test_summary_is_written_and_read_as_one_file(tmp_path):

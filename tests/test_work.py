@@ -62,7 +62,7 @@ def score(tmp_path, linear_model):
 
         def run():
             predictor.sizes.clear()
-            run_unit(unit, Scorer(predictor), BatchBounds(**bounds), outputs)
+            run_unit(unit, {"": Scorer(predictor)}, BatchBounds(**bounds), outputs)
             return list(predictor.sizes)
 
         return run
@@ -165,7 +165,7 @@ for folder in (*outputs.folders, outputs.failed_examples + "/Split-s"):
     files.make_folder(folder + "/.work")
 scorer = Scorer(SavedModel({linear_model!r}).load("FORMAT_TF_EXAMPLE"))
 unit = Unit("s", 0, 1, (InputFile({path!r}, 1),))
-manifest = run_unit(unit, scorer, BatchBounds(), outputs)
+manifest = run_unit(unit, {{"": scorer}}, BatchBounds(), outputs)
 assert manifest.predictions_written == 10
 print([m for m in sys.modules if m.startswith("tensorflow_serving.apis.predict")])
 """

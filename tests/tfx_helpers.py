@@ -180,10 +180,11 @@ class LocalPipeline:
 
 
 class Recorded(NamedTuple):
-    """What ML Metadata says of an execution: `outputs` are lists of its artifacts by key."""
+    """What ML Metadata says of an execution: lists of its artifacts by key."""
 
     state: str
     properties: dict[str, Any]
+    inputs: dict[str, list[metadata_store_pb2.Artifact]]
     outputs: dict[str, list[metadata_store_pb2.Artifact]]
 
     def output(self, key):
@@ -199,13 +200,12 @@ def latest(metadata_path, node):
     store = metadata_store.MetadataStore(config)
     context = store.get_context_by_type_and_name("node", node)
     execution = max(store.get_executions_by_context(context.id), key=lambda e: e.id)
-    outputs = {}
+    artifacts = {metadata_store_pb2.Event.INPUT: {}, metadata_store_pb2.Event.OUTPUT: {}}
     for event in store.get_events_by_execution_ids([execution.id]):
-        if event.type == metadata_store_pb2.Event.OUTPUT:
-            made = store.get_artifacts_by_id([event.artifact_id])
-            outputs.setdefault(event.path.steps[0].key, []).extend(made)
+        found = store.get_artifacts_by_id([event.artifact_id])
+        artifacts[event.type].setdefault(event.path.steps[0].key, []).extend(found)
     state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
-    return Recorded(state, custom_properties(execution), outputs)
+    return Recorded(state, custom_properties(execution), *artifacts.values())
 
 
 def custom_properties(holder):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
@@ -11,6 +12,8 @@ from bulk_inferencer import files
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.predictor import Model
+from bulk_inferencer.models.routing import SplitRouting
+from bulk_inferencer.results.outcomes import read_outcomes
 from bulk_inferencer.units.manifest import Manifest
 from bulk_inferencer.units.plan import Unit
 from bulk_inferencer.units.run import Outputs, run_unit
@@ -25,14 +28,16 @@ class RunUnits(beam.PTransform):
     def __init__(
         self,
         units: Sequence[Unit],
-        model: Model,
+        models: Mapping[str, Model],
         record_format: str,
         bounds: BatchBounds,
         outputs: Outputs,
+        routing: SplitRouting | None = None,
+        outcomes: str = "",
     ) -> None:
         super().__init__()
         self._units = units
-        self._run_unit = _RunUnit(model, record_format, bounds, outputs)
+        self._run_unit = _RunUnit(models, record_format, bounds, outputs, routing, outcomes)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Manifest]:
         return (
@@ -66,29 +71,53 @@ class WriteManifests(beam.PTransform):
 class _RunUnit(beam.DoFn):
     def __init__(
         self,
-        model: Model,
+        models: Mapping[str, Model],
         record_format: str,
         bounds: BatchBounds,
         outputs: Outputs,
+        routing: SplitRouting | None,
+        outcomes: str,
     ) -> None:
-        self._model = model
+        self._models = models
         self._record_format = record_format
         self._bounds = bounds
         self._outputs = outputs
+        self._routing = routing
+        self._outcomes = outcomes
         self._shared = Shared()
 
     def setup(self) -> None:
-        # One model per process, however many threads: a SavedModel may be called from all.
-        self._scorer = self._shared.acquire(
-            lambda: Scorer.load(self._model, self._record_format, self._bounds)
-        )
+        # Once per process, however many threads: a SavedModel may be called from all.
+        self._loaded = self._shared.acquire(self._load)
+
+    def _load(self) -> _Loaded:
+        scorers = {
+            name: Scorer.load(model, self._record_format, self._bounds)
+            for name, model in self._models.items()
+        }
+        keys = read_outcomes(self._outcomes).keys if self._outcomes else ()
+        return _Loaded(scorers, {key.encode(): row for row, key in enumerate(keys)})
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
-        manifest = run_unit(unit, self._scorer, self._bounds, self._outputs, metrics.MeteredWork())
+        manifest = run_unit(
+            unit,
+            self._loaded.scorers,
+            self._bounds,
+            self._outputs,
+            self._routing,
+            self._loaded.outcome_rows,
+            metrics.MeteredWork,
+        )
         metrics.count(
             manifest.examples_read, manifest.predictions_written, manifest.examples_failed
         )
         yield manifest
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    scorers: dict[str, Scorer]
+    outcome_rows: dict[bytes, int]
 
 
 def _write_lines(lines: Sequence[str], path: str) -> None:

@@ -17,3 +17,13 @@ class InferenceSummary(Artifact):
 
     # Kubeflow accepts `package.Class` only, and imports the type by that name.
     TYPE_NAME = "bulk_inferencer.InferenceSummary"
+
+
+class ModelComparison(Artifact):
+    """How the outputs of several models differ, and what came of an A/B test.
+
+    File structure:
+      - `comparison.json`: see `bulk_inferencer.results.compare.Comparison`.
+    """
+
+    TYPE_NAME = "bulk_inferencer.ModelComparison"

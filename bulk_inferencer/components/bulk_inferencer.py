@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
 from tfx.components.util import udf_utils
-from tfx.dsl.compiler import constants
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import bulk_inferrer_pb2
@@ -16,13 +14,10 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from bulk_inferencer import bulk_inferencer_pb2
-from bulk_inferencer.components import executor, settings
+from bulk_inferencer.components import channels, executor, settings
 from bulk_inferencer.components.artifacts import InferenceSummary
 from bulk_inferencer.components.gate import INFRA_BLESSING, MODEL_BLESSING
 from bulk_inferencer.errors import SettingsError
-
-# One for all components, since they share the parameter that it is the default of.
-_PROCESS_ID = uuid.uuid4().hex
 
 
 class BulkInferencerSpec(ComponentSpec):
@@ -136,9 +131,9 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         model_spec = settings.to_setting(executor.MODEL_SPEC, model_spec, our.ModelSpec)
         blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
         given = {kind: channel for kind, channel in blessings.items() if channel is not None}
-        has_endpoint = _may_have_endpoint(model_spec)
+        has_endpoint = channels.may_have_endpoint(model_spec)
         models = _models(model_export, model, may_be_missing=has_endpoint and not given)
-        examples_by_key = _examples(examples)
+        examples_by_key = channels.examples_by_key(examples)
         output_example_spec = settings.to_setting(
             executor.OUTPUT_EXAMPLE_SPEC, output_example_spec, our.OutputExampleSpec
         )
@@ -156,8 +151,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
             outputs[executor.OUTPUT_EXAMPLE_SPEC] = output_example_spec
         # Whatever its default, a run may give the parameter an endpoint.
         if has_endpoint or isinstance(model_spec, data_types.RuntimeParameter):
-            outputs[executor.RUN_ID] = _run_id()
-        spec_class = _spec_class(examples_by_key)
+            outputs[executor.RUN_ID] = channels.run_id()
+        spec_class = channels.extended(BulkInferencerSpec, examples_by_key)
         super().__init__(
             spec=spec_class(
                 **examples_by_key,
@@ -172,28 +167,6 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         )
         if module_file and udf_utils.should_package_user_modules():
             udf_utils.add_user_module_dependency(self, executor.MODULE_FILE, executor.MODULE_PATH)
-
-
-def _may_have_endpoint(
-    model_spec: bulk_inferencer_pb2.ModelSpec | data_types.RuntimeParameter | None,
-) -> bool:
-    if isinstance(model_spec, data_types.RuntimeParameter):
-        if model_spec.default is None:
-            return True
-        default = str(model_spec.default)
-        model_spec = settings.parse(executor.MODEL_SPEC, default, bulk_inferencer_pb2.ModelSpec)
-    return model_spec is not None and model_spec.WhichOneof("endpoint") is not None
-
-
-def _run_id() -> data_types.RuntimeParameter:
-    """Returns a property that is another one in every run, so that results are not cached.
-
-    What answers behind an endpoint may have changed since the last run, and TFX cannot see it.
-    Local runners give the run's own id, Airflow the default of the process that runs the task.
-    """
-    return data_types.RuntimeParameter(
-        name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=_PROCESS_ID
-    )
 
 
 def _hooks(
@@ -231,46 +204,8 @@ def _models(
         raise SettingsError(
             "Expected model_export or its other name, model, got both. Give one of them."
         )
-    channel = model if model_export is None else model_export
+    channel = channels.checked_model(
+        "model_export", model if model_export is None else model_export
+    )
     keys = {"Model": executor.MODEL, "PushedModel": executor.PUSHED_MODEL}
-    if not isinstance(channel, types.BaseChannel) or channel.type_name not in keys:
-        raise SettingsError(
-            f"Expected a channel of Model or PushedModel as model_export, got "
-            f"{getattr(channel, 'type_name', type(channel).__name__)}. Take it from a Trainer, "
-            f"Pusher, Importer or Resolver."
-        )
     return {keys[channel.type_name]: channel}
-
-
-def _examples(
-    examples: types.BaseChannel | Sequence[types.BaseChannel],
-) -> dict[str, types.BaseChannel]:
-    """Returns the examples' channels by input: `examples`, `examples_1`, ..."""
-    channels = list(examples) if isinstance(examples, (list, tuple)) else [examples]
-    for channel in channels:
-        if not isinstance(channel, types.BaseChannel) or channel.type_name != "Examples":
-            raise SettingsError(
-                f"Expected channels of Examples as examples, got "
-                f"{getattr(channel, 'type_name', type(channel).__name__)}. Take them from an "
-                f"ExampleGen, Transform, Importer or Resolver."
-            )
-    if not channels:
-        raise SettingsError("Expected at least one channel as examples, got an empty list.")
-    return {
-        f"{executor.EXAMPLES}_{i}" if i else executor.EXAMPLES: channel
-        for i, channel in enumerate(channels)
-    }
-
-
-def _spec_class(
-    examples_by_key: dict[str, types.BaseChannel],
-) -> type[BulkInferencerSpec]:
-    """Returns a spec with an input for each channel of examples.
-
-    An input each, and not a union: Kubeflow takes no union channels.
-    """
-    if len(examples_by_key) == 1:
-        return BulkInferencerSpec
-    more = {key: ChannelParameter(type=standard_artifacts.Examples) for key in examples_by_key}
-    inputs = {**BulkInferencerSpec.INPUTS, **more}
-    return type(BulkInferencerSpec.__name__, (BulkInferencerSpec,), {"INPUTS": inputs})

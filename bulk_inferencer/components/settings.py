@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
@@ -15,11 +15,14 @@ from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.job import FailureLimit
 from bulk_inferencer.models.batching import BatchBounds
+from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.models.retries import Limits
+from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.models.tf_serving import TFServing
 from bulk_inferencer.models.vertex import VertexEndpoint
+from bulk_inferencer.results.compare import Comparing
 from bulk_inferencer.signatures import (
     CLASSES_OUTPUT,
     REGRESS_OUTPUT,
@@ -59,6 +62,32 @@ def to_setting(
         raise SettingsError(
             f"Expected {kind.DESCRIPTOR.full_name}, TFX's {peer.DESCRIPTOR.full_name} or a "
             f"RuntimeParameter with its JSON as {name}, got {type(value).__name__}."
+        )
+    message = value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
+    _check(name, message)
+    return message
+
+
+def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
+    """Returns what a pipeline's author gave as a message, or an empty one for None.
+
+    For what has to be known while the pipeline is being built: no runtime parameter can say it.
+
+    Args:
+      name: the component's parameter, for messages.
+      value: None, one of our messages or TFX's message of the same name.
+      kind: our message type.
+
+    Raises:
+      SettingsError: see `to_setting`.
+    """
+    if value is None:
+        return kind()
+    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, kind)
+    if not isinstance(value, (kind, peer)):
+        raise SettingsError(
+            f"Expected {kind.DESCRIPTOR.full_name} as {name}, got {type(value).__name__}. It has "
+            f"to be known while the pipeline is being built."
         )
     message = value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
     _check(name, message)
@@ -142,9 +171,65 @@ def _limits(spec: bulk_inferencer_pb2.RequestLimits) -> Limits:
     return Limits(**given)
 
 
-def batch_bounds(spec: bulk_inferencer_pb2.ModelSpec) -> BatchBounds:
-    """Returns the bounds of a batch; zero stands for the default."""
-    given = {field.name: value for field, value in spec.batch.ListFields()}
+def cascade(spec: bulk_inferencer_pb2.CascadeSpec, paths: Mapping[str, str]) -> CascadeModel:
+    """Returns the models that score one after the other.
+
+    Args:
+      spec: the stages.
+      paths: the folders of their models by name.
+
+    Raises:
+      SettingsError: a stage's settings are not consistent.
+    """
+    stages = []
+    for stage in spec.stages:
+        columns_of_stage: tuple[Column, ...] = ()
+        if stage.HasField("output_columns_spec"):
+            as_output = bulk_inferencer_pb2.OutputExampleSpec(
+                output_columns_spec=[stage.output_columns_spec]
+            )
+            columns_of_stage = columns(as_output, stage.model_spec)
+        exits = []
+        for exit_when in stage.exit_when:
+            bounds = {f.name: v for f, v in exit_when.ListFields() if f.name != "output_key"}
+            exits.append(ExitWhen(exit_when.output_key, **bounds))
+        model_of_stage = model(stage.model_spec, paths.get(stage.name, ""))
+        stages.append(Stage(stage.name, model_of_stage, columns_of_stage, tuple(exits)))
+    return CascadeModel(tuple(stages))
+
+
+def routing(spec: bulk_inferencer_pb2.Routing, names: Sequence[str]) -> SplitRouting | None:
+    """Returns which model a record goes to, None where it goes to all.
+
+    Args:
+      spec: the settings.
+      names: the models that the gate let through, which get the records of the others.
+
+    Raises:
+      SettingsError: a weight is no positive number.
+    """
+    if not spec.HasField("split"):
+        return None
+    weights = {name: spec.split.weights[name] for name in names if name in spec.split.weights}
+    return SplitRouting(weights, spec.split.split_key, spec.split.salt)
+
+
+def comparing(spec: bulk_inferencer_pb2.ComparisonSpec) -> Comparing:
+    """Returns what the comparison of several models keeps.
+
+    Raises:
+      SettingsError: a number is out of its range.
+    """
+    most = {"most_different": spec.most_different} if spec.HasField("most_different") else {}
+    return Comparing(tuple(spec.key_features), **most)
+
+
+def batch_bounds(*model_specs: bulk_inferencer_pb2.ModelSpec) -> BatchBounds:
+    """Returns the tightest of the models' bounds of a batch; zero stands for the default."""
+    given: dict[str, int] = {}
+    for spec in model_specs:
+        for field, value in spec.batch.ListFields():
+            given[field.name] = min(value, given.get(field.name, value))
     return BatchBounds(**given)
 
 
@@ -171,15 +256,32 @@ def compression(spec: bulk_inferencer_pb2.DataSpec) -> str:
 
 
 def columns(
-    spec: bulk_inferencer_pb2.OutputExampleSpec,
-    model_spec: bulk_inferencer_pb2.ModelSpec,
+    spec: bulk_inferencer_pb2.OutputExampleSpec, *model_specs: bulk_inferencer_pb2.ModelSpec
 ) -> tuple[Column, ...]:
     """Returns the columns of the output examples.
 
+    Args:
+      spec: the columns.
+      *model_specs: the models, at least one.
+
     Raises:
-      SettingsError: a column has no name or output, two have the same name, or a signature is
-        not called.
+      SettingsError: a column has no name or output, two have the same name, a signature is not
+        called, or the columns come from other outputs of each model.
     """
+    found, *others = [_columns_of(spec, model_spec) for model_spec in model_specs]
+    for other in others:
+        if other != found:
+            raise SettingsError(
+                f"Expected the columns of OutputExampleSpec to come from the same outputs of all "
+                f"models, got {', '.join(c.output for c in found)} and "
+                f"{', '.join(c.output for c in other)}. Call as many signatures of each model."
+            )
+    return found
+
+
+def _columns_of(
+    spec: bulk_inferencer_pb2.OutputExampleSpec, model_spec: bulk_inferencer_pb2.ModelSpec
+) -> tuple[Column, ...]:
     names = list(model_spec.model_signature_name)
     signatures = [Signature(name, "") for name in names]
     found: list[Column] = []
@@ -240,6 +342,13 @@ def _check(name: str, message: Message) -> None:
     if isinstance(message, bulk_inferencer_pb2.ModelSpec):
         batch_bounds(message)
         model(message, "")
+    if isinstance(message, bulk_inferencer_pb2.CascadeSpec):
+        batch_bounds(*(stage.model_spec for stage in message.stages))
+        cascade(message, {})
+    if isinstance(message, bulk_inferencer_pb2.Routing):
+        routing(message, list(message.split.weights))
+    if isinstance(message, bulk_inferencer_pb2.ComparisonSpec):
+        comparing(message)
     if isinstance(message, bulk_inferencer_pb2.DataSpec):
         failure_limit(message)
         compression(message)

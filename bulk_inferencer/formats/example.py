@@ -9,13 +9,15 @@ Concatenated messages are one merged message (https://protobuf.dev/programming-g
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.formats import wire
+from bulk_inferencer.formats.partial import encode_groups
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1
@@ -46,7 +48,8 @@ def append_columns(
 
     Args:
       records: n serialized tf.Examples or tf.SequenceExamples, whose context gets the features.
-      outputs: arrays of shape [n, ...] by name.
+      outputs: arrays of shape [n, ...] by name. Masked rows are of records that do not have the
+        output, and that do not gain its features.
       columns: which outputs, under which names.
       replace_features: whether a column may take the place of a feature of the same name.
 
@@ -57,20 +60,35 @@ def append_columns(
     if not replace_features:
         for column in columns:
             _check_no_feature(records, column)
-    fixed_entries: list[bytes | np.ndarray] = []
-    string_entries: list[list[bytes]] = []
     for column in columns:
         if column.output not in outputs:
             raise ModelError(
                 f"Expected output '{column.output}' for column '{column.name}', got "
                 f"{', '.join(sorted(outputs))}. Correct OutputExampleSpec."
             )
+    if not columns:
+        return list(records)
+    used = {column.output: outputs[column.output] for column in columns}
+    return encode_groups(functools.partial(_append, columns), records, used)
+
+
+def _append(
+    columns: Sequence[Column], records: Sequence[bytes], outputs: Mapping[str, np.ndarray]
+) -> list[bytes]:
+    """Returns each record with those columns whose outputs are there."""
+    fixed_entries: list[bytes | np.ndarray] = []
+    string_entries: list[list[bytes]] = []
+    for column in columns:
+        if column.output not in outputs:
+            continue
         values = outputs[column.output].reshape(len(records), -1)
         key = wire.field(1, column.name.encode())
         if values.dtype == object:
             string_entries.append([_bytes_entry(key, row) for row in values.tolist()])
         else:
             fixed_entries += _number_entry(key, column, values)
+    if not fixed_entries and not string_entries:
+        return list(records)
     fixed = wire.rows(fixed_entries, len(records))
     entries = [b"".join(parts) for parts in zip(fixed, *string_entries, strict=True)]
     return [record + wire.field(1, entry) for record, entry in zip(records, entries, strict=True)]
@@ -118,12 +136,35 @@ def _check_no_feature(records: Sequence[bytes], column: Column) -> None:
             )
 
 
+def feature_values(record: bytes, name: str) -> list[bytes] | list[float] | list[int]:
+    """Returns the values of one feature, none where the record does not have it.
+
+    Args:
+      record: a serialized tf.Example, or a tf.SequenceExample, in whose context the feature is.
+      name: the feature.
+
+    Raises:
+      DecodeError: the record is neither.
+    """
+    features = _features(record)
+    if name not in features:  # the proto's map would make one of that name
+        return []
+    feature = features[name]
+    kind = feature.WhichOneof("kind")
+    return list(getattr(feature, kind).value) if kind else []
+
+
 def _feature_names(record: bytes) -> set[str]:
     from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
 
     try:
-        # SequenceExample.context reads as Example.features; what follows is skipped as unknown.
-        return set(example_pb2.Example.FromString(record).features.feature)
+        return set(_features(record))
     except DecodeError:
         return set()  # The model took it all the same, so it is not for us to refuse.
+
+
+def _features(record: bytes) -> Any:
+    from tensorflow.core.example import example_pb2
+
+    # SequenceExample.context reads as Example.features; what follows is skipped as unknown.
+    return example_pb2.Example.FromString(record).features.feature

@@ -20,6 +20,7 @@ import numpy as np
 
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.formats import wire
+from bulk_inferencer.formats.partial import encode_groups
 from bulk_inferencer.signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
@@ -85,11 +86,15 @@ class PredictionLogEncoder:
 
         Args:
           records: n serialized records.
-          outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`.
+          outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`. Masked
+            rows are of records that do not have the output, and whose logs leave it out.
 
         Raises:
           ModelError: an output has a dtype or shape that its kind of log cannot carry.
         """
+        return encode_groups(self._encode, records, outputs)
+
+    def _encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
         responses = self._encode_responses(outputs, len(records))
         headers = map(self._header, map(len, records), map(len, responses))
         return list(map(b"".join, zip(headers, records, responses, strict=True)))

@@ -93,6 +93,10 @@ class _HookedPredictor:
     def versions(self) -> Collection[str]:
         return self._predictor.versions
 
+    @property
+    def stages(self) -> Sequence[str]:
+        return () if self._postprocess else self._predictor.stages
+
     def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
         records = batch
         if self._preprocess:

@@ -66,6 +66,11 @@ class Predictor(Protocol):
         """The versions of the model that have answered so far, where a server may change them."""
         ...
 
+    @property
+    def stages(self) -> Sequence[str]:
+        """The stages of a cascade, in order; none for a model by itself."""
+        ...
+
     def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Scores a batch.
 
@@ -74,7 +79,8 @@ class Predictor(Protocol):
 
         Returns:
           Arrays of shape [n, ...] by output name, or by `<signature>/<output>` where there are
-          several signatures. Strings are object arrays of `bytes`.
+          several signatures. Strings are object arrays of `bytes`. An output that some of the
+          records do not have is a masked array with their rows masked.
 
         Raises:
           BulkInferencerError: not because of a record: the model does not keep the contract above,

@@ -137,6 +137,7 @@ class SavedModelPredictor:
     """A loaded SavedModel. See `Predictor`."""
 
     versions: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
     def __init__(self, model: SavedModel, record_format: str) -> None:
         """Loads the model; see `SavedModel.load`."""

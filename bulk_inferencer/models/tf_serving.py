@@ -114,6 +114,8 @@ class TFServing:
 class TFServingPredictor:
     """Sends batches to the server. See `Predictor`."""
 
+    stages: tuple[str, ...] = ()
+
     def __init__(self, model: TFServing, record_format: str) -> None:
         """Connects; see `TFServing.load`."""
         from tensorflow_serving.apis import prediction_service_pb2_grpc

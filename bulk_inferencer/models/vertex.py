@@ -110,6 +110,8 @@ class VertexEndpoint:
 class VertexPredictor:
     """Sends batches to the endpoint. See `Predictor`."""
 
+    stages: tuple[str, ...] = ()
+
     def __init__(self, model: VertexEndpoint, signatures: tuple[Signature, ...]) -> None:
         """Makes the client; see `VertexEndpoint.load`."""
         self.signatures = signatures

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer.errors import ReconciliationError
+from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.summary import Counts
 from bulk_inferencer.units.plan import Unit
 from bulk_inferencer.work import Work
@@ -38,11 +39,50 @@ class Failure:
       file: its input file.
       record: its number within the file, from 0.
       reason: why, in a line.
+      model: with several models, the one that failed; empty where the record went to none.
     """
 
     file: str
     record: int
     reason: str
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model did with the records of a unit that went to it.
+
+    Attributes:
+      model: its name; empty where it is the only one.
+      examples_read: records that went to it.
+      predictions_written: records scored and written.
+      examples_failed: records that could not be scored.
+      shard: the file of its predictions.
+      work: what scoring took.
+      model_versions: the versions of a served model that have answered this worker so far.
+      stages: with a cascade, how many records each stage ran for, in the order of the stages.
+    """
+
+    model: str
+    examples_read: int
+    predictions_written: int
+    examples_failed: int
+    shard: Shard
+    work: Work = field(default_factory=Work)
+    model_versions: tuple[str, ...] = ()
+    stages: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scores:
+        """Returns the scores that `dataclasses.asdict` made a dict of."""
+        return cls(
+            **{
+                **values,
+                "shard": Shard(**values["shard"]),
+                "work": Work.from_dict(values["work"]),
+                "model_versions": tuple(values["model_versions"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -55,14 +95,15 @@ class Manifest:
       of: how many units the split has.
       files: paths of the input files.
       examples_read: records read.
-      predictions_written: records scored and written.
-      examples_failed: records that could not be scored.
-      shards: every file that the unit wrote.
+      scores: what each model did with them.
+      unrouted: failures that went to no model.
+      other_shards: every file that the unit wrote, beside those of predictions.
       failures: path of the file that lists all failures.
       first_failures: the first few of them.
       seconds: wall time of the unit.
-      work: what scoring took.
-      model_versions: the versions of a served model that have answered this worker so far.
+      comparison: how the outputs of several models differ.
+      matched_outcomes: which rows of the table of outcomes belong to records that were scored: bit
+        i stands for row i.
     """
 
     split: str
@@ -70,33 +111,61 @@ class Manifest:
     of: int
     files: tuple[str, ...]
     examples_read: int
-    predictions_written: int
-    examples_failed: int
-    shards: tuple[Shard, ...]
+    scores: tuple[Scores, ...]
+    other_shards: tuple[Shard, ...]
     failures: str
     first_failures: tuple[Failure, ...]
     seconds: float
-    work: Work = field(default_factory=Work)
-    model_versions: tuple[str, ...] = ()
+    unrouted: int = 0
+    comparison: Comparison = field(default_factory=Comparison)
+    matched_outcomes: int = 0
+
+    @property
+    def predictions_written(self) -> int:
+        """The predictions of all models."""
+        return sum(scores.predictions_written for scores in self.scores)
+
+    @property
+    def examples_failed(self) -> int:
+        """The failures of all models, and those that went to none."""
+        return self.unrouted + sum(scores.examples_failed for scores in self.scores)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every file that the unit wrote."""
+        return (*(scores.shard for scores in self.scores), *self.other_shards)
 
     def to_json(self) -> str:
         """Returns the manifest as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        # Not asdict() of all: only the comparison itself knows how to become JSON.
+        rest = dataclasses.replace(self, comparison=Comparison())
+        values = dataclasses.asdict(rest)
+        values["comparison"] = self.comparison.to_json()
+        values["matched_outcomes"] = hex(self.matched_outcomes)
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, line: str) -> Manifest:
         """Returns the manifest that `to_json` wrote."""
         values: dict[str, Any] = json.loads(line)
-        for name in ("files", "model_versions"):
-            values[name] = tuple(values[name])
-        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+        values["files"] = tuple(values["files"])
+        values["scores"] = tuple(map(Scores.from_dict, values["scores"]))
+        values["other_shards"] = tuple(Shard(**shard) for shard in values["other_shards"])
         values["first_failures"] = tuple(Failure(**f) for f in values["first_failures"])
-        values["work"] = Work.from_dict(values["work"])
+        values["comparison"] = Comparison.from_json(values["comparison"])
+        values["matched_outcomes"] = int(values["matched_outcomes"], 16)
         return cls(**values)
 
 
-def add_up(units: Sequence[Unit], manifests: Sequence[Manifest]) -> dict[str, Counts]:
-    """Returns the counts per split, after checking that the manifests account for every unit.
+def add_up(
+    units: Sequence[Unit], manifests: Sequence[Manifest], is_split: bool = False
+) -> dict[str, dict[str, Counts]]:
+    """Returns the counts by model and split, checked against one another.
+
+    Args:
+      units: what was planned.
+      manifests: what units say of themselves.
+      is_split: whether each record goes to one of the models instead of to all.
 
     Raises:
       ReconciliationError: a unit has no manifest, or more than one, or its counts do not add up.
@@ -110,24 +179,44 @@ def add_up(units: Sequence[Unit], manifests: Sequence[Manifest]) -> dict[str, Co
             f"Expected one manifest for each of {len(units)} units, got {len(manifests)}; missing: "
             f"{missing}; not planned or doubled: {surplus}. Nothing was committed; run again."
         )
-    splits = {unit.split: Counts() for unit in units}
+    counts: dict[str, dict[str, Counts]] = {}
+    none = {unit.split: Counts() for unit in units}
     for manifest in manifests:
-        accounted = manifest.predictions_written + manifest.examples_failed
-        if manifest.examples_read != accounted:
-            raise ReconciliationError(
-                f"Expected records read = predicted + failed in unit {manifest.index} of split "
-                f"'{manifest.split}', got {manifest.examples_read} = "
-                f"{manifest.predictions_written} + {manifest.examples_failed}. Nothing was "
-                f"committed; run again."
+        _check_counts(manifest, is_split)
+        for scores in manifest.scores:
+            splits = counts.setdefault(scores.model, dict(none))
+            splits[manifest.split] += Counts(
+                scores.examples_read,
+                scores.predictions_written,
+                scores.examples_failed,
+                shards=1,
+                bytes_written=scores.shard.bytes,
             )
-        splits[manifest.split] += Counts(
-            manifest.examples_read,
-            manifest.predictions_written,
-            manifest.examples_failed,
-            shards=1,
-            bytes_written=sum(shard.bytes for shard in manifest.shards),
+    return counts
+
+
+def _check_counts(manifest: Manifest, is_split: bool) -> None:
+    where = f"in unit {manifest.index} of split '{manifest.split}'"
+    for scores in manifest.scores:
+        of_model = f" for model '{scores.model}'" if scores.model else ""
+        accounted = scores.predictions_written + scores.examples_failed
+        if scores.examples_read != accounted:
+            raise ReconciliationError(
+                f"Expected records read = predicted + failed {where}{of_model}, got "
+                f"{scores.examples_read} = {scores.predictions_written} + "
+                f"{scores.examples_failed}. Nothing was committed; run again."
+            )
+        if not is_split and scores.examples_read != manifest.examples_read:
+            raise ReconciliationError(
+                f"Expected all {manifest.examples_read} records read {where}{of_model}, got "
+                f"{scores.examples_read}. Nothing was committed; run again."
+            )
+    routed = sum(scores.examples_read for scores in manifest.scores)
+    if is_split and manifest.examples_read != routed + manifest.unrouted:
+        raise ReconciliationError(
+            f"Expected records read = routed + unrouted {where}, got {manifest.examples_read} = "
+            f"{routed} + {manifest.unrouted}. Nothing was committed; run again."
         )
-    return splits
 
 
 def check_shards(manifests: Sequence[Manifest], sizes: Mapping[str, int]) -> None:

@@ -1,0 +1,108 @@
+"""The examples that an executor is given, as its job needs them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.types import artifact_utils
+
+from bulk_inferencer import files
+from bulk_inferencer.errors import InputError
+
+EXAMPLES = "examples"
+
+Artifacts = Mapping[str, Sequence[types.Artifact]]
+
+# How Examples artifacts name TFRecord files; one without the property holds them too.
+_TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
+
+
+def single(artifacts: Artifacts, key: str) -> types.Artifact:
+    """Returns the only artifact of a channel.
+
+    Raises:
+      InputError: there is another number of them.
+    """
+    found = artifacts.get(key) or []
+    if len(found) != 1:
+        raise InputError(
+            f"Expected one artifact as {key}, got {len(found)}. Narrow its channel down to one, "
+            f"for example with a Resolver."
+        )
+    return found[0]
+
+
+def examples(artifacts: Artifacts) -> list[types.Artifact]:
+    """Returns the examples of all channels: `examples`, `examples_1`, ..."""
+    keys = sorted(key for key in artifacts if re.fullmatch(rf"{EXAMPLES}(_\d+)?", key))
+    return [artifact for key in keys for artifact in artifacts[key]]
+
+
+def payload_format(examples: Sequence[types.Artifact]) -> str:
+    """Returns the format of the records.
+
+    Raises:
+      InputError: they have several, or are in no TFRecord files.
+    """
+    for artifact in examples:
+        file_format = artifact.get_string_custom_property("file_format")
+        if file_format not in _TFRECORD_FORMATS:
+            raise InputError(
+                f"Expected examples as TFRecord files, got {file_format} at {artifact.uri}. "
+                f"Write them with an ExampleGen whose output is TFRecord."
+            )
+    formats = {
+        artifact.uri: examples_utils.get_payload_format_string(artifact) for artifact in examples
+    }
+    if len(set(formats.values())) != 1:
+        listed = ", ".join(f"{name} at {uri}" for uri, name in sorted(formats.items()))
+        raise InputError(
+            f"Expected examples of one payload format, got {listed or 'no examples'}. Score them "
+            f"with a BulkInferencer each."
+        )
+    return next(iter(formats.values()))
+
+
+def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the file patterns of each split that is scored, over all artifacts.
+
+    Args:
+      examples: the artifacts.
+      wanted: the splits to score; default: all.
+
+    Raises:
+      InputError: a split does not exist, or its folder is gone.
+    """
+    patterns: dict[str, list[str]] = {}
+    for artifact in examples:
+        for split in artifact_utils.decode_split_names(artifact.split_names):
+            if not wanted or split in wanted:
+                patterns.setdefault(split, []).append(_split_pattern(artifact, split))
+    missing = [split for split in wanted if split not in patterns]
+    if missing or not patterns:
+        has = sorted(
+            {s for a in examples for s in artifact_utils.decode_split_names(a.split_names)}
+        )
+        raise InputError(
+            f"Split {', '.join(map(repr, missing)) or 'names'} not found in the examples; they "
+            f"have: {', '.join(has) or 'none'}. Set DataSpec.example_splits."
+        )
+    return patterns
+
+
+def _split_pattern(artifact: types.Artifact, split: str) -> str:
+    if artifact.has_custom_property(examples_utils.CUSTOM_SPLIT_PATTERN_PROPERTY_NAME):
+        (pattern,) = examples_utils.get_split_file_patterns([artifact], split)
+        return str(pattern)
+    uri = artifact_utils.get_split_uri([artifact], split)
+    # Object stores have no folders: there, an empty split and a missing one are the same.
+    if "://" not in uri and not os.path.isdir(uri):
+        raise InputError(
+            f"Expected a folder for split '{split}' at {uri}, got none. Restore the examples, or "
+            f"run the ExampleGen again."
+        )
+    return files.literal(uri) + "/*"

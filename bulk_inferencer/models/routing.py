@@ -1,0 +1,111 @@
+"""Which of several models a record goes to, in an A/B test.
+
+A record's place between 0 and 1 is the first eight bytes of
+
+    SHA-256(salt as UTF-8 | one zero byte | key)
+
+as a big-endian integer, divided by 2**64. Models share out that range by their weights, in the
+order of their names. So the same key goes to the same model on every machine and in any language,
+and where weights change, as few keys as possible change their model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.formats.example import feature_values
+from bulk_inferencer.models.batching import Failed
+
+_PLACE_BYTES = 8
+_PLACES = 1 << 8 * _PLACE_BYTES
+
+
+class NoKeyError(ValueError):
+    """A record that cannot be routed, since it has not exactly one value of the key's feature."""
+
+
+@dataclass(frozen=True)
+class SplitRouting:
+    """Each record goes to one model, by a stable hash of its key.
+
+    Attributes:
+      weights: shares of the keys by model, in any unit: 9 and 1 are 90 % and 10 %.
+      split_key: the feature that holds the key, one value: bytes as they are, an integer as
+        decimal digits, a float as Python writes it (`0.5`). Default: the whole record is the key.
+      salt: text that goes into the hash; another one makes another test, independent of this one.
+
+    Raises:
+      SettingsError: a weight is no positive number, or there is none.
+    """
+
+    weights: Mapping[str, float]
+    split_key: str = ""
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise SettingsError("Expected a weight for each model, got none. Name all models.")
+        for name, weight in self.weights.items():
+            if not (weight > 0 and math.isfinite(weight)):
+                raise SettingsError(
+                    f"Expected a positive number as weight of model '{name}', got {weight}. Leave "
+                    f"out a model that is to get no records."
+                )
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.weights)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Returns where the range of each model ends; exact, so that it ends there everywhere."""
+        shares = [Fraction(self.weights[name]) for name in self._names]
+        total = sum(shares)
+        return [math.ceil(_PLACES * end / total) for end in itertools.accumulate(shares)]
+
+    def model_of(self, key: bytes) -> str:
+        """Returns the model that a key belongs to."""
+        digest = hashlib.sha256(self.salt.encode() + b"\0" + key).digest()
+        return self._names[bisect_right(self._ends, int.from_bytes(digest[:_PLACE_BYTES], "big"))]
+
+    def key_of(self, record: bytes) -> bytes:
+        """Returns the key of a serialized record.
+
+        Raises:
+          NoKeyError: it has not exactly one value of the feature.
+        """
+        if not self.split_key:
+            return record
+        from google.protobuf.message import DecodeError
+
+        try:
+            values = feature_values(record, self.split_key)
+        except DecodeError as error:
+            raise NoKeyError(
+                f"expected feature '{self.split_key}' to split by, got no tf.Example"
+            ) from error
+        if len(values) != 1:
+            raise NoKeyError(
+                f"expected one value of feature '{self.split_key}' to split by, got {len(values)}"
+            )
+        (value,) = values
+        return value if isinstance(value, bytes) else str(value).encode()
+
+    def route(self, records: Sequence[bytes]) -> tuple[dict[str, list[int]], list[Failed]]:
+        """Returns the indexes of the records of each model, and the records that go to none."""
+        rows: dict[str, list[int]] = {name: [] for name in self.weights}
+        failures = []
+        for index, record in enumerate(records):
+            try:
+                rows[self.model_of(self.key_of(record))].append(index)
+            except NoKeyError as error:
+                failures.append(Failed(index, type(error).__name__, str(error)))
+        return rows, failures
