@@ -176,6 +176,17 @@ class BranchJob:
         for name in self.models if self.models.keys() != {_ONLY_MODEL} else ():
             check_name(name, "model")
         _check_same_names("folders of outputs.inference_result", self.outputs.results, self.models)
+        folders = [folder.rstrip("/") for folder in self.outputs.results.values()]
+        if doubled := sorted({folder for folder in folders if folders.count(folder) > 1}):
+            raise SettingsError(
+                f"Expected a folder of predictions for each model, got {', '.join(doubled)} for "
+                f"several. Name a folder for each of them."
+            )
+        if both := sorted(self.models.keys() & self.blocked.keys()):
+            raise SettingsError(
+                f"Expected models to be scored or blocked, got both for {', '.join(both)}. Leave "
+                f"them out of one."
+            )
         if self.routing:
             _check_same_names("weights of routing", self.routing.weights, self.models)
             if any(column.name == VARIANT for column in self.outputs.columns):

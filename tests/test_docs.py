@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("beam.md", "component.md", "preprocessing.md")
+PAGES = ("beam.md", "component.md", "preprocessing.md", "several_models.md")
 # By a piece of the snippet, and why it is only compiled.
 NOT_RUN = {
     "BulkInferencer(": "it needs a TFX pipeline; test_component_hooks.py and its kin run one",
+    "BranchInferencer(": "it needs a TFX pipeline; test_several_models.py runs one",
+    "CascadeInferencer(": "it needs a TFX pipeline; test_several_models.py runs one",
 }
 
 

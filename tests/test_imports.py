@@ -146,8 +146,13 @@ def test_other_name_does_not_resolve():
 
 
 BEAM_EXPORTED = [
+    "ABTest",
     "BatchBounds",
+    "Cascade",
+    "Column",
     "CreateModelHandler",
+    "ExitWhen",
+    "PredictionsToExamples",
     "RecordFailure",
     "Results",
     "RunInference",
@@ -155,6 +160,7 @@ BEAM_EXPORTED = [
     "RunInferencePerModel",
     "RunInferencePerModelOnKeyedBatches",
     "SavedModel",
+    "Stage",
     "TFServing",
     "VertexEndpoint",
 ]

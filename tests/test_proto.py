@@ -67,7 +67,9 @@ def declarations():
             comment.append(line.removeprefix("//").strip())
             continue
         found = re.fullmatch(
-            r"(message|enum) (\w+) \{|((?:optional |repeated )?[\w.]+|map<.*>) (\w+) = \d+;|(\w+) = \d+;",
+            r"(message|enum) (\w+) \{"
+            r"|((?:optional |repeated )?[\w.]+|map<.*>) (\w+) = \d+;"
+            r"|(\w+) = \d+;",
             line,
         )
         if found and line.split()[0] not in ("syntax", "reserved"):

@@ -19,12 +19,15 @@ def block_with(text):
     return block
 
 
-def test_component_call_builds_a_component():
+def producer(**outputs):
+    """Returns what stands in for a component with channels of these types."""
     from tfx import types
-    from tfx.types import standard_artifacts
 
-    def producer(**outputs):
-        return SimpleNamespace(outputs={k: types.Channel(type=t) for k, t in outputs.items()})
+    return SimpleNamespace(outputs={k: types.Channel(type=t) for k, t in outputs.items()})
+
+
+def test_component_call_builds_a_component():
+    from tfx.types import standard_artifacts
 
     names = {
         "inference_example_gen": producer(examples=standard_artifacts.Examples),
@@ -37,6 +40,25 @@ def test_component_call_builds_a_component():
         "inference_result",
         "summary",
         "failed_examples",
+    }
+
+
+def test_call_for_several_models_builds_a_component():
+    from tfx.types import standard_artifacts
+
+    names = {
+        "inference_example_gen": producer(examples=standard_artifacts.Examples),
+        "trainer_5": producer(model=standard_artifacts.Model),
+        "trainer_10": producer(model=standard_artifacts.Model),
+        "evaluator_5": producer(blessing=standard_artifacts.ModelBlessing),
+    }
+    exec(block_with("BranchInferencer("), names)
+
+    assert set(names["branch"].inputs) == {
+        "examples",
+        "model_five",
+        "model_ten",
+        "blessing_five",
     }
 
 
@@ -71,7 +93,7 @@ def test_pipeline_without_tfx_prints_a_log_for_each_record(capsys):
 
 
 def test_every_python_block_is_run_here():
-    assert len(PYTHON_BLOCKS) == 4
+    assert len(PYTHON_BLOCKS) == 5
 
 
 def test_make_targets_exist():

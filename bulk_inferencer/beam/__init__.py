@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 from bulk_inferencer import lazy
 
 if TYPE_CHECKING:
+    from bulk_inferencer.beam.ab_test import ABTest as ABTest
+    from bulk_inferencer.beam.cascade import Cascade as Cascade
     from bulk_inferencer.beam.model_handler import CreateModelHandler as CreateModelHandler
+    from bulk_inferencer.beam.predictions_to_examples import (
+        PredictionsToExamples as PredictionsToExamples,
+    )
     from bulk_inferencer.beam.run_inference import RecordFailure as RecordFailure
     from bulk_inferencer.beam.run_inference import Results as Results
     from bulk_inferencer.beam.run_inference import RunInference as RunInference
@@ -25,15 +30,23 @@ if TYPE_CHECKING:
     from bulk_inferencer.beam.run_inference import (
         RunInferencePerModelOnKeyedBatches as RunInferencePerModelOnKeyedBatches,
     )
+    from bulk_inferencer.formats.example import Column as Column
     from bulk_inferencer.models.batching import BatchBounds as BatchBounds
+    from bulk_inferencer.models.cascade import ExitWhen as ExitWhen
+    from bulk_inferencer.models.cascade import Stage as Stage
     from bulk_inferencer.models.saved_model import SavedModel as SavedModel
     from bulk_inferencer.models.tf_serving import TFServing as TFServing
     from bulk_inferencer.models.vertex import VertexEndpoint as VertexEndpoint
 
 _TRANSFORMS = "bulk_inferencer.beam.run_inference"
 _MODULE_OF_NAME = {
+    "ABTest": "bulk_inferencer.beam.ab_test",
     "BatchBounds": "bulk_inferencer.models.batching",
+    "Cascade": "bulk_inferencer.beam.cascade",
+    "Column": "bulk_inferencer.formats.example",
     "CreateModelHandler": "bulk_inferencer.beam.model_handler",
+    "ExitWhen": "bulk_inferencer.models.cascade",
+    "PredictionsToExamples": "bulk_inferencer.beam.predictions_to_examples",
     "RecordFailure": _TRANSFORMS,
     "Results": _TRANSFORMS,
     "RunInference": _TRANSFORMS,
@@ -41,13 +54,19 @@ _MODULE_OF_NAME = {
     "RunInferencePerModel": _TRANSFORMS,
     "RunInferencePerModelOnKeyedBatches": _TRANSFORMS,
     "SavedModel": "bulk_inferencer.models.saved_model",
+    "Stage": "bulk_inferencer.models.cascade",
     "TFServing": "bulk_inferencer.models.tf_serving",
     "VertexEndpoint": "bulk_inferencer.models.vertex",
 }
 
 __all__ = [
+    "ABTest",
     "BatchBounds",
+    "Cascade",
+    "Column",
     "CreateModelHandler",
+    "ExitWhen",
+    "PredictionsToExamples",
     "RecordFailure",
     "Results",
     "RunInference",
@@ -55,6 +74,7 @@ __all__ = [
     "RunInferencePerModel",
     "RunInferencePerModelOnKeyedBatches",
     "SavedModel",
+    "Stage",
     "TFServing",
     "VertexEndpoint",
 ]

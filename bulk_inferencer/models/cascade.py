@@ -107,12 +107,26 @@ class Stage:
         the same name.
       exit_when: which records are settled here and do not reach the next stage: those that one of
         these settles. Default: none.
+
+    Raises:
+      SettingsError: columns or exits are something else.
     """
 
     name: str
     model: Model
-    columns: tuple[Column, ...] = ()
-    exit_when: tuple[ExitWhen, ...] = ()
+    columns: Sequence[Column] = ()
+    exit_when: Sequence[ExitWhen] = ()
+
+    def __post_init__(self) -> None:
+        for setting, kind in (("columns", Column), ("exit_when", ExitWhen)):
+            given = getattr(self, setting)
+            # A Column is a tuple itself, of two strings.
+            if isinstance(given, kind) or not all(isinstance(entry, kind) for entry in given):
+                raise SettingsError(
+                    f"Expected a list of {kind.__name__} as {setting} of stage '{self.name}', got "
+                    f"{given!r}. Put it into a list."
+                )
+            object.__setattr__(self, setting, tuple(given))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ class NoKeyError(ValueError):
     """A record that cannot be routed, since it has not exactly one value of the key's feature."""
 
 
+def key_bytes(key: bytes | str | float) -> bytes:
+    """Returns a key as it is hashed: bytes as they are, text and numbers as Python writes them."""
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
 @dataclass(frozen=True)
 class SplitRouting:
     """Each record goes to one model, by a stable hash of its key.
@@ -96,8 +101,7 @@ class SplitRouting:
             raise NoKeyError(
                 f"expected one value of feature '{self.split_key}' to split by, got {len(values)}"
             )
-        (value,) = values
-        return value if isinstance(value, bytes) else str(value).encode()
+        return key_bytes(values[0])
 
     def route(self, records: Sequence[bytes]) -> tuple[dict[str, list[int]], list[Failed]]:
         """Returns the indexes of the records of each model, and the records that go to none."""

@@ -59,10 +59,11 @@ def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
 def read_predictions(uri: str, split: str | None = None) -> Iterator[Prediction]:
     """Yields every prediction of an `inference_result` folder; see `read_prediction_logs`."""
     for log in read_prediction_logs(uri, split):
-        yield _prediction(log)
+        yield prediction_of(log)
 
 
-def _prediction(log: Any) -> Prediction:
+def prediction_of(log: Any) -> Prediction:
+    """Returns what a PredictionLog proto holds."""
     import tensorflow as tf
 
     kind = log.WhichOneof("log_type")

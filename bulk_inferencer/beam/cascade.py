@@ -1,0 +1,45 @@
+"""Cascade: models one after the other, in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from bulk_inferencer.beam.run_inference import RunInference
+from bulk_inferencer.beam.specs import model_of
+from bulk_inferencer.models.batching import BatchBounds
+from bulk_inferencer.models.cascade import CascadeModel, Stage
+
+
+class Cascade(RunInference):
+    """`RunInference` with several models in order, batch by batch in the memory of one worker.
+
+    A PredictionLog holds the outputs of the last stage that ran for its record and, under
+    `<stage>/<output>`, those of every stage that did. Where stages need workers of different
+    kinds, `PredictionsToExamples` between two `RunInference` gives each its own.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        *,
+        bounds: BatchBounds | None = None,
+        accelerator: str | None = None,
+        min_ram: str | int | None = None,
+    ) -> None:
+        """Describes the models and how to call them; see `RunInference` for the other arguments.
+
+        Args:
+          stages: the models in order. A stage's model is of any kind that `RunInference` takes.
+          bounds: bounds of a batch.
+          accelerator: resource hint, for all stages.
+          min_ram: resource hint, for all stages.
+
+        Raises:
+          SettingsError: a stage is not consistent.
+        """
+        cascade = CascadeModel(tuple(stages))  # which says best what is wrong with a stage
+        models = [dataclasses.replace(s, model=model_of(s.model, None)) for s in cascade.stages]
+        super().__init__(
+            CascadeModel(tuple(models)), bounds=bounds, accelerator=accelerator, min_ram=min_ram
+        )

@@ -1,0 +1,83 @@
+"""PredictionsToExamples: what one model returned becomes the records of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.typehints import typehints
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.formats.example import Column, append_columns
+from bulk_inferencer.results.reader import prediction_of
+
+
+class PredictionsToExamples(beam.PTransform):
+    """Gives the record of each PredictionLog outputs as further features.
+
+        PredictionLog                     bytes
+        (key, PredictionLog)           -> (key, bytes)
+        (key, list of PredictionLogs)     (key, list of bytes)
+
+    Records are serialized tf.Examples or tf.SequenceExamples, whose context gets the features.
+    """
+
+    def __init__(self, columns: Sequence[Column], replace_features: bool = False) -> None:
+        """Says which outputs become which features.
+
+        Args:
+          columns: outputs and the names of their features.
+          replace_features: whether a column may take the place of a feature of the same name.
+
+        Raises:
+          SettingsError: there is no column.
+        """
+        super().__init__()
+        self._columns = tuple(columns)
+        self._replace_features = replace_features
+        if not self._columns:
+            raise SettingsError(
+                "Expected at least one column in PredictionsToExamples, got none. Name an output "
+                "and its feature: Column('y', 'x')."
+            )
+
+    def expand(self, predictions: beam.PCollection) -> beam.PCollection:
+        output_type = _type_of(predictions.element_type)
+        return predictions | beam.Map(self._convert).with_output_types(output_type)
+
+    def _convert(self, element: Any) -> Any:
+        if isinstance(element, tuple):
+            key, value = element
+            return key, self._convert_value(value)
+        return self._convert_value(element)
+
+    def _convert_value(self, value: Any) -> Any:
+        if isinstance(value, PredictionLog):
+            return self._example_of(value)
+        if isinstance(value, list):
+            return [self._example_of(log) for log in value]
+        raise SettingsError(
+            f"Expected PredictionLogs, each alone, as (key, log) or as (key, [log, ...]), got "
+            f"{type(value).__name__}. Put PredictionsToExamples right behind RunInference."
+        )
+
+    def _example_of(self, log: PredictionLog) -> bytes:
+        record, outputs = prediction_of(log)
+        of_batch = {name: values[None] for name, values in outputs.items()}
+        (example,) = append_columns([record], of_batch, self._columns, self._replace_features)
+        return example
+
+
+def _type_of(element_type: Any) -> Any:
+    """Returns the type of the results, from what Beam knows of the elements."""
+    if element_type is PredictionLog:
+        return bytes
+    if isinstance(element_type, typehints.TupleConstraint) and len(element_type.tuple_types) == 2:
+        key_type, value_type = element_type.tuple_types
+        if value_type is PredictionLog:
+            return typehints.Tuple[key_type, bytes]
+        if isinstance(value_type, typehints.ListConstraint):
+            return typehints.Tuple[key_type, typehints.List[bytes]]
+    return typehints.Any
