@@ -24,11 +24,12 @@ REQUIRED = [
 EXTRAS = {
     # Airflow 3 cannot be installed beside TFX.
     "airflow": ["apache-airflow>=2.10,<3"],
-    # kfp 2.6 needs protobuf 4; TFX 1.16 stays below.
-    "kubeflow": ["kfp>=2,<2.6"],
+    # TFX 1.16 stays below protobuf 4, and so gets kfp 2.5; TFX 1.21 gets a newer one.
+    "kubeflow": ["kfp>=2"],
     "dev": [
         "hypothesis",
         "ipykernel",
+        "kfp>=2",
         "mypy",
         "nbclient",
         "palmerpenguins",
