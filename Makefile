@@ -13,6 +13,7 @@ LOCK_ARGS ?=
 ENV := $(if $(TFX_PYTHON),.cache/env$(subst /,-,$(abspath $(TFX_PYTHON))),.venv)
 PYTEST := $(ENV)/bin/python -m pytest
 GRPC_TOOLS := .cache/grpc-tools-1.48.2
+AIRFLOW := .cache/airflow
 LOCK := tools/uv pip compile --quiet --annotation-style line \
   --custom-compile-command "make lock" --extra dev setup.py
 
@@ -21,10 +22,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format bench bench-full proto lock clean
+.PHONY: help demo test test-fast test-models test-airflow check format bench bench-full proto lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.ready ## Train, validate and score y = 5x in a TFX pipeline on this machine
 	@PYTHONWARNINGS=ignore .venv/bin/python -m pipelines.run_local five_times_table
@@ -34,6 +35,13 @@ test: $(ENV)/.ready ## Run all tests; fail where they cover less than 90 % of th
 
 test-fast: $(ENV)/.ready ## Run the tests that together take less than two minutes
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-models: $(ENV)/.ready ## Run pipelines with several models from end to end
+	$(PYTEST) tests/test_several_models.py tests/test_pipelines.py -k "several or branch or cascade" \
+	  $(ARGS)
+
+test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six minutes
+	$(AIRFLOW)/bin/python -m pytest tests/integration/test_airflow.py $(ARGS)
 
 check: .venv/.ready ## Check style, formatting and types
 	.venv/bin/ruff check
@@ -61,6 +69,9 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	  --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
 	$(LOCK) $(LOCK_ARGS) requirements/tfx-1.21.in --output-file requirements/tfx-1.21.txt \
 	  --python-version 3.10 --universal
+	$(LOCK) $(LOCK_ARGS) --extra airflow requirements/airflow.in \
+	  --output-file requirements/airflow.txt \
+	  --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
 
 clean: ## Remove .venv and all else that was made here
 	rm -rf .venv .cache build dist *.egg-info .coverage htmlcov .hypothesis .*_cache
@@ -71,6 +82,14 @@ clean: ## Remove .venv and all else that was made here
 
 .cache/env-%/.ready: setup.py $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D) $(TFX_PYTHON)
+
+$(AIRFLOW)/.ready: setup.py requirements/airflow.txt
+	@echo "Installing into $(@D) what requirements/airflow.txt says; the first time takes minutes."
+	@$(@D)/bin/python -c pass 2>/dev/null || \
+	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode requirements/airflow.txt
+	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # An old protoc: what it generates loads on protobuf 3.20 (TFX 1.16) and on protobuf 6 (TFX 1.21).
 $(GRPC_TOOLS)/.ready:

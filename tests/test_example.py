@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,7 +14,7 @@ from tfx.components.bulk_inferrer.prediction_to_example_utils import convert
 from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats.example import Column, append_columns
+from bulk_inferencer.formats.example import Column, append_columns, feature_values
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
 from bulk_inferencer.models.saved_model import SavedModel
@@ -164,6 +165,82 @@ def test_value_that_looks_like_a_feature_of_the_same_name_is_no_error():
     key = b"\n\x01y"
     (record,) = append([example(x=key)], y=np.array([5.0]))
     assert features_of(record) == {"x": [key], "y": [5.0]}
+
+
+# Outputs that only some records have
+
+
+def test_record_gains_the_columns_of_the_outputs_that_it_has():
+    y = np.ma.array([[1, 2], [3, 4], [5, 6]], mask=[[False] * 2, [True] * 2, [False] * 2])
+    text = np.ma.masked_all(3, object)
+    text[1] = b"text"
+    records = [example(x=float(i)) for i in range(3)]
+    longer = append(records, y=y, text=text, z=np.arange(3))
+    assert [features_of(record) for record in longer] == [
+        {"x": [0.0], "y": [1, 2], "z": [0]},
+        {"x": [1.0], "text": [b"text"], "z": [1]},
+        {"x": [2.0], "y": [5, 6], "z": [2]},
+    ]
+
+
+def test_record_without_any_of_the_outputs_is_left_as_it_is():
+    records = [example(x=1.0), b"no tf.Example", b""]
+    longer = append(records, y=np.ma.array([1, 2, 3], mask=[False, True, True]))
+    assert features_of(longer[0])["y"] == [1]
+    assert longer[1:] == records[1:]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.bool_, np.uint64])
+def test_values_of_any_dtype_may_be_masked(dtype):
+    y = np.ma.array(np.ones((2, 1), dtype), mask=[[False], [True]])
+    first, second = append([example(), example()], y=y)
+    assert (features_of(first), features_of(second)) == ({"y": [1]}, {})
+
+
+def test_dtype_of_an_output_that_no_record_has_means_nothing():
+    records = [example(x=1.0)] * 2
+    assert append(records, y=np.ma.masked_all((2, 3), np.complex64)) == records
+
+
+def test_records_are_left_as_they_are_where_there_are_no_columns():
+    records = [b"", b"\xff\0", b"no tf.Example"]
+    outputs = {"y": np.ones(3, np.complex64)}
+    copied = append_columns(records, outputs, [], replace_features=False)
+    assert copied == records
+    assert copied is not records
+
+
+# Values of a feature
+
+
+@pytest.mark.parametrize("make", [example, sequence_example])
+@pytest.mark.parametrize(
+    "values",
+    [[b"a", b"\xff\0"], [1, -(2**63)], [0.5], [b""]],
+    ids=["bytes", "ints", "floats", "empty"],
+)
+def test_values_of_a_feature_are_read(make, values):
+    assert feature_values(make(k=values, other=1.0), "k") == values
+
+
+def test_feature_that_is_not_there_has_no_values():
+    assert feature_values(example(x=1.0), "k") == []
+    assert feature_values(example(k=[]), "k") == []
+    assert feature_values(b"", "k") == []
+    assert feature_values(sequence_example(user="u1"), "steps") == []
+    kindless = tf.train.Example()
+    kindless.features.feature["k"].SetInParent()
+    assert feature_values(kindless.SerializeToString(), "k") == []
+
+
+def test_last_of_several_features_of_a_name_counts():
+    (record,) = append([example(k=1)], replace_features=True, k=np.array([7]))
+    assert feature_values(record, "k") == [7]
+
+
+def test_values_of_what_is_no_example_cannot_be_read():
+    with pytest.raises(DecodeError):
+        feature_values(b"\xff", "k")
 
 
 # Outputs that cannot become columns

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_inferencer.errors import ReconciliationError
-from bulk_inferencer.results.compare import Comparison
+from bulk_inferencer.results.compare import Comparison, PairComparison
 from bulk_inferencer.results.summary import Counts
 from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard, add_up, check_shards
 from bulk_inferencer.units.plan import Unit
@@ -111,6 +112,88 @@ def test_unit_whose_counts_do_not_add_up_is_named():
     )
     with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
         add_up(UNITS, manifests)
+
+
+def scores(model, read, predicted, failed, size=7):
+    return Scores(model, read, predicted, failed, Shard(f"{model}-shard", size, 0))
+
+
+def several(*of_models, read, unrouted=0, split="b"):
+    """Returns the manifest of the one unit of `split` with several models."""
+    return dataclasses.replace(
+        manifest(split, 0, read=read), scores=tuple(of_models), unrouted=unrouted
+    )
+
+
+def test_counts_add_up_per_model_and_split():
+    units = [Unit("a", 0, 1, ()), Unit("b", 0, 1, ())]
+    manifests = [
+        several(scores("m", 3, 2, 1), scores("n", 3, 3, 0), read=3, split="a"),
+        several(scores("m", 5, 5, 0, 9), scores("n", 5, 1, 4, 8), read=5),
+    ]
+    assert add_up(units, manifests) == {
+        "m": {"a": Counts(3, 2, 1, 1, 7), "b": Counts(5, 5, 0, 1, 9)},
+        "n": {"a": Counts(3, 3, 0, 1, 7), "b": Counts(5, 1, 4, 1, 8)},
+    }
+    assert (manifests[1].predictions_written, manifests[1].examples_failed) == (6, 4)
+
+
+def test_counts_of_a_split_are_those_of_the_records_that_went_to_the_model():
+    made = several(scores("m", 3, 2, 1), scores("n", 4, 4, 0), read=9, unrouted=2)
+    assert add_up([Unit("b", 0, 1, ())], [made], is_split=True) == {
+        "m": {"b": Counts(3, 2, 1, 1, 7)},
+        "n": {"b": Counts(4, 4, 0, 1, 7)},
+    }
+    assert made.examples_failed == 3
+
+
+@pytest.mark.parametrize(
+    ("made", "is_split", "text"),
+    [
+        (
+            several(scores("m", 3, 3, 0), scores("n", 3, 1, 1), read=3),
+            False,
+            "predicted + failed in unit 0 of split 'b' for model 'n', got 3 = 1 + 1",
+        ),
+        (
+            several(scores("m", 3, 1, 1), read=3),
+            True,
+            "predicted + failed in unit 0 of split 'b' for model 'm', got 3 = 1 + 1",
+        ),
+        (
+            several(scores("m", 3, 3, 0), scores("n", 4, 4, 0), read=9, unrouted=1),
+            True,
+            "routed + unrouted in unit 0 of split 'b', got 9 = 7 + 1",
+        ),
+    ],
+    ids=["all", "split", "unrouted"],
+)
+def test_model_or_routing_whose_counts_do_not_add_up_is_named(made, is_split, text):
+    message = f"Expected records read = {text}. Nothing was committed; run again."
+    with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
+        add_up([Unit("b", 0, 1, ())], [made], is_split)
+
+
+@pytest.mark.parametrize(
+    ("model", "of_model"), [("n", " for model 'n'"), ("", "")], ids=["several", "one"]
+)
+def test_model_that_did_not_get_every_record_is_named(model, of_model):
+    message = (
+        f"Expected all 3 records read in unit 0 of split 'b'{of_model}, got 2. Nothing was "
+        f"committed; run again."
+    )
+    made = several(scores("m", 3, 3, 0), scores(model, 2, 2, 0), read=3)
+    with pytest.raises(ReconciliationError, match=f"^{re.escape(message)}$"):
+        add_up([Unit("b", 0, 1, ())], [made])
+    assert add_up([Unit("b", 0, 1, ())], [dataclasses.replace(made, examples_read=5)], True)
+
+
+def test_comparison_is_part_of_the_line_of_json():
+    comparison = Comparison((PairComparison(("m", "n"), {}, {"y": "only 'm' has it"}),))
+    original = dataclasses.replace(manifest("a", 0), comparison=comparison)
+    line = original.to_json()
+    assert len(line.splitlines()) == 1
+    assert Manifest.from_json(line) == original
 
 
 # Shards

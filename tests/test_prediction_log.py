@@ -352,3 +352,32 @@ def logs_of_tfx_bsl(path, signatures, records, output):
             | beam.io.WriteToTFRecord(str(output), coder, shard_name_template="")
         )
     return map(parsed_log, read_tfrecord(output, ""))
+
+
+# Outputs that only some records have
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_log_is_that_of_a_record_with_the_outputs_that_it_has(data):
+    records, outputs = data.draw(batches([*DTYPES, "string"]))
+    count = len(records)
+    has = {name: data.draw(hnp.arrays(bool, count)) for name in outputs}
+    # A row of no values cannot be masked.
+    has = {name: has[name] | (values.size == 0) for name, values in outputs.items()}
+    masks = {
+        name: np.broadcast_to(~has[name].reshape(-1, *[1] * (v.ndim - 1)), v.shape)
+        for name, v in outputs.items()
+    }
+    masked = {name: np.ma.array(v, mask=masks[name]) for name, v in outputs.items()}
+    expected = []
+    for i, record in enumerate(records):
+        own = {name: v[i : i + 1] for name, v in outputs.items() if has[name][i]}
+        expected += encode(ONE, [record], own)
+    assert_equal(encode(ONE, records, masked), expected)
+
+
+def test_log_of_a_record_without_any_output_has_none():
+    (log,) = encode(ONE, [b"record"], {"y": np.ma.masked_all((1, 2), np.complex64)})
+    assert dict(log.predict_log.response.outputs) == {}
+    assert log.predict_log.request.inputs["examples"].string_val == [b"record"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulk_inferencer import files
 from bulk_inferencer.errors import InputError, ModelError, SettingsError
 from bulk_inferencer.formats import tfrecord
 from bulk_inferencer.formats.example import Column
@@ -295,6 +297,21 @@ def test_attempt_whose_column_is_taken_leaves_nothing(tmp_path):
     with pytest.raises(SettingsError, match=r"^Output 'length' cannot become column 'n'"):
         run(unit_of(path), outputs)
     assert tree(tmp_path / "out") == []
+
+
+def test_attempt_that_cannot_be_deleted_is_told_beside_the_error(tmp_path, monkeypatch, caplog):
+    def delete(path):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(files, "delete", delete)
+    path = write_tfrecord(tmp_path / "in/1.gz", [b"good"] * 20)
+    with caplog.at_level(logging.ERROR), pytest.raises(ModelError, match=r"^the model is wrong$"):
+        run(unit_of(path), outputs_in(tmp_path / "out"), Wrong(), BatchBounds(max_records=10))
+    assert len(caplog.messages) == 3
+    for message in caplog.messages:
+        assert re.fullmatch(
+            r"Could not delete .*/\.work/\w+-.*; the end of the run does\.", message
+        )
 
 
 class Unencodable:

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer.results.summary import Counts, StageCounts, Summary
+from bulk_inferencer.results.summary import BranchSummary, Counts, StageCounts, Summary
 from bulk_inferencer.work import Distribution, Work
 
 SUMMARY = Summary(
@@ -97,3 +97,53 @@ def test_summary_is_written_and_read_as_one_file(tmp_path):
     SUMMARY.write(str(tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
     assert Summary.read(str(tmp_path)) == SUMMARY
+
+
+# Stages
+
+
+def test_records_of_a_stage_exit_or_go_on_to_the_next():
+    assert StageCounts.of_cascade({"a": 10, "b": 4, "c": 0}) == {
+        "a": StageCounts(10, 6, 4),
+        "b": StageCounts(4, 4, 0),
+        "c": StageCounts(0, 0, 0),
+    }
+    assert list(StageCounts.of_cascade({"b": 1, "a": 1})) == ["b", "a"]
+    assert StageCounts.of_cascade({}) == {}
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=5))
+def test_records_that_exit_are_all_of_the_first_stage(counts):
+    ran = {f"stage_{i}": n for i, n in enumerate(sorted(counts, reverse=True))}
+    stages = StageCounts.of_cascade(ran).values()
+    assert sum(stage.exited for stage in stages) == max(counts)
+    assert all(stage.records == stage.exited + stage.escalated for stage in stages)
+
+
+# Several models
+
+BLOCKED = Summary({}, "not_blessed", "Evaluator did not bless it.", "/models/3")
+BRANCHES = BranchSummary({"seven": SUMMARY, "three": BLOCKED}, "split", {"a": 2, "b": 0})
+
+
+def test_models_that_the_gate_let_through_are_those_with_splits():
+    assert BRANCHES.scored == {"seven": SUMMARY}
+
+
+def test_json_of_several_models_holds_the_summary_of_each(tmp_path):
+    BRANCHES.write(str(tmp_path))
+    assert json.loads((tmp_path / "summary.json").read_text()) == {
+        "models": {
+            name: json.loads(json.dumps(summary.to_dict()))
+            for name, summary in (("seven", SUMMARY), ("three", BLOCKED))
+        },
+        "routing": "split",
+        "unrouted": {"a": 2, "b": 0},
+    }
+
+
+def test_summary_of_several_models_is_read_as_it_was_written(tmp_path):
+    for branches in (BRANCHES, BranchSummary({"seven": SUMMARY}, "all")):
+        branches.write(str(tmp_path))
+        assert BranchSummary.read(str(tmp_path)) == branches
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]

@@ -57,13 +57,13 @@ def to_setting(
         if value.default is not None:
             _check(name, parse(name, str(value.default), kind))
         return value
-    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name)
-    if not isinstance(value, (kind, peer)):
+    message = _converted(value, kind)
+    if message is None:
+        name_of_peer = _peer(kind).DESCRIPTOR.full_name
         raise SettingsError(
-            f"Expected {kind.DESCRIPTOR.full_name}, TFX's {peer.DESCRIPTOR.full_name} or a "
-            f"RuntimeParameter with its JSON as {name}, got {type(value).__name__}."
+            f"Expected {kind.DESCRIPTOR.full_name}, TFX's {name_of_peer} or a RuntimeParameter "
+            f"with its JSON as {name}, got {type(value).__name__}."
         )
-    message = value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
     _check(name, message)
     return message
 
@@ -83,15 +83,27 @@ def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
     """
     if value is None:
         return kind()
-    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, kind)
-    if not isinstance(value, (kind, peer)):
+    message = _converted(value, kind)
+    if message is None:
         raise SettingsError(
             f"Expected {kind.DESCRIPTOR.full_name} as {name}, got {type(value).__name__}. It has "
             f"to be known while the pipeline is being built."
         )
-    message = value if isinstance(value, kind) else kind.FromString(value.SerializeToString())
     _check(name, message)
     return message
+
+
+def _peer(kind: type[_Setting]) -> type[Message]:
+    """Returns TFX's message of the same name, or `kind` itself where TFX has none."""
+    peer: type[Message] = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, kind)
+    return peer
+
+
+def _converted(value: Any, kind: type[_Setting]) -> _Setting | None:
+    """Returns a message of ours, or TFX's of the same name, as ours; None for anything else."""
+    if isinstance(value, kind):
+        return value
+    return kind.FromString(value.SerializeToString()) if isinstance(value, _peer(kind)) else None
 
 
 def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:

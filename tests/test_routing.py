@@ -1,0 +1,284 @@
+"""Which model a key goes to. What this says is a promise: a test that is under way rests on it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.models.batching import Failed
+from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
+from tests.helpers import example, sequence_example
+
+KEYS = [b"user-%d" % i for i in range(100_000)]
+HALVES = {"a": 1, "b": 1}
+
+
+def exactly(message):
+    return f"^{re.escape(message)}$"
+
+
+def models_of(keys, weights, salt=""):
+    routing = SplitRouting(weights, salt=salt)
+    return [routing.model_of(key) for key in keys]
+
+
+# Fixed vectors
+
+
+# The digests are what `printf 'SALT\000KEY' | sha256sum` prints; the place of a key is that of its
+# first 16 digits between 0000000000000000 and ffffffffffffffff.
+VECTORS = [
+    ("", b"user-1", "019ba1ca038842f8597c056ca07e51bb33c567412f99d40ae0e87f929b62bd3c"),
+    ("salt", b"user-1", "344dabcf7e5ca00213adf586a52b9a06bc7a670191a323a3a000422e3184b127"),
+    ("salt", b"42", "5994b815acdc3d975d304fb3c76982152543754cbdf8f4446fd9f7507299b020"),
+    ("", b"7", "797427cf8368051fe7b8e3e9d5ade9c5bc9d0cf96f4f3fad2a1e1d7848368188"),
+    ("", b"0.5", "bf71453a2fce20c9eeecf49a0002b6c34e3f1e45265e9ccab13980f101e5ab55"),
+    ("ünï", b"user-1", "fbbe50ec4e46a06ea12f18cf656c9f6ddc175ccc3b0adaaf08d7ff71ac5841aa"),
+    ("", b"", "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+]
+
+
+@pytest.mark.parametrize(("salt", "key", "digest"), VECTORS)
+def test_place_of_a_key_is_the_start_of_its_digest(salt, key, digest):
+    place = int(digest[:16], 16)
+    after = 2**64 - place - 1  # places behind that of the key
+    # Weights as exact as this need integers: a float has 53 bits.
+    just_in = SplitRouting({"a": place + 1, "b": after}, salt=salt)
+    just_out = SplitRouting({"a": place, "b": after + 1}, salt=salt)
+    assert (just_in.model_of(key), just_out.model_of(key)) == ("a", "b")
+
+
+def test_tenths_of_the_range_are_shared_out_in_the_order_of_the_names():
+    weights = {f"m{i}": 1 for i in reversed(range(10))}
+    # Of 2**64: 0.006, 0.204, 0.350, 0.474, 0.748, 0.983 and 0.430.
+    expected = ["m0", "m2", "m3", "m4", "m7", "m9", "m4"]
+    found = [SplitRouting(weights, salt=salt).model_of(key) for salt, key, _ in VECTORS]
+    assert found == expected
+
+
+def test_ranges_end_at_the_next_whole_place():
+    # A third of 2**64 is 6148914691236517205 and a third.
+    ends = SplitRouting({"a": 1, "b": 1, "c": 1})._ends
+    assert ends == [6148914691236517206, 12297829382473034411, 18446744073709551616]
+
+
+def test_smallest_and_largest_place_have_a_model(monkeypatch):
+    routing = SplitRouting({"a": 0.1, "b": 0.2, "c": 0.7})
+
+    class Digest:
+        def __init__(self, digest):
+            self.digest = lambda: digest
+
+    for digest, model in ((b"\0" * 32, "a"), (b"\xff" * 32, "c")):
+        monkeypatch.setattr("hashlib.sha256", lambda _, digest=digest: Digest(digest))
+        assert routing.model_of(b"any") == model
+
+
+# Shares
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"a": 1, "b": 1},
+        {"a": 9, "b": 1},
+        {"a": 0.99, "b": 0.01},
+        {"a": 0.1, "b": 0.2, "c": 0.7},
+        {"a": 1, "b": 2, "c": 3, "d": 4},
+        {"a": 1e-3, "b": 1e3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("salt", ["", "second test"])
+def test_shares_of_many_keys_are_those_of_the_weights(weights, salt):
+    counts = Counter(models_of(KEYS, weights, salt))
+    assert sum(counts.values()) == len(KEYS)
+    for model, weight in weights.items():
+        share = weight / sum(weights.values())
+        sigma = math.sqrt(len(KEYS) * share * (1 - share))
+        assert abs(counts[model] - len(KEYS) * share) < 3 * sigma + 1
+
+
+def test_one_model_gets_every_key():
+    assert set(models_of(KEYS[:1000], {"a": 0.3})) == {"a"}
+
+
+def test_order_of_the_weights_changes_nothing():
+    weights = {"a": 0.2, "b": 0.5, "c": 0.3}
+    expected = models_of(KEYS[:10_000], weights)
+    for names in itertools.permutations(weights):
+        assert models_of(KEYS[:10_000], {name: weights[name] for name in names}) == expected
+
+
+@pytest.mark.parametrize("unit", [2, 3, 10, 0.5, 2.0**-30])
+def test_unit_of_the_weights_changes_nothing(unit):
+    weights = {"a": 9, "b": 1, "c": 5}
+    scaled = {name: weight * unit for name, weight in weights.items()}
+    assert models_of(KEYS[:10_000], scaled) == models_of(KEYS[:10_000], weights)
+    assert SplitRouting(scaled)._ends == SplitRouting(weights)._ends
+
+
+def test_another_salt_makes_an_independent_test():
+    pairs = Counter(
+        zip(models_of(KEYS, HALVES, "first"), models_of(KEYS, HALVES, "second"), strict=True)
+    )
+    sigma = math.sqrt(len(KEYS) * 0.25 * 0.75)
+    assert len(pairs) == 4
+    for count in pairs.values():
+        assert abs(count - len(KEYS) / 4) < 3 * sigma
+
+
+def test_as_few_keys_as_possible_move_where_weights_change():
+    before, after = models_of(KEYS, {"a": 90, "b": 10}), models_of(KEYS, {"a": 80, "b": 20})
+    moves = Counter(pair for pair in zip(before, after, strict=True) if pair[0] != pair[1])
+    assert set(moves) == {("a", "b")}
+    sigma = math.sqrt(len(KEYS) * 0.1 * 0.9)
+    assert abs(moves["a", "b"] - len(KEYS) / 10) < 3 * sigma
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.floats(1e-9, 1e9), min_size=1),
+    st.lists(st.binary(max_size=20)),
+    st.text(max_size=5),
+)
+def test_every_key_has_one_model_of_those_with_a_weight(weights, keys, salt):
+    routing = SplitRouting(weights, salt=salt)
+    ends = routing._ends
+    assert ends == sorted(ends)
+    assert ends[-1] == 2**64
+    assert {routing.model_of(key) for key in keys} <= set(weights)
+
+
+IN_ANOTHER_PROCESS = """
+from bulk_inferencer.models.routing import SplitRouting
+routing = SplitRouting({"b": 0.5, "a": 0.2, "c": 0.3}, salt="s")
+print("".join(routing.model_of(b"user-%d" % i) for i in range(1000)))
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "4711"])
+def test_another_process_gives_the_same_models(seed):
+    # The modules that score are imported anew; TensorFlow is not among them.
+    found = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert found == "".join(models_of(KEYS[:1000], {"a": 0.2, "b": 0.5, "c": 0.3}, "s"))
+
+
+# Keys of records
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (b"user-1", b"user-1"),
+        ("ünï", "ünï".encode()),
+        (b"\xff\0", b"\xff\0"),
+        (b"", b""),
+        (7, b"7"),
+        (-(2**63), b"-9223372036854775808"),
+        (0.5, b"0.5"),
+        (2.0, b"2.0"),
+        (float("nan"), b"nan"),
+    ],
+)
+@pytest.mark.parametrize("make", [example, sequence_example])
+def test_key_is_the_one_value_of_its_feature(make, value, key):
+    assert SplitRouting(HALVES, "k").key_of(make(k=value, other=[1, 2])) == key
+
+
+def test_float_key_is_written_as_the_32_bits_that_a_record_holds():
+    assert SplitRouting(HALVES, "k").key_of(example(k=0.1)) == b"0.10000000149011612"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [(b"\xff", b"\xff"), ("ü", "ü".encode()), (7, b"7"), (-0.5, b"-0.5"), (1e30, b"1e+30")],
+)
+def test_key_is_hashed_as_python_writes_it(key, expected):
+    assert key_bytes(key) == expected
+
+
+def test_whole_record_is_the_key_by_default():
+    record = b"\xff is no tf.Example"
+    assert SplitRouting(HALVES).key_of(record) == record
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (example(x=1.0), "expected one value of feature 'k' to split by, got 0"),
+        (example(k=[]), "expected one value of feature 'k' to split by, got 0"),
+        (example(k=["a", "b"]), "expected one value of feature 'k' to split by, got 2"),
+        (sequence_example(user="u1"), "expected one value of feature 'k' to split by, got 0"),
+        (b"", "expected one value of feature 'k' to split by, got 0"),
+        (b"\xff", "expected feature 'k' to split by, got no tf.Example"),
+    ],
+    ids=["missing", "empty", "two", "sequence example", "nothing", "no example"],
+)
+def test_record_without_exactly_one_key_goes_nowhere(record, message):
+    routing = SplitRouting(HALVES, "k")
+    with pytest.raises(NoKeyError, match=exactly(message)):
+        routing.key_of(record)
+    rows, failures = routing.route([record])
+    assert rows == {"a": [], "b": []}
+    assert failures == [Failed(0, "NoKeyError", message)]
+    assert failures[0].reason == f"NoKeyError: {message}"
+
+
+def test_feature_without_a_kind_has_no_value():
+    record = b"\n\x07\n\x05\n\x01k\x12\x00"  # Features {feature {key: "k" value {}}}
+    with pytest.raises(NoKeyError, match=r"got 0$"):
+        SplitRouting(HALVES, "k").key_of(record)
+
+
+def test_feature_of_steps_is_no_key():
+    with pytest.raises(NoKeyError, match=r"got 0$"):
+        SplitRouting(HALVES, "steps").key_of(sequence_example(user="u1"))
+
+
+def test_rows_of_a_batch_are_shared_out_in_order():
+    routing = SplitRouting(HALVES, "k", salt="s")
+    keys = [b"user-%d" % i for i in range(50)]
+    records = [example(k=key, x=float(i)) for i, key in enumerate(keys)]
+    records.insert(20, example(x=1.0))
+    rows, (failure,) = routing.route(records)
+    assert failure.index == 20
+    assert list(rows) == ["a", "b"]
+    assert sorted([*rows["a"], *rows["b"], 20]) == list(range(51))
+    for model, own in rows.items():
+        assert own == sorted(own)
+        assert {routing.model_of(routing.key_of(records[i])) for i in own} == {model}
+
+
+# Settings
+
+
+def test_routing_without_weights_is_refused():
+    message = "Expected a weight for each model, got none. Name all models."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        SplitRouting({})
+
+
+@pytest.mark.parametrize("weight", [0, 0.0, -1, math.inf, math.nan])
+def test_weight_that_is_no_positive_number_is_refused(weight):
+    message = (
+        f"Expected a positive number as weight of model 'b', got {weight}. Leave out a model that "
+        f"is to get no records."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        SplitRouting({"a": 1, "b": weight})
