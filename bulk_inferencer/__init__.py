@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bulk_inferencer.models.batching import BatchBounds as BatchBounds
     from bulk_inferencer.models.saved_model import SavedModel as SavedModel
     from bulk_inferencer.results.reader import read_predictions as read_predictions
-    from bulk_inferencer.units.run import Outputs as Outputs
+    from bulk_inferencer.units.outputs import Outputs as Outputs
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ _MODULE_OF_NAME = {
     # Kubeflow imports artifact types as `package.Class`.
     "InferenceSummary": "bulk_inferencer.components.artifacts",
     "ModelComparison": "bulk_inferencer.components.artifacts",
-    "Outputs": "bulk_inferencer.units.run",
+    "Outputs": "bulk_inferencer.units.outputs",
     "SavedModel": "bulk_inferencer.models.saved_model",
     "beam": "bulk_inferencer.beam",
     "bulk_inferencer_pb2": "bulk_inferencer.bulk_inferencer_pb2",

@@ -6,6 +6,9 @@ catch `BulkInferencerError` for all of them, or the one that you can do somethin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BulkInferencerError(Exception):
     """Base class of all errors of this package."""
@@ -45,3 +48,18 @@ class EndpointError(BulkInferencerError):
 
 class FailedRecordError(BulkInferencerError):
     """A record that could not be scored, where failures were not asked for as an output."""
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Says where an error of ours was raised, if that is not said already.
+
+    Args:
+      where: what stands before the message, such as `Model 'five'`; empty to change nothing.
+    """
+    try:
+        yield
+    except BulkInferencerError as error:
+        if not where or str(error).startswith(where):
+            raise
+        raise type(error)(f"{where}: {error}") from error

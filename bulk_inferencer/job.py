@@ -27,6 +27,7 @@ from bulk_inferencer.errors import (
     FailureLimitError,
     InputError,
     SettingsError,
+    located,
 )
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.models.batching import BatchBounds
@@ -37,6 +38,7 @@ from bulk_inferencer.models.predictor import (
     FORMAT_TF_SEQUENCE_EXAMPLE,
     RECORD_FORMATS,
     Model,
+    check_is_model,
 )
 from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.results.compare import Comparison
@@ -51,8 +53,8 @@ from bulk_inferencer.units.folders import (
     merge_failures,
 )
 from bulk_inferencer.units.manifest import Failure, Manifest, Scores, add_up, check_shards
+from bulk_inferencer.units.outputs import VARIANT, WORK_FOLDER, Outputs
 from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer.units.run import VARIANT, WORK_FOLDER, Outputs
 from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
@@ -126,10 +128,7 @@ class InferenceJob:
 
     def __post_init__(self) -> None:
         _check_splits(self.splits)
-        if isinstance(self.model, str):
-            raise SettingsError(
-                f"Expected a model, got the string {self.model!r}. Give SavedModel({self.model!r})."
-            )
+        check_is_model(self.model)
         _check_outputs(self.outputs, self.record_format)
 
 
@@ -173,8 +172,10 @@ class BranchJob:
         _check_outputs(self.outputs, self.record_format)
         if not self.models:
             raise SettingsError("Expected at least one model, got none. Name the models to score.")
-        for name in self.models if self.models.keys() != {_ONLY_MODEL} else ():
-            check_name(name, "model")
+        for name, model in self.models.items():
+            if self.models.keys() != {_ONLY_MODEL}:
+                check_name(name, "model")
+            check_is_model(model)
         _check_same_names("folders of outputs.inference_result", self.outputs.results, self.models)
         folders = [folder.rstrip("/") for folder in self.outputs.results.values()]
         if doubled := sorted({folder for folder in folders if folders.count(folder) > 1}):
@@ -499,13 +500,9 @@ def _check_same_names(what: str, named: Iterable[str], models: Iterable[str]) ->
 def _check_model(name: str, job: BranchJob) -> tuple[Signature, ...]:
     """Returns the signatures of a model, after checking it as far as that goes without loading."""
     model = job.models[name]
-    try:
+    with located(f"Model '{name}'" if name != _ONLY_MODEL else ""):
         signatures = model.check(job.record_format)
         _check_columns(job.outputs.columns, signatures, model.uri)
-    except BulkInferencerError as error:
-        if name == _ONLY_MODEL:
-            raise
-        raise type(error)(f"Model '{name}': {error}") from error
     return signatures
 
 

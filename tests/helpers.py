@@ -15,7 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from bulk_inferencer import files
 from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.run import WORK_FOLDER
+from bulk_inferencer.units.outputs import WORK_FOLDER
 
 RECORDS = tf.TensorSpec([None], tf.string)
 FLOAT = tf.io.FixedLenFeature([], tf.float32)

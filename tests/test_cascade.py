@@ -1,13 +1,9 @@
-"""Models one after the other, alone and through whole runs."""
+"""Models one after the other."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import hashlib
-import json
-import re
-from pathlib import Path
+import math
 
 import ml_dtypes
 import numpy as np
@@ -17,8 +13,8 @@ import tensorflow as tf
 from bulk_inferencer.errors import HookError, ModelError, SettingsError
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.job import FailureLimit, InferenceJob, run
-from bulk_inferencer.models.batching import BatchBounds, Failed, Scored, Scorer
+from bulk_inferencer.job import run
+from bulk_inferencer.models.batching import Failed, Scored, Scorer
 from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage, count_stages
 from bulk_inferencer.models.hooks import Hooked
 from bulk_inferencer.models.predictor import (
@@ -29,103 +25,29 @@ from bulk_inferencer.models.predictor import (
     RecordError,
 )
 from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.results.summary import StageCounts, Summary
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.signatures import PREDICT
+from tests.cascade_helpers import (
+    X_OF_Y,
+    Model,
+    exactly,
+    job_of,
+    length,
+    logged,
+    predict,
+    predictions,
+    refuse_negative,
+    save_times,
+    twice,
+    values_of,
+    xs,
+)
 from tests.helpers import (
-    FLOAT,
-    RECORDS,
     context_of,
     example,
     features_of,
     parsed_log,
-    read_tfrecord,
-    save_functions,
     sequence_example,
-    write_tfrecord,
 )
-
-X_OF_Y = (Column("y", "x"),)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
-
-
-def x_of(record):
-    return features_of(record)["x"][0]
-
-
-def xs(*values):
-    return [example(x=float(x)) for x in values]
-
-
-class Model:
-    """Settings of a model that is a function of a batch, and the batches that it was called with.
-
-    What it returns is known before the run where outputs are named.
-    """
-
-    def __init__(self, function, *outputs, fingerprint="f00d", versions=()):
-        self.uri = f"memory://{function.__name__}"
-        self.signatures = (Signature("serving_default", PREDICT, outputs),)
-        self.input_name = "records"
-        self.versions = versions
-        self.stages = ()
-        self.batches = []
-        self._function = function
-        self._fingerprint = fingerprint
-
-    def check(self, record_format):
-        return self.signatures
-
-    def load(self, record_format):
-        return self
-
-    def fingerprint(self):
-        return self._fingerprint
-
-    def predict(self, batch):
-        self.batches.append(list(batch))
-        return self._function(batch)
-
-
-def length(batch):
-    return {"y": np.array([len(record) for record in batch], np.int64)}
-
-
-def twice(batch):
-    return {"y": np.array([2 * len(record) for record in batch], np.int64)}
-
-
-def values_of(array):
-    """Returns the values of an output as a list, None where a record does not have it."""
-    return np.ma.asarray(array).tolist()
-
-
-def predict(stages, batch, record_format=FORMAT_TF_EXAMPLE):
-    outputs = CascadeModel(stages).load(record_format).predict(batch)
-    return {name: values_of(values) for name, values in outputs.items()}
-
-
-def logged(model, batch, record_format=FORMAT_TF_EXAMPLE):
-    """Returns the outputs in the PredictionLog of each record, and the records."""
-    predictor = model.load(record_format)
-    encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
-    logs = [parsed_log(log) for log in encoder.encode(batch, predictor.predict(batch))]
-    outputs = [log.predict_log.response.outputs for log in logs]
-    records = [r for log in logs for r in log.predict_log.request.inputs["examples"].string_val]
-    return [{n: tf.make_ndarray(t).tolist() for n, t in o.items()} for o in outputs], records
-
-
-def save_times(path, factor):
-    weight = tf.Variable(float(factor))
-
-    def serve(examples):
-        return {"y": weight * tf.io.parse_example(examples, {"x": FLOAT})["x"]}
-
-    return save_functions(path, [weight], serving_default=(serve, {"examples": RECORDS}))
 
 
 @pytest.fixture(scope="module")
@@ -565,12 +487,6 @@ def test_output_of_two_meanings_is_refused_before_the_run(names, taken):
 # Failures
 
 
-def refuse_negative(batch):
-    if any(x_of(record) < 0 for record in batch):
-        raise ValueError("x is negative")
-    return batch
-
-
 def test_record_that_one_stage_cannot_score_fails_alone_and_names_the_stage(five, ten):
     records = xs(0, 1, 2, -3, 4, 5, 6)
     stages = (Stage("five", five, X_OF_Y), Stage("ten", Hooked(ten, refuse_negative)))
@@ -647,6 +563,20 @@ def test_stage_that_is_a_cascade_is_named_with_its_own_stage():
 # Settings
 
 
+def test_bound_is_compared_in_the_precision_of_the_output():
+    def certain(batch):
+        return {"y": np.full(len(batch), 0.9, np.float32)}
+
+    exit_when = ExitWhen("y", at_least=0.9, at_most=0.9)
+    assert exit_when.settles(certain([b""])).all()
+
+
+def test_path_instead_of_a_model_is_refused():
+    message = "Expected a model, got the string '/five'. Give SavedModel('/five')."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        Stage("five", "/five")
+
+
 def test_exit_without_bounds_is_refused():
     message = (
         "Expected at_least, at_most or both for the exit on output 'y', got neither. Say which "
@@ -656,11 +586,11 @@ def test_exit_without_bounds_is_refused():
         ExitWhen("y")
 
 
-@pytest.mark.parametrize("bounds", [(2, 1), (float("nan"), 1.0)], ids=["swapped", "nan"])
+@pytest.mark.parametrize("bounds", [(2, 1), (math.nan, 1.0)], ids=["swapped", "nan"])
 def test_exit_that_no_value_can_take_is_refused(bounds):
     message = (
         f"Expected at_least to be no larger than at_most for the exit on output 'y', got "
-        f"{bounds[0]:g} and {bounds[1]:g}. For two ranges, give two exits."
+        f"{bounds[0]} and {bounds[1]}. For two ranges, give two exits."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         ExitWhen("y", *bounds)
@@ -798,143 +728,27 @@ def test_uri_input_name_and_versions_are_those_of_the_stages(five):
     assert predictor.stages == ("small", "five")
 
 
-def test_fingerprint_is_of_the_names_and_fingerprints_of_the_stages():
+def test_fingerprint_is_of_all_that_makes_the_stages():
     a, b = Model(length, fingerprint="aa"), Model(length, fingerprint="bb")
 
-    def fingerprint(**models):
-        return CascadeModel(tuple(Stage(n, m) for n, m in models.items())).fingerprint()
+    def fingerprint(columns=(), exit_when=(), **models):
+        first, *others = [Stage(name, model) for name, model in models.items()]
+        first = dataclasses.replace(first, columns=columns, exit_when=exit_when)
+        return CascadeModel((first, *others)).fingerprint()
 
-    expected = hashlib.sha256(b"small aa\nfull bb").hexdigest()
-    assert fingerprint(small=a, full=b) == expected
-    others = [fingerprint(small=b, full=a), fingerprint(full=a, small=b), fingerprint(small=a)]
-    assert len({expected, *others}) == 4
+    found = [
+        fingerprint(small=a, full=b),
+        fingerprint(small=b, full=a),
+        fingerprint(full=a, small=b),
+        fingerprint(small=a),
+        fingerprint(small=a, full=b, columns=X_OF_Y),
+        fingerprint(small=a, full=b, exit_when=[ExitWhen("y", at_least=1)]),
+        fingerprint(small=a, full=b, exit_when=[ExitWhen("y", at_least=2)]),
+    ]
+    assert len(set(found)) == len(found)
+    assert fingerprint(small=a, full=b) == found[0]
 
 
 def test_fingerprint_is_empty_where_a_stage_has_none(five):
     model = CascadeModel((Stage("five", five), Stage("full", Model(length, fingerprint=""))))
     assert model.fingerprint() == ""
-
-
-# Whole runs
-
-
-def job_of(folder, model, records, *columns, **settings):
-    for i in range(2):
-        write_tfrecord(folder / f"in/{i}.gz", records[i::2])
-    outputs = dataclasses.replace(
-        Outputs.under(f"{folder}/out"),
-        output_examples=f"{folder}/out/output_examples" if columns else None,
-        columns=columns,
-    )
-    settings = {"failure_limit": FailureLimit(max_fraction=0.2), **settings}
-    return InferenceJob({"s": [f"{folder}/in/*"]}, model, outputs, **settings)
-
-
-def predictions(folder):
-    return list(read_predictions(f"{folder}/out/inference_result"))
-
-
-def output_examples(folder):
-    shards = sorted(Path(folder, "out/output_examples/Split-s").iterdir())
-    return [features_of(record) for path in shards for record in read_tfrecord(path)]
-
-
-def half_of(five, ten):
-    """Records with x of at most 4 exit after the first stage."""
-    return CascadeModel(
-        (Stage("small", five, X_OF_Y, (ExitWhen("y", at_most=20),)), Stage("full", ten))
-    )
-
-
-@pytest.mark.parametrize("first_records", [1, 2, 64])
-def test_run_counts_the_records_of_each_stage_as_its_predictions_do(
-    five, ten, tmp_path, first_records
-):
-    job = job_of(
-        tmp_path,
-        half_of(five, ten),
-        xs(*range(10)),
-        Column("y", "score"),
-        Column("small/y", "of_small"),
-        Column("full/y", "of_full"),
-        bounds=BatchBounds(first_records=first_records),
-    )
-    summary = run(job)
-    assert summary.stages == {"small": StageCounts(10, 5, 5), "full": StageCounts(5, 5, 0)}
-    assert Summary.read(job.outputs.summary) == summary
-    assert summary.model_path == job.model.uri
-    assert summary.model_fingerprint == job.model.fingerprint()
-    assert summary.signature_names == ("small/serving_default,full/serving_default",)
-
-    found = {
-        x_of(p.record): {n: v.item() for n, v in p.outputs.items()} for p in predictions(tmp_path)
-    }
-    settled = {x: {"y": 5 * x, "small/y": 5 * x} for x in (0.0, 1.0, 2.0, 3.0, 4.0)}
-    escalated = {
-        x: {"y": 50 * x, "small/y": 5 * x, "full/y": 50 * x} for x in (5.0, 6.0, 7.0, 8.0, 9.0)
-    }
-    assert found == settled | escalated
-
-    examples = {features["x"][0]: features for features in output_examples(tmp_path)}
-    assert examples == {
-        **{
-            x: {"x": [x], "score": [5 * x], "of_small": [5 * x]} for x in settled
-        },
-        **{
-            x: {"x": [x], "score": [50 * x], "of_small": [5 * x], "of_full": [50 * x]}
-            for x in escalated
-        },
-    }  # fmt: skip
-
-
-def test_column_that_no_record_has_is_no_error(five, ten, tmp_path):
-    columns = (Column("full/y", "of_full"), Column("y", "score"))
-    summary = run(job_of(tmp_path, half_of(five, ten), xs(0, 1), *columns))
-    assert summary.stages == {"small": StageCounts(2, 2, 0), "full": StageCounts(0, 0, 0)}
-    found = sorted(output_examples(tmp_path), key=lambda features: features["x"])
-    assert found == [{"x": [0.0], "score": [0.0]}, {"x": [1.0], "score": [5.0]}]
-
-
-def test_failures_of_a_run_name_the_stage_and_count_in_no_stage(five, ten, tmp_path):
-    model = CascadeModel((Stage("five", five), Stage("ten", Hooked(ten, refuse_negative))))
-    summary = run(job_of(tmp_path, model, xs(*range(-1, 9))))
-    assert (summary.total.predictions_written, summary.total.examples_failed) == (9, 1)
-    assert summary.stages == {"five": StageCounts(9, 0, 9), "ten": StageCounts(9, 9, 0)}
-    (line,) = gzip.decompress(
-        Path(tmp_path, "out/summary/failures-s.jsonl.gz").read_bytes()
-    ).splitlines()
-    reason = "ValueError: Stage 'ten': x is negative"
-    assert json.loads(line) == {"file": f"{tmp_path}/in/0.gz", "record": 0, "reason": reason}
-
-
-def test_run_without_a_column_passes_raw_bytes_on(tmp_path):
-    second = Model(twice, "y")
-    model = CascadeModel((Stage("a", Model(length, "y")), Stage("b", second)))
-    records = [b"", b"\0\xff", b"three", b"\n\0"]
-    run(job_of(tmp_path, model, records, record_format=FORMAT_PROTO))
-    assert {p.record: p.outputs["y"].item() for p in predictions(tmp_path)} == {
-        record: 2 * len(record) for record in records
-    }
-
-
-def test_unknown_column_of_a_run_is_named_before_anything_is_written(five, ten, tmp_path):
-    model = half_of(five, ten)
-    message = (
-        f"Expected column 'c' to come from an output of {model.uri}, got 'z/y'; it has: y, "
-        f"small/y, full/y. Correct OutputExampleSpec."
-    )
-    with pytest.raises(SettingsError, match=exactly(message)):
-        run(job_of(tmp_path, model, xs(1, 2), Column("z/y", "c")))
-    assert not Path(tmp_path, "out").exists()
-
-
-def test_error_of_a_stage_on_a_worker_is_raised_with_its_name(five, tmp_path):
-    serve = (lambda examples: {"y": tf.zeros([7])}, {"examples": RECORDS})
-    wrong = SavedModel(save_functions(tmp_path / "model", serving_default=serve))
-    model = CascadeModel((Stage("five", five), Stage("wrong", wrong)))
-    message = (
-        "Stage 'wrong': Expected output 'y' to have the batch size 2 as its first dimension, got "
-        "shape (7,). Return one row per record from the signature."
-    )
-    with pytest.raises(ModelError, match=exactly(message)):
-        run(job_of(tmp_path, model, xs(1, 2, 3, 4)))

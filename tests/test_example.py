@@ -14,7 +14,12 @@ from tfx.components.bulk_inferrer.prediction_to_example_utils import convert
 from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats.example import Column, append_columns, feature_values
+from bulk_inferencer.formats.example import (
+    Column,
+    append_columns,
+    feature_values,
+    feature_values_of_batch,
+)
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
 from bulk_inferencer.models.saved_model import SavedModel
@@ -241,6 +246,30 @@ def test_last_of_several_features_of_a_name_counts():
 def test_values_of_what_is_no_example_cannot_be_read():
     with pytest.raises(DecodeError):
         feature_values(b"\xff", "k")
+
+
+VALUES = st.one_of(
+    st.lists(st.binary(max_size=3), max_size=3),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=3),
+)
+
+
+@given(st.lists(st.fixed_dictionaries({}, optional={"k": VALUES, "other": VALUES}), max_size=5))
+def test_values_of_a_batch_are_those_of_its_records(features):
+    records = [example(**of_record) for of_record in features]
+    one_by_one = [feature_values(record, "k") for record in records]
+    kinds = {type(value) for values in one_by_one for value in values}
+    found = feature_values_of_batch(records, "k")
+    # Lists without a value have a type too.
+    if len(kinds) == 1 and all(one_by_one):
+        assert found is not None
+    assert found in (None, one_by_one)
+
+
+def test_batch_with_what_is_no_example_has_none_of_its_values():
+    assert feature_values_of_batch([b"\xff\xff", example(k=1)], "k") is None
+    assert feature_values_of_batch([example(k=1), b"\xff\xff"], "k") in (None, [[1], []])
 
 
 # Outputs that cannot become columns

@@ -13,7 +13,7 @@ from bulk_inferencer.units.folders import (
     existing_sizes,
     make_folders,
 )
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import tree
 
 

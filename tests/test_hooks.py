@@ -23,7 +23,7 @@ from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import (
     Lengths,
     example,

@@ -34,7 +34,7 @@ from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_SEQUENCE_EX
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.results.summary import Counts, Summary
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.units.outputs import Outputs
 from bulk_inferencer.work import Distribution, Work
 from tests.helpers import (
     FLOAT,

@@ -234,7 +234,8 @@ def test_record_without_exactly_one_key_goes_nowhere(record, message):
     routing = SplitRouting(HALVES, "k")
     with pytest.raises(NoKeyError, match=exactly(message)):
         routing.key_of(record)
-    rows, failures = routing.route([record])
+    rows, keys, failures = routing.route([record])
+    assert keys == [b""]
     assert rows == {"a": [], "b": []}
     assert failures == [Failed(0, "NoKeyError", message)]
     assert failures[0].reason == f"NoKeyError: {message}"
@@ -256,7 +257,7 @@ def test_rows_of_a_batch_are_shared_out_in_order():
     keys = [b"user-%d" % i for i in range(50)]
     records = [example(k=key, x=float(i)) for i, key in enumerate(keys)]
     records.insert(20, example(x=1.0))
-    rows, (failure,) = routing.route(records)
+    rows, _, (failure,) = routing.route(records)
     assert failure.index == 20
     assert list(rows) == ["a", "b"]
     assert sorted([*rows["a"], *rows["b"], 20]) == list(range(51))

@@ -20,8 +20,9 @@ from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.signatures import PREDICT, Signature
 from bulk_inferencer.units.manifest import Failure
+from bulk_inferencer.units.outputs import Outputs
 from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer.units.run import Outputs, run_unit
+from bulk_inferencer.units.run import run_unit
 from tests.helpers import (
     Lengths,
     context_of,

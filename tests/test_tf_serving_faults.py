@@ -17,7 +17,7 @@ from bulk_inferencer.job import FailureLimit, InferenceJob, run
 from bulk_inferencer.models.batching import Failed, Scored, Scorer
 from bulk_inferencer.models.retries import Limits
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import example, features_of, write_tfrecord
 from tests.model_server import (
     ModelServer,

@@ -15,8 +15,9 @@ from apache_beam.transforms.window import GlobalWindow, WindowedValue
 from bulk_inferencer.beam.run_inference import _Predict
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer.units.outputs import Outputs
 from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.run import Outputs, run_unit
+from bulk_inferencer.units.run import run_unit
 from tests.helpers import example, make_folders, write_tfrecord
 
 pytestmark = pytest.mark.slow
@@ -158,7 +159,8 @@ import sys
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.run import Outputs, run_unit
+from bulk_inferencer.units.outputs import Outputs
+from bulk_inferencer.units.run import run_unit
 from bulk_inferencer import files
 outputs = Outputs.under({str(tmp_path / "out")!r})
 for folder in (*outputs.folders, outputs.failed_examples + "/Split-s"):

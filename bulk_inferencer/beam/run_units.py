@@ -10,13 +10,15 @@ from apache_beam.utils.shared import Shared
 
 from bulk_inferencer import files
 from bulk_inferencer.beam import metrics
+from bulk_inferencer.errors import located
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.results.outcomes import read_outcomes
 from bulk_inferencer.units.manifest import Manifest
+from bulk_inferencer.units.outputs import Outputs
 from bulk_inferencer.units.plan import Unit
-from bulk_inferencer.units.run import Outputs, run_unit
+from bulk_inferencer.units.run import run_unit
 
 
 class RunUnits(beam.PTransform):
@@ -91,10 +93,10 @@ class _RunUnit(beam.DoFn):
         self._loaded = self._shared.acquire(self._load)
 
     def _load(self) -> _Loaded:
-        scorers = {
-            name: Scorer.load(model, self._record_format, self._bounds)
-            for name, model in self._models.items()
-        }
+        scorers = {}
+        for name, model in self._models.items():
+            with located(f"Model '{name}'" if name else ""):
+                scorers[name] = Scorer.load(model, self._record_format, self._bounds)
         keys = read_outcomes(self._outcomes).keys if self._outcomes else ()
         return _Loaded(scorers, {key.encode(): row for row, key in enumerate(keys)})
 

@@ -18,7 +18,7 @@ from bulk_inferencer.models.hooks import Hooked
 from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.summary import BranchSummary, Summary
-from bulk_inferencer.units.run import Outputs
+from bulk_inferencer.units.outputs import Outputs
 
 _logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from bulk_inferencer.formats.partial import encode_groups
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1
+_DTYPE_OF_KIND = {bytes: "string", int: "int64", float: "float32"}
 
 
 class Column(NamedTuple):
@@ -149,9 +150,37 @@ def feature_values(record: bytes, name: str) -> list[bytes] | list[float] | list
     features = _features(record)
     if name not in features:  # the proto's map would make one of that name
         return []
-    feature = features[name]
-    kind = feature.WhichOneof("kind")
-    return list(getattr(feature, kind).value) if kind else []
+    kind = features[name].WhichOneof("kind")
+    return list(getattr(features[name], kind).value) if kind else []
+
+
+def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[Any]] | None:
+    """Returns the values of one feature for each record, in a fraction of the time.
+
+    Args:
+      records: serialized tf.Examples; TensorFlow's parser reads their one feature only.
+      name: the feature.
+
+    Returns:
+      For each record what `feature_values` returns, or nothing, which may also mean that it is no
+      tf.Example. None where that can be found out one by one only, as with values of several types.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        found = (value for record in records for value in feature_values(record, name))
+        dtype = _DTYPE_OF_KIND[type(next(found, b""))]
+        feature = {name: tf.io.VarLenFeature(dtype)}
+        parsed = tf.io.parse_example(tf.constant(records, tf.string), feature)[name]
+    except (DecodeError, tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return None  # not UTF-8: TensorFlow's message quotes the record
+    values: list[list[Any]] = [[] for _ in records]
+    for row, value in zip(
+        parsed.indices.numpy()[:, 0].tolist(), parsed.values.numpy().tolist(), strict=True
+    ):
+        values[row].append(value)
+    return values
 
 
 def _feature_names(record: bytes) -> set[str]:

@@ -9,13 +9,14 @@ Stages run in one process, batch by batch, and nothing goes through disk between
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError
+from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, located
 from bulk_inferencer.formats.example import Column, append_columns
 from bulk_inferencer.formats.partial import plain, rows_with, spread
 from bulk_inferencer.models.names import check_name
@@ -27,6 +28,7 @@ from bulk_inferencer.models.predictor import (
     OutOfMemory,
     Predictor,
     RecordError,
+    check_is_model,
 )
 from bulk_inferencer.signatures import PREDICT, Signature, output_prefix
 
@@ -54,15 +56,12 @@ class ExitWhen:
                 f"Expected at_least, at_most or both for the exit on output '{self.output}', got "
                 f"neither. Say which values settle a record."
             )
-        if (
-            self.at_least is not None
-            and self.at_most is not None
-            and not self.at_least <= self.at_most
-        ):
+        low = -math.inf if self.at_least is None else self.at_least
+        high = math.inf if self.at_most is None else self.at_most
+        if not low <= high:  # NaN is neither
             raise SettingsError(
                 f"Expected at_least to be no larger than at_most for the exit on output "
-                f"'{self.output}', got {self.at_least:g} and {self.at_most:g}. For two ranges, "
-                f"give two exits."
+                f"'{self.output}', got {low} and {high}. For two ranges, give two exits."
             )
 
     def settles(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -88,7 +87,11 @@ class ExitWhen:
                 f"Expected output '{self.output}' to hold numbers to exit by, got {values.dtype} "
                 f"of shape {values.shape}. Name an output of numbers in exit_when."
             )
-        largest = plain(values).reshape(len(values), -1).astype(np.float64).max(axis=1)
+        # In the output's own precision: a probability of 0.9 is at least 0.9 in float32 too.
+        numbers = plain(values)
+        if numbers.dtype.kind == "V":  # bfloat16
+            numbers = numbers.astype(np.float32)
+        largest = numbers.reshape(len(numbers), -1).max(axis=1)
         if self.at_least is not None:
             settled &= largest >= self.at_least
         if self.at_most is not None:
@@ -109,7 +112,7 @@ class Stage:
         these settles. Default: none.
 
     Raises:
-      SettingsError: columns or exits are something else.
+      SettingsError: the model, columns or exits are something else.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Stage:
     exit_when: Sequence[ExitWhen] = ()
 
     def __post_init__(self) -> None:
+        check_is_model(self.model)
         for setting, kind in (("columns", Column), ("exit_when", ExitWhen)):
             given = getattr(self, setting)
             # A Column is a tuple itself, of two strings.
@@ -184,7 +188,7 @@ class CascadeModel:
         """
         signatures = []
         for stage in self.stages:
-            with _naming(stage):
+            with located(_where(stage)):
                 signatures.append(stage.model.check(record_format))
                 _check_stage(stage, signatures[-1], record_format)
         return (_signature(self.stages, signatures),)
@@ -193,17 +197,20 @@ class CascadeModel:
         """See `Model.load`."""
         predictors = []
         for stage in self.stages:
-            with _naming(stage):
+            with located(_where(stage)):
                 predictors.append(stage.model.load(record_format))
         return _CascadePredictor(self.stages, predictors)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the stages' names and fingerprints, empty where one has none."""
+        """Returns the SHA-256 of all that makes the stages, empty where a model has none."""
         fingerprints = [stage.model.fingerprint() for stage in self.stages]
         if not all(fingerprints):
             return ""
-        named = zip((stage.name for stage in self.stages), fingerprints, strict=True)
-        return hashlib.sha256("\n".join(f"{n} {f}" for n, f in named).encode()).hexdigest()
+        made_of = [
+            (stage.name, fingerprint, stage.columns, stage.exit_when)
+            for stage, fingerprint in zip(self.stages, fingerprints, strict=True)
+        ]
+        return hashlib.sha256(repr(made_of).encode()).hexdigest()
 
 
 class _CascadePredictor:
@@ -228,7 +235,7 @@ class _CascadePredictor:
         of_stages: dict[str, np.ndarray] = {}
         settled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for stage, predictor in self._stages:
-            with _naming(stage):
+            with located(_where(stage)):
                 with _blaming_records(stage):
                     outputs = predictor.predict(records)
                 leaves = self._leaves(stage, outputs, len(rows))
@@ -348,15 +355,6 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
             f"output of a stage and under the name of another. Rename that stage."
         )
     return Signature(",".join(names), PREDICT, (*settled, *of_stages) if is_known else ())
-
-
-@contextmanager
-def _naming(stage: Stage) -> Iterator[None]:
-    """Names the stage in an error of ours."""
-    try:
-        yield
-    except BulkInferencerError as error:
-        raise type(error)(f"{_where(stage)}: {error}") from error
 
 
 @contextmanager

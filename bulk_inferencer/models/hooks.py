@@ -175,6 +175,8 @@ def _hook(setting: str, hook: Callable[..., Any] | str | None) -> Callable[..., 
 
 
 def _array(values: Any) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray):
+        return values  # of a cascade: masked rows are of records that do not have the output
     array = np.asarray(values)
     if array.dtype.kind not in "SUO":
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

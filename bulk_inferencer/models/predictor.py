@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.signatures import Signature
 
 # Formats of a record, named as in TFX's example_gen.proto.
@@ -125,3 +126,15 @@ class Model(Protocol):
     def fingerprint(self) -> str:
         """Returns a digest of the model's content, or nothing where it cannot be seen."""
         ...
+
+
+def check_is_model(value: Any) -> None:
+    """Checks that a path was not given for the model that is there.
+
+    Raises:
+      SettingsError: it was.
+    """
+    if isinstance(value, str):
+        raise SettingsError(
+            f"Expected a model, got the string {value!r}. Give SavedModel({value!r})."
+        )

@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import feature_values
+from bulk_inferencer.formats.example import feature_values, feature_values_of_batch
 from bulk_inferencer.models.batching import Failed
 
 _PLACE_BYTES = 8
@@ -30,6 +31,23 @@ _PLACES = 1 << 8 * _PLACE_BYTES
 
 class NoKeyError(ValueError):
     """A record that cannot be routed, since it has not exactly one value of the key's feature."""
+
+
+class Routes(NamedTuple):
+    """Which records of a batch go to which model.
+
+    Attributes:
+      rows: indexes in the batch by model.
+      keys: the key of each record; empty of those that have none.
+      failed: those that have none, and so go to no model.
+    """
+
+    rows: Mapping[str, Sequence[int]]
+    keys: Sequence[bytes]
+    failed: Sequence[Failed]
+
+
+EVERY_RECORD_TO_EVERY_MODEL = Routes({}, (), ())
 
 
 def key_bytes(key: bytes | str | float) -> bytes:
@@ -92,24 +110,34 @@ class SplitRouting:
         from google.protobuf.message import DecodeError
 
         try:
-            values = feature_values(record, self.split_key)
+            return self._key_of_values(feature_values(record, self.split_key))
         except DecodeError as error:
             raise NoKeyError(
                 f"expected feature '{self.split_key}' to split by, got no tf.Example"
             ) from error
+
+    def _key_of_values(self, values: Sequence[bytes | int | float]) -> bytes:
         if len(values) != 1:
             raise NoKeyError(
                 f"expected one value of feature '{self.split_key}' to split by, got {len(values)}"
             )
         return key_bytes(values[0])
 
-    def route(self, records: Sequence[bytes]) -> tuple[dict[str, list[int]], list[Failed]]:
-        """Returns the indexes of the records of each model, and the records that go to none."""
+    def route(self, records: Sequence[bytes]) -> Routes:
+        """Returns which of the records go to which model."""
         rows: dict[str, list[int]] = {name: [] for name in self.weights}
-        failures = []
+        keys: list[bytes] = []
+        failed = []
+        parsed = feature_values_of_batch(records, self.split_key) if self.split_key else None
         for index, record in enumerate(records):
             try:
-                rows[self.model_of(self.key_of(record))].append(index)
+                values = parsed[index] if parsed else []
+                # What has no value is looked at by itself, for the reason.
+                key = self._key_of_values(values) if values else self.key_of(record)
             except NoKeyError as error:
-                failures.append(Failed(index, type(error).__name__, str(error)))
-        return rows, failures
+                keys.append(b"")
+                failed.append(Failed(index, type(error).__name__, str(error)))
+            else:
+                keys.append(key)
+                rows[self.model_of(key)].append(index)
+        return Routes(rows, keys, failed)

@@ -13,7 +13,7 @@ from bulk_inferencer import files
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.summary import SUMMARY_FILE
 from bulk_inferencer.units.manifest import Manifest
-from bulk_inferencer.units.run import WORK_FOLDER, Outputs
+from bulk_inferencer.units.outputs import WORK_FOLDER, Outputs
 
 _logger = logging.getLogger(__name__)
 

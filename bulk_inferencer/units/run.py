@@ -18,20 +18,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import logging
-import posixpath
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from types import TracebackType
+from dataclasses import asdict
 from typing import NamedTuple
 
-import google_crc32c
 import numpy as np
 
-from bulk_inferencer import files
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.errors import located
 from bulk_inferencer.formats import tfrecord
 from bulk_inferencer.formats.example import Column, append_columns
 from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
@@ -44,88 +38,15 @@ from bulk_inferencer.models.batching import (
     batches,
 )
 from bulk_inferencer.models.cascade import count_stages
-from bulk_inferencer.models.routing import SplitRouting
+from bulk_inferencer.models.routing import EVERY_RECORD_TO_EVERY_MODEL, SplitRouting
 from bulk_inferencer.results.compare import Comparing, Comparison, compare_batch
 from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard
+from bulk_inferencer.units.outputs import VARIANT, Outputs
 from bulk_inferencer.units.plan import InputFile, Unit
+from bulk_inferencer.units.shards import UnitShards
 from bulk_inferencer.work import Work
 
-_logger = logging.getLogger(__name__)
-
-WORK_FOLDER = ".work"
-
-# Compressions of inference_result. Examples are always gzip: TFX reads them as nothing else.
-GZIP = "GZIP"
-NONE = "NONE"
-_COMPRESSIONS = (GZIP, NONE)
 _KEPT_FAILURES = 5
-
-
-# The feature of output examples that says which model a record went to.
-VARIANT = "variant"
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go, and which.
-
-    Attributes:
-      inference_result: folder of the PredictionLogs; with several models, a folder for each name.
-      summary: folder of the summary and of the lists of failures.
-      failed_examples: folder of the records that could not be scored, by split.
-      output_examples: folder of the records with predictions as features, by split; optional.
-      columns: the outputs that become features of the output examples. Where every record goes to
-        several models, they stand there for each of them as `<model>/<column>`, and where it goes
-        to one, beside its name in the feature `variant`.
-      replace_features: whether a column may take the place of an input feature.
-      compression: of the PredictionLogs: `GZIP` or `NONE`.
-      comparison: folder of what several models' outputs have in common; optional.
-      comparing: what of that is kept.
-
-    Raises:
-      SettingsError: there is no such compression.
-    """
-
-    inference_result: str | Mapping[str, str]
-    summary: str
-    failed_examples: str
-    output_examples: str | None = None
-    columns: tuple[Column, ...] = ()
-    replace_features: bool = False
-    compression: str = GZIP
-    comparison: str | None = None
-    comparing: Comparing = field(default_factory=Comparing)
-
-    def __post_init__(self) -> None:
-        if self.compression not in _COMPRESSIONS:
-            raise SettingsError(
-                f"Expected one of {', '.join(_COMPRESSIONS)} as Outputs.compression, got "
-                f"{self.compression!r}. Leave it out for {GZIP}."
-            )
-
-    @classmethod
-    def under(cls, folder: str, compression: str = GZIP) -> Outputs:
-        """Returns outputs in folders of their own names below `folder`, without examples."""
-        return cls(
-            compression=compression,
-            inference_result=posixpath.join(folder, "inference_result"),
-            summary=posixpath.join(folder, "summary"),
-            failed_examples=posixpath.join(folder, "failed_examples"),
-        )
-
-    @property
-    def results(self) -> Mapping[str, str]:
-        """The folders of PredictionLogs by model; the name of the only one is empty."""
-        if isinstance(self.inference_result, str):
-            return {"": self.inference_result}
-        return self.inference_result
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """All folders that are written to."""
-        optional = (self.output_examples, self.comparison)
-        always = (*self.results.values(), self.summary, self.failed_examples)
-        return (*always, *(folder for folder in optional if folder))
 
 
 def run_unit(
@@ -163,16 +84,19 @@ def run_unit(
     comparison = Comparison()
     models = [_Model(name, scorer, new_work()) for name, scorer in scorers.items()]
     examples_of = _OutputExamples(outputs, routing)
-    with _UnitShards(unit, outputs) as shards:
+    with UnitShards(unit, outputs) as shards:
         for batch in read_batches(unit.files, bounds):
             read += len(batch.records)
-            rows, failed = _route(routing, batch.records)
-            unrouted += len(failed)
-            failures = [Failure(*batch.locate(f.index), f.reason) for f in failed]
-            failed_rows = {failure.index for failure in failed}
+            routes = routing.route(batch.records) if routing else EVERY_RECORD_TO_EVERY_MODEL
+            unrouted += len(routes.failed)
+            failures = [Failure(*batch.locate(f.index), f.reason) for f in routes.failed]
+            failed_rows = {failure.index for failure in routes.failed}
             scored = {}
             for model in models:
-                logs, scored[model.name], failed = model.score(batch, rows.get(model.name))
+                with located(f"Model '{model.name}'" if model.name else ""):
+                    logs, scored[model.name], failed = model.score(
+                        batch, routes.rows.get(model.name)
+                    )
                 shards.inference_result[model.name].write_records(logs)
                 failures += [Failure(*batch.locate(f.index), f.reason, model.name) for f in failed]
                 failed_rows |= {failure.index for failure in failed}
@@ -180,8 +104,8 @@ def run_unit(
                 shards.output_examples.write_records(examples_of(batch.records, scored))
             if outputs.comparison and not routing and len(models) > 1:
                 comparison = comparison.merge(_compare(batch, scored, outputs.comparing))
-            if routing and outcome_rows:
-                matched |= _matched(routing, outcome_rows, scored)
+            if outcome_rows:
+                matched |= _matched(outcome_rows, routes.keys, scored)
             shards.failed_examples.write_records([batch.records[i] for i in sorted(failed_rows)])
             shards.failures.write(b"".join(map(_json_line, failures)))
             _keep_first(failures, first_failures)
@@ -204,11 +128,19 @@ def run_unit(
 
 
 class _Scored(NamedTuple):
-    """Records of a batch that a model scored: their rows, themselves and their outputs."""
+    """Records of a batch that a model scored in one call.
+
+    Attributes:
+      rows: their indexes in the batch.
+      records: themselves.
+      outputs: arrays of a row per record.
+      is_whole: whether all stages of a cascade ran, so that no output is left out.
+    """
 
     rows: Sequence[int]
     records: list[bytes]
     outputs: dict[str, np.ndarray]
+    is_whole: bool
 
 
 class _Model:
@@ -242,10 +174,12 @@ class _Model:
                 failed.append(dataclasses.replace(result, index=rows[result.index]))
                 continue
             of_result = slice(result.start, result.stop)
-            scored.append(_Scored(rows[of_result], records[of_result], result.outputs))
             logs += self._encoder.encode(records[of_result], result.outputs)
-            for stage, count in count_stages(tuple(self._stages), result.outputs).items():
+            ran = count_stages(tuple(self._stages), result.outputs)
+            for stage, count in ran.items():
                 self._stages[stage] += count
+            is_whole = all(ran.values())
+            scored.append(_Scored(rows[of_result], records[of_result], result.outputs, is_whole))
         self._read += len(records)
         self._predicted += len(logs)
         self._failed += len(failed)
@@ -265,13 +199,6 @@ class _Model:
         )
 
 
-def _route(
-    routing: SplitRouting | None, records: Sequence[bytes]
-) -> tuple[Mapping[str, Sequence[int]], list[Failed]]:
-    """Returns the rows of each model, none where all records go to all, and what goes to none."""
-    return routing.route(records) if routing else ({}, [])
-
-
 def _keep_first(failures: Sequence[Failure], kept: list[Failure]) -> None:
     """Appends to `kept` what makes it the first few failures of each model."""
     for failure in failures:
@@ -280,14 +207,14 @@ def _keep_first(failures: Sequence[Failure], kept: list[Failure]) -> None:
 
 
 def _matched(
-    routing: SplitRouting,
     outcome_rows: Mapping[bytes, int],
+    keys: Sequence[bytes],
     scored: Mapping[str, Sequence[_Scored]],
 ) -> set[int]:
     """Returns the rows of the table of outcomes that have the key of a record that was scored."""
-    records = (record for pieces in scored.values() for piece in pieces for record in piece.records)
-    rows = (outcome_rows.get(routing.key_of(record)) for record in records)
-    return {row for row in rows if row is not None}
+    rows = (row for pieces in scored.values() for piece in pieces for row in piece.rows)
+    matched = (outcome_rows.get(keys[row]) for row in rows)
+    return {row for row in matched if row is not None}
 
 
 def _bits(rows: set[int]) -> int:
@@ -340,37 +267,50 @@ class _OutputExamples:
         self, records: Sequence[bytes], scored: Mapping[str, Sequence[_Scored]]
     ) -> list[bytes]:
         """Returns the examples in the order of the records, but for those that failed."""
-        if len(scored) == 1 or self._is_split:
+        all_records = dict(enumerate(records))
+        if self._is_split:
             examples: dict[int, bytes] = {}
             for model, pieces in scored.items():
-                for piece in pieces:
-                    examples.update(zip(piece.rows, self._of_one(model, piece), strict=True))
-            return [examples[row] for row in sorted(examples)]
-        return self._side_by_side(records, scored)
-
-    def _of_one(self, model: str, piece: _Scored) -> list[bytes]:
-        examples = append_columns(piece.records, piece.outputs, self._columns, self._replace)
-        if not self._is_split:
-            return examples
-        variants = {VARIANT: np.full(len(examples), model.encode(), object)}
-        return append_columns(examples, variants, (Column(VARIANT, VARIANT),), self._replace)
-
-    def _side_by_side(
-        self, records: Sequence[bytes], scored: Mapping[str, Sequence[_Scored]]
-    ) -> list[bytes]:
-        examples = dict(enumerate(records))
-        for model, pieces in scored.items():
-            columns = [Column(c.output, f"{model}/{c.name}") for c in self._columns]
-            before, examples = examples, {}
-            for piece in pieces:
-                kept = [i for i, row in enumerate(piece.rows) if row in before]
-                rows = [piece.rows[i] for i in kept]
-                outputs = {name: values[kept] for name, values in piece.outputs.items()}
-                longer = append_columns(
-                    [before[row] for row in rows], outputs, columns, self._replace
-                )
-                examples.update(zip(rows, longer, strict=True))
+                of_model = self._with_columns(all_records, pieces, "")
+                examples.update(self._with_variant(of_model, model))
+        else:
+            examples = all_records  # and then those of them that each model scored
+            for model, pieces in scored.items():
+                examples = self._with_columns(examples, pieces, f"{model}/" if model else "")
         return [examples[row] for row in sorted(examples)]
+
+    def _with_columns(
+        self, examples: Mapping[int, bytes], pieces: Sequence[_Scored], prefix: str
+    ) -> dict[int, bytes]:
+        """Returns those of the examples, by row, that one model scored, with its columns."""
+        longer: dict[int, bytes] = {}
+        for piece in pieces:
+            kept = [i for i, row in enumerate(piece.rows) if row in examples]
+            if not kept:
+                continue
+            rows = [piece.rows[i] for i in kept]
+            columns = [
+                Column(column.output, prefix + column.name)
+                for column in self._columns
+                if piece.is_whole or column.output in piece.outputs
+            ]
+            records = append_columns(
+                [examples[row] for row in rows],
+                {name: values[kept] for name, values in piece.outputs.items()},
+                columns,
+                self._replace,
+            )
+            longer.update(zip(rows, records, strict=True))
+        return longer
+
+    def _with_variant(self, examples: Mapping[int, bytes], model: str) -> dict[int, bytes]:
+        """Returns examples, by row, with the name of the model that they went to."""
+        if not examples:
+            return {}
+        names = {VARIANT: np.full(len(examples), model.encode(), object)}
+        columns = (Column(VARIANT, VARIANT),)
+        records = append_columns(list(examples.values()), names, columns, self._replace)
+        return dict(zip(examples, records, strict=True))
 
 
 def read_batches(inputs: Sequence[InputFile], bounds: BatchBounds) -> Iterator[Batch]:
@@ -391,100 +331,3 @@ def _json_line(failure: Failure) -> bytes:
     if not failure.model:
         del values["model"]
     return json.dumps(values).encode() + b"\n"
-
-
-class _ShardWriter:
-    """Writes one file under a name of its own; `commit` gives it the final one."""
-
-    def __init__(self, root: str, path: str, compression: str = GZIP) -> None:
-        self.path = posixpath.join(root, path)
-        self._is_gzip = compression == GZIP
-        name = f"{uuid.uuid4().hex}-{posixpath.basename(path)}"
-        self._attempt = posixpath.join(root, WORK_FOLDER, name)
-        self._file = files.open_to_write(self._attempt)
-        self._bytes = 0
-        self._checksum = 0
-
-    def write_records(self, records: Sequence[bytes]) -> None:
-        self.write(tfrecord.frame(records))
-
-    def write(self, data: bytes) -> None:
-        """Appends `data`, unless there is none; as one gzip member where files are compressed."""
-        if data:
-            self._append(tfrecord.gzip_member(data) if self._is_gzip else data)
-
-    def _append(self, stored: bytes) -> None:
-        self._file.write(stored)
-        self._bytes += len(stored)
-        self._checksum = google_crc32c.extend(self._checksum, stored)
-
-    def close(self) -> None:
-        if self._is_gzip and not self._bytes:
-            self._append(tfrecord.gzip_member(b""))  # A file without records is gzip as well.
-        self._file.close()
-
-    def commit(self) -> Shard:
-        """Renames the closed file; call once."""
-        files.rename(self._attempt, self.path)
-        return Shard(self.path, self._bytes, self._checksum)
-
-    def discard(self) -> None:
-        try:
-            self._file.close()
-            files.delete(self._attempt)
-        except Exception:  # the error that is on its way says more
-            _logger.exception("Could not delete %s; the end of the run does.", self._attempt)
-
-
-class _UnitShards:
-    """The files of one unit: all of them are committed, or none."""
-
-    def __init__(self, unit: Unit, outputs: Outputs) -> None:
-        shard = unit.shard_name
-        split_folder = f"Split-{unit.split}"
-        suffix = ".gz" if outputs.compression == GZIP else ""
-        self.inference_result = {
-            model: _ShardWriter(
-                folder, shard(f"prediction_logs-{unit.split}", suffix), outputs.compression
-            )
-            for model, folder in outputs.results.items()
-        }
-        self.failed_examples = _ShardWriter(
-            outputs.failed_examples,
-            posixpath.join(split_folder, shard("failed_examples", ".gz")),
-        )
-        self.failures = _ShardWriter(
-            outputs.summary,
-            posixpath.join(WORK_FOLDER, shard(f"failures-{unit.split}", ".jsonl.gz")),
-        )
-        self.output_examples = None
-        if outputs.output_examples:
-            self.output_examples = _ShardWriter(
-                outputs.output_examples,
-                posixpath.join(split_folder, shard("examples", ".gz")),
-            )
-
-    @property
-    def _others(self) -> list[_ShardWriter]:
-        writers = [self.failed_examples, self.failures]
-        return [*writers, self.output_examples] if self.output_examples else writers
-
-    def commit(self) -> tuple[dict[str, Shard], tuple[Shard, ...]]:
-        """Returns the files of predictions by model, and the others."""
-        for writer in (*self.inference_result.values(), *self._others):
-            writer.close()
-        predictions = {model: writer.commit() for model, writer in self.inference_result.items()}
-        return predictions, tuple(writer.commit() for writer in self._others)
-
-    def __enter__(self) -> _UnitShards:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            for writer in (*self.inference_result.values(), *self._others):
-                writer.discard()
