@@ -2,6 +2,7 @@
 
     python -m pipelines.run_local five_times_table
     python -m pipelines.run_local penguins
+    python -m pipelines.run_local penguins_cascade
     python -m pipelines.run_local five_times_table --bad-model
 
 Each run starts in an empty working directory: what an earlier run left there is removed.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import os
 import shutil
@@ -20,16 +20,52 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # TFX, and what imports it, is imported inside functions: it takes seconds and writes warnings,
 # so first a line on the terminal says what is going on and stderr leads to the log.
 
+
+class Example(NamedTuple):
+    """A pipeline to run.
+
+    Attributes:
+      title: what it does.
+      package: where its modules are: `data`, and with the prefix `pipeline` and `report`.
+      prefix: what tells them from those of other pipelines of the package.
+    """
+
+    title: str
+    package: str
+    prefix: str = ""
+
+
 PIPELINES = {
-    "five_times_table": "A model learns y = 5x from examples, then predicts y for x without one.",
-    "penguins": "A classifier learns the species of penguins, then names birds without a label.",
+    "five_times_table": Example(
+        "A model learns y = 5x from examples, then predicts y for x without one.",
+        "five_times_table",
+    ),
+    "five_times_table_branch": Example(
+        "Two models learn y = 5x and y = 10x, then both predict y for x without one.",
+        "five_times_table",
+        "branch_",
+    ),
+    "five_times_table_cascade": Example(
+        "Two models learn y = 5x and y = 10x, then ten takes what five predicts: y = 50x.",
+        "five_times_table",
+        "cascade_",
+    ),
+    "penguins": Example(
+        "A classifier learns the species of penguins, then names birds without a label.",
+        "penguins",
+    ),
+    "penguins_cascade": Example(
+        "A small classifier names the penguins it is sure of, a full one those that remain.",
+        "penguins",
+        "cascade_",
+    ),
 }
 
 # Beam's DirectRunner would first try to download another runner; this one is there already.
@@ -37,6 +73,9 @@ BEAM_PIPELINE_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.Fn
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DATA, _ARTIFACTS, _METADATA, _LOG = "data", "artifacts", "metadata.sqlite", "run_local.log"
+_COUNTS = ("examples_read", "predictions_written", "examples_failed")
+
+Pair = tuple[str, str]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,48 +155,94 @@ def run(name: str, workdir: str, *, bad_model: bool = False) -> tuple[Any, Outco
         metadata_connection_config=(
             tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata)
         ),
-        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+        beam_pipeline_args=list(BEAM_PIPELINE_ARGS),
         **({"train_steps": 1} if bad_model else {}),
     )
     tfx.orchestration.LocalDagRunner().run(pipeline)
-    return data, read_outcome(metadata, name)
+    return data, read_outcome(metadata, pipeline)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of one Evaluator.
+
+    Attributes:
+      blessed: whether it blessed its model.
+      folder: where its metrics are.
+    """
+
+    blessed: bool
+    folder: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What ML Metadata says of one output with predictions, and what its summary says.
+
+    Attributes:
+      folder: where the predictions are.
+      gate: "blessed", "not_blessed" or "no_blessing".
+      counts: `examples_read`, `predictions_written` and `examples_failed`.
+      summary: the `Summary` of the same run.
+    """
+
+    folder: str
+    gate: str
+    counts: dict[str, int]
+    summary: Any
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ML Metadata says about one run of BulkInferencer and of the Evaluator before it.
+    """What ML Metadata says about one run of an inferencer and of the Evaluators before it.
 
     Attributes:
-      execution_id: id of BulkInferencer's execution.
+      inferencer: id of the inferencer: BulkInferencer, BranchInferencer or CascadeInferencer.
+      execution_id: id of its execution.
       state: last known state of that execution; "COMPLETE" after a run without errors.
-      gate: "blessed", "not_blessed" or "no_blessing".
-      counts: `examples_read`, `predictions_written` and `examples_failed`.
-      inference_result: folder with the predictions.
-      summary: file with the same counts, and more.
-      evaluation: folder with Evaluator's metrics.
+      outputs: the folders of all its outputs, by their names.
+      results: those outputs that are predictions, by their names: with several models, the models'.
+      evaluations: what came of each Evaluator, by its id.
     """
 
+    inferencer: str
     execution_id: int
     state: str
-    gate: str
-    counts: dict[str, int]
-    inference_result: str
-    summary: str
-    evaluation: str
+    outputs: dict[str, str]
+    results: dict[str, Result]
+    evaluations: dict[str, Evaluation]
+
+    @property
+    def blessed(self) -> bool:
+        """Whether every model was."""
+        return all(result.gate == "blessed" for result in self.results.values())
+
+    def named(self) -> list[tuple[str, Result]]:
+        """Returns each result with what to call it: nothing if it is the only one."""
+        is_only = len(self.results) == 1
+        return [("" if is_only else name, result) for name, result in self.results.items()]
 
 
-def read_outcome(metadata_path: str, pipeline_name: str) -> Outcome:
-    """Reads the outcome of the latest run from ML Metadata's SQLite file."""
+def read_outcome(metadata_path: str, pipeline: Any) -> Outcome:
+    """Reads the outcome of a pipeline's latest run from ML Metadata's SQLite file."""
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.proto import metadata_store_pb2
+    from tfx import v1 as tfx
+
+    from bulk_inferencer import BranchInferencer, BulkInferencer, CascadeInferencer
+    from bulk_inferencer.results.summary import BranchSummary, Summary
 
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = metadata_path
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
     store = metadata_store.MetadataStore(config)
 
-    def latest(node_id: str) -> tuple[Any, dict[str, Any]]:
-        context = store.get_context_by_type_and_name("node", f"{pipeline_name}.{node_id}")
+    def nodes(*classes: type) -> list[Any]:
+        return [node for node in pipeline.components if isinstance(node, classes)]
+
+    def latest(node: Any) -> tuple[Any, dict[str, Any]]:
+        name = f"{pipeline.pipeline_info.pipeline_name}.{node.id}"
+        context = store.get_context_by_type_and_name("node", name)
         execution = max(store.get_executions_by_context(context.id), key=lambda e: e.id)
         outputs = {
             event.path.steps[0].key: store.get_artifacts_by_id([event.artifact_id])[0]
@@ -166,49 +251,64 @@ def read_outcome(metadata_path: str, pipeline_name: str) -> Outcome:
         }
         return execution, outputs
 
-    _, evaluated = latest("Evaluator")
-    execution, inferred = latest("BulkInferencer")
-    result = inferred["inference_result"]
-    properties = dict(result.custom_properties)  # The proto's map has a 0 for what is missing.
+    evaluations = {}
+    for node in nodes(tfx.components.Evaluator):
+        _, evaluated = latest(node)
+        blessed = evaluated["blessing"].custom_properties["blessed"].int_value == 1
+        evaluations[node.id] = Evaluation(blessed, evaluated["evaluation"].uri)
+
+    (inferencer,) = nodes(BulkInferencer, BranchInferencer, CascadeInferencer)
+    execution, inferred = latest(inferencer)
+    folder = inferred["summary"].uri
+    summaries = (
+        BranchSummary.read(folder).models
+        if isinstance(inferencer, BranchInferencer)
+        else {"inference_result": Summary.read(folder)}
+    )
+    results = {}
+    for name, summary in summaries.items():
+        # The proto's map has a 0 for what is missing.
+        properties = dict(inferred[name].custom_properties)
+        results[name] = Result(
+            folder=inferred[name].uri,
+            gate=properties["gate"].string_value,
+            counts={count: properties[count].int_value for count in _COUNTS},
+            summary=summary,
+        )
     return Outcome(
+        inferencer=inferencer.id,
         execution_id=execution.id,
         state=metadata_store_pb2.Execution.State.Name(execution.last_known_state),
-        gate=properties["gate"].string_value,
-        counts={
-            name: properties[name].int_value
-            for name in ("examples_read", "predictions_written", "examples_failed")
-        },
-        inference_result=result.uri,
-        summary=os.path.join(inferred["summary"].uri, "summary.json"),
-        evaluation=evaluated["evaluation"].uri,
+        outputs={key: artifact.uri for key, artifact in inferred.items()},
+        results=results,
+        evaluations=evaluations,
     )
 
 
-def check(outcome: Outcome, *, records: int, predictions: int, bad_model: bool) -> list[str]:
+def check(outcome: Outcome, *, records: int, bad_model: bool) -> list[str]:
     """Returns what is wrong with an outcome; nothing if all is as it should be.
 
     Args:
       outcome: what ML Metadata says.
       records: number of unlabelled records that were generated.
-      predictions: number of predictions that were read back.
       bad_model: whether the gate should be closed.
     """
     scored = 0 if bad_model else records
-    total = outcome.counts["predictions_written"] + outcome.counts["examples_failed"]
-    with open(outcome.summary) as file:
-        summary = json.load(file)
-    facts = [
-        ("BulkInferencer's state in ML Metadata", "COMPLETE", outcome.state),
-        ("the gate", "not_blessed" if bad_model else "blessed", outcome.gate),
-        ("records read", scored, outcome.counts["examples_read"]),
-        ("records predicted or failed", scored, total),
-        ("predictions in the files", outcome.counts["predictions_written"], predictions),
-        ("the gate in summary.json", outcome.gate, summary["gate"]),
-    ]
-    facts += [
-        (f"{name} in summary.json", count, summary["total"][name])
-        for name, count in outcome.counts.items()
-    ]
+    facts = [(f"{outcome.inferencer}'s state in ML Metadata", "COMPLETE", outcome.state)]
+    for name, result in outcome.named():
+        read, predicted, failed = (result.counts[count] for count in _COUNTS)
+        of_result = [
+            ("the gate", "not_blessed" if bad_model else "blessed", result.gate),
+            ("records read", scored, read),
+            ("records predicted or failed", scored, predicted + failed),
+            ("predictions in the files", predicted, _count_predictions(result.folder)),
+            ("the gate in summary.json", result.gate, result.summary.gate),
+        ]
+        of_result += [
+            (f"{count} in summary.json", got, getattr(result.summary.total, count))
+            for count, got in result.counts.items()
+        ]
+        facts += [(f"{name} {what}".strip(), *values) for what, *values in of_result]
     return [
         f"{what}: expected {expected}, got {got}."
         for what, expected, got in facts
@@ -216,71 +316,102 @@ def check(outcome: Outcome, *, records: int, predictions: int, bad_model: bool) 
     ]
 
 
+def _count_predictions(folder: str) -> int:
+    from bulk_inferencer import read_predictions
+
+    # A closed gate leaves an empty folder, in which the reader would miss its files.
+    return sum(1 for _ in read_predictions(folder)) if os.listdir(folder) else 0
+
+
 def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
     """Runs a pipeline, prints what came of it and returns what is wrong."""
-    _say(f"{name}\n{PIPELINES[name]}")
+    _say(f"{name}\n{PIPELINES[name].title}")
     if bad_model:
         _say("This time its training stops after one step: Evaluator should not bless the model.")
     _say("\nSteps")
     with _progress():
         data, outcome = run(name, workdir, bad_model=bad_model)
-    from bulk_inferencer import read_predictions
-    from bulk_inferencer.results.summary import Summary
+    problems = check(outcome, records=data.records, bad_model=bad_model)
 
-    report = _module(name, "report")
-    # A closed gate leaves an empty folder, in which the reader would miss its files.
-    written = os.listdir(outcome.inference_result)
-    results = report.parse(read_predictions(outcome.inference_result)) if written else []
-    problems = check(outcome, records=data.records, predictions=len(results), bad_model=bad_model)
-
-    blessed = outcome.gate == "blessed"
     _say("\nGate")
-    _say_pairs(
-        ("Evaluator", "blessed the model" if blessed else "did not bless the model"),
-        *([] if blessed else [("because", _why_not_blessed(outcome.evaluation))]),
-        ("BulkInferencer", "scored the records" if blessed else "did not read a record"),
-        ("ML Metadata", f"execution {outcome.execution_id}: {outcome.state}, {outcome.gate}"),
-    )
-    if blessed:
+    _say_pairs(_gate(outcome))
+    if outcome.blessed:
+        report = _module(name, "report")
+        results = report.read(outcome.outputs)
         problems += report.problems(results, data)
         _say("\nPredictions")
         _say(textwrap.indent(report.table(results, data), "  "))
     _say("\nCounts")
-    _say(
-        f"  generated {data.records:,}   read {outcome.counts['examples_read']:,}   "
-        f"predicted {outcome.counts['predictions_written']:,}   "
-        f"failed {outcome.counts['examples_failed']:,}"
-    )
+    _say_pairs(_counts(outcome, data.records), width=0)
     _say("\nWork")
-    for part in str(Summary.read(os.path.dirname(outcome.summary)).work).split("; "):
-        _say(f"  {part}")
+    _say_pairs(_work(outcome), width=0)
     _say(f"\nFiles in {_short(workdir)}")
-    empty = "" if results else " (empty)"
-    _say_pairs(
-        ("predictions", os.path.relpath(outcome.inference_result, workdir) + empty),
-        ("summary", os.path.relpath(outcome.summary, workdir)),
-        ("ML Metadata", _METADATA),
-        ("TFX's log", _LOG),
-    )
+    _say_pairs(_files(outcome, workdir))
     if not problems:
         _say("\nNext")
         _say(textwrap.indent(_next_steps(name, outcome, bad_model=bad_model), "  "))
     return problems
 
 
+def _gate(outcome: Outcome) -> Iterator[Pair]:
+    for node, evaluation in outcome.evaluations.items():
+        yield node, f"{'blessed' if evaluation.blessed else 'did not bless'} the model"
+        if not evaluation.blessed:
+            yield "because", _why_not_blessed(evaluation.folder)
+    scored = any(result.gate == "blessed" for result in outcome.results.values())
+    yield outcome.inferencer, "scored the records" if scored else "did not read a record"
+    gates = ", ".join(f"{name} {result.gate}".strip() for name, result in outcome.named())
+    yield "ML Metadata", f"execution {outcome.execution_id}: {outcome.state}, {gates}"
+
+
+def _counts(outcome: Outcome, generated: int) -> Iterator[Pair]:
+    for name, result in outcome.named():
+        read, predicted, failed = (result.counts[count] for count in _COUNTS)
+        yield name, _told(generated=generated, read=read, predicted=predicted, failed=failed)
+        for stage, of in result.summary.stages.items():
+            yield stage, _told(got=of.records, settled=of.exited, escalated=of.escalated)
+
+
+def _told(**counts: int) -> str:
+    return "   ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _work(outcome: Outcome) -> Iterator[Pair]:
+    for name, result in outcome.named():
+        for part in str(result.summary.work).split("; "):
+            yield name, part
+
+
+def _files(outcome: Outcome, workdir: str) -> Iterator[Pair]:
+    for name, result in outcome.named():
+        empty = "" if os.listdir(result.folder) else " (empty)"
+        path = os.path.relpath(result.folder, workdir)
+        yield f"{name} predictions".strip(), path + empty
+    for name in ("summary", "comparison"):
+        if name in outcome.outputs:
+            path = os.path.join(outcome.outputs[name], f"{name}.json")
+            yield name, os.path.relpath(path, workdir)
+    yield "ML Metadata", _METADATA
+    yield "TFX's log", _LOG
+
+
 def _next_steps(name: str, outcome: Outcome, *, bad_model: bool) -> str:
     command = f"{_python()} -m pipelines.run_local"
     if bad_model:
         return f"the same with a good model:  {command} {name}"
-    other = next(other for other in PIPELINES if other != name)
+    example = PIPELINES[name]
+    others = [other for other, of in PIPELINES.items() if of.package != example.package]
+    # One with the same graph, if there is one.
+    other = min(others, key=lambda other: PIPELINES[other].prefix != example.prefix)
+    folder = next(iter(outcome.results.values())).folder
     return "\n".join(
         [
             f"see the gate close:  {command} {name} --bad-model",
             f"the other example:   {command} {other}",
-            f"make it yours:       pipelines/{name}/pipeline.py",
+            f"make it yours:       pipelines/{example.package}/{example.prefix}pipeline.py",
             "read the predictions:",
             "  from bulk_inferencer import read_predictions",
-            f'  folder = "{_short(outcome.inference_result)}"',
+            f'  folder = "{_short(folder)}"',
             "  for prediction in read_predictions(folder):",
             "      print(prediction.outputs)",
         ]
@@ -358,16 +489,22 @@ def _stderr_to(path: str) -> Iterator[None]:
 
 
 def _module(name: str, part: str) -> Any:
-    return importlib.import_module(f"pipelines.{name}.{part}")
+    """Returns `data`, `pipeline` or `report` of an example."""
+    example = PIPELINES[name]
+    prefix = "" if part == "data" else example.prefix
+    return importlib.import_module(f"pipelines.{example.package}.{prefix}{part}")
 
 
 def _say(text: str, end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
 
-def _say_pairs(*pairs: tuple[str, str]) -> None:
+def _say_pairs(pairs: Iterable[Pair], width: int = 16) -> None:
+    """Prints a line per pair, the values below one another; what has no key, without a column."""
+    pairs = list(pairs)
+    width = max(width, *(len(key) + 2 for key, _ in pairs))
     for key, value in pairs:
-        _say(f"  {key:<16}{value}")
+        _say(f"  {key:<{width if key else 0}}{value}")
 
 
 def _short(path: str) -> str:
@@ -386,7 +523,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m pipelines.run_local",
         description="Runs an example pipeline on this machine, checks its predictions and shows "
         "them.",
-        epilog="\n".join(f"{name}: {title}" for name, title in PIPELINES.items()),
+        epilog="\n".join(f"{name}: {example.title}" for name, example in PIPELINES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=PIPELINES, help="which pipeline")

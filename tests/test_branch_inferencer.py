@@ -378,8 +378,8 @@ def test_exits_are_checked():
     )
     assert_refused(cascade, message, stages=stages(exit_when=[our.ExitWhen(output_key="y")]))
     message = (
-        "Expected at_least to be no larger than at_most for the exit on output 'y', got 2 and 1. "
-        "For two ranges, give two exits."
+        "Expected at_least to be no larger than at_most for the exit on output 'y', got 2.0 and "
+        "1.0. For two ranges, give two exits."
     )
     exit_when = our.ExitWhen(output_key="y", at_least=2, at_most=1)
     assert_refused(cascade, message, stages=stages(exit_when=[exit_when]))

@@ -1,4 +1,4 @@
-"""Makes the examples of the five times table: labelled (x, y) to learn from, bare x to score."""
+"""Makes the examples of the times tables: labelled x to learn from, bare x to score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 X_MIN, X_MAX = -100.0, 100.0
-FACTOR = 5.0
+# Each labelled x has y of the five and of the ten times table: one label for each model.
+FACTORS = {"five": 5.0, "ten": 10.0}
 
 Row = dict[str, float]
 
@@ -19,8 +20,8 @@ class Data:
     """Where the examples lie, and what was written there.
 
     Attributes:
-      data_root: folder with the labelled examples.
-      inference_data_root: folder with the unlabelled examples.
+      data_root: folder with the labelled examples: x, five, ten.
+      inference_data_root: folder with the unlabelled examples: x.
       xs: each x in `inference_data_root`, in ascending order.
     """
 
@@ -70,7 +71,10 @@ def make_data(
         os.path.join(folder, "labelled"), os.path.join(folder, "unlabelled"), tuple(unknown)
     )
     write = _WRITERS[data_format]
-    write(data.data_root, [{"x": x, "y": FACTOR * x} for x in known])
+    write(
+        data.data_root,
+        [{"x": x} | {label: factor * x for label, factor in FACTORS.items()} for x in known],
+    )
     write(data.inference_data_root, [{"x": x} for x in unknown])
     return data
 

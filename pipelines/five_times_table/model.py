@@ -1,4 +1,7 @@
-"""Trains and exports y = 5x. Trainer imports this file by its path, so it imports no sibling."""
+"""Trains and exports a times table: which one, the labels say.
+
+Trainer imports this file by its path, so it imports no sibling.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _BATCH_SIZE = 64
 
 
 def build_model() -> keras.Model:
-    """One weight and one bias; what 5 is has to be learnt from the labels.
+    """One weight and one bias; what to multiply by has to be learnt from the labels.
 
     With x scaled to about -1..1, gradient descent at this learning rate takes a third off the
     weight's error with every step: a hundred steps reach the limits of float32.
@@ -42,14 +45,21 @@ def export_model(model: keras.Model, path: str) -> None:
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trainer's entry point: trains for `fn_args.train_steps`, exports to `serving_model_dir`."""
+    """Trainer's entry point: trains for `fn_args.train_steps`, exports to `serving_model_dir`.
+
+    `custom_config["label"]` names the feature that is learnt.
+    """
     keras.utils.set_random_seed(5)
     schema = tfx.utils.parse_pbtxt_file(fn_args.schema_path, schema_pb2.Schema())
     batches = fn_args.data_accessor.tf_dataset_factory(
         fn_args.train_files,
-        tfxio.TensorFlowDatasetOptions(batch_size=_BATCH_SIZE, label_key="y", shuffle_seed=5),
+        tfxio.TensorFlowDatasetOptions(
+            batch_size=_BATCH_SIZE, label_key=fn_args.custom_config["label"], shuffle_seed=5
+        ),
         schema,
     )
+    # The labels of other models are features to the dataset.
+    batches = batches.map(lambda features, y: ({"x": features["x"]}, y))
     model = build_model()
     model.fit(batches, steps_per_epoch=fn_args.train_steps, verbose=0)
     export_model(model, fn_args.serving_model_dir)

@@ -5,6 +5,7 @@ Transform and Trainer import this file by its path, so it imports no sibling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,10 +26,10 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return outputs
 
 
-def build_model(classes: int) -> keras.Model:
+def build_model(features: Sequence[str], classes: int) -> keras.Model:
     """One hidden layer over the scaled measurements, one probability per species."""
-    inputs = {name: keras.Input(shape=(1,), name=name) for name in _FEATURES}
-    hidden = keras.layers.Concatenate()([inputs[name] for name in _FEATURES])
+    inputs = {name: keras.Input(shape=(1,), name=name) for name in features}
+    hidden = keras.layers.Concatenate()([inputs[name] for name in features])
     hidden = keras.layers.Dense(8, activation="relu")(hidden)
     model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(hidden))
     model.compile(
@@ -41,17 +42,18 @@ def export_model(model: keras.Model, transform: tft.TFTransformOutput, path: str
     """Writes a SavedModel that takes raw tf.Examples.
 
     Signatures:
-      serving_default: `examples` in; `species` and `probabilities` out. Needs no label.
+      serving_default: `examples` in; `species` and `probabilities` out. Needs no label, and no
+        feature that the model does not take.
       transform_features: `examples` in; the transformed features and label out, for Evaluator.
     """
     features_layer = transform.transform_features_layer()
     raw_spec = transform.raw_feature_spec()
-    feature_spec = {name: raw_spec[name] for name in _FEATURES}
+    feature_spec = {name: raw_spec[name] for name in model.input}
     species = tf.constant(transform.vocabulary_by_name(_LABEL))
 
     def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         features = features_layer(tf.io.parse_example(examples, feature_spec))
-        probabilities = model({name: features[name] for name in _FEATURES})
+        probabilities = model({name: features[name] for name in model.input})
         return {
             "species": tf.gather(species, tf.argmax(probabilities, axis=-1)),
             "probabilities": probabilities,
@@ -70,7 +72,11 @@ def export_model(model: keras.Model, transform: tft.TFTransformOutput, path: str
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trainer's entry point: trains for `fn_args.train_steps`, exports to `serving_model_dir`."""
+    """Trainer's entry point: trains for `fn_args.train_steps`, exports to `serving_model_dir`.
+
+    `custom_config["features"]` names the measurements that the model takes; default: all.
+    """
+    features = (fn_args.custom_config or {}).get("features", _FEATURES)
     keras.utils.set_random_seed(5)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     batches = fn_args.data_accessor.tf_dataset_factory(
@@ -80,6 +86,7 @@ def run_fn(fn_args: Any) -> None:
         ),
         transform.transformed_metadata.schema,
     )
-    model = build_model(transform.vocabulary_size_by_name(_LABEL))
+    batches = batches.map(lambda all_, label: ({name: all_[name] for name in features}, label))
+    model = build_model(features, transform.vocabulary_size_by_name(_LABEL))
     model.fit(batches, steps_per_epoch=fn_args.train_steps, verbose=0)
     export_model(model, transform, fn_args.serving_model_dir)
