@@ -153,6 +153,27 @@ def test_failed_component_is_recorded_and_leaves_no_files(
     assert tree(tmp_path / "artifacts" / "BulkInferencer") == []
 
 
+def test_run_after_a_failed_one_has_folders_of_its_own(
+    local_pipeline, new_examples, new_model, tmp_path
+):
+    def run(splits):
+        examples, model = new_examples(), new_model()
+        data_spec = DataSpec(example_splits=splits)
+        component = inferencer(examples, model, data_spec=data_spec)
+        local_pipeline.run(examples, model, component, enable_cache=True)
+
+    with pytest.raises(InputError):
+        run(["unlabelled", "eval"])
+    run(["unlabelled"])
+
+    recorded = local_pipeline.latest()
+    assert recorded.state == "COMPLETE"
+    assert scored(recorded.output("inference_result")) == five_times(10, 11)
+    results = tmp_path / "artifacts" / "BulkInferencer" / "inference_result"
+    latest = Path(recorded.output("inference_result").uri)
+    assert tree(results) == [f"{latest.name}/{file}" for file in tree(latest)]
+
+
 # The gate
 
 
