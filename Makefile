@@ -14,6 +14,7 @@ ENV := $(if $(TFX_PYTHON),.cache/env$(subst /,-,$(abspath $(TFX_PYTHON))),.venv)
 PYTEST := $(ENV)/bin/python -m pytest
 GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
+KUBEFLOW := .cache/kubeflow
 LOCK := tools/uv pip compile --quiet --annotation-style line \
   --custom-compile-command "make lock" --extra dev setup.py
 
@@ -22,10 +23,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-models test-airflow check format bench bench-full proto lock clean
+.PHONY: help demo test test-fast test-models test-airflow test-kubeflow check format bench bench-full proto lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.ready ## Train, validate and score y = 5x in a TFX pipeline on this machine
 	@PYTHONWARNINGS=ignore .venv/bin/python -m pipelines.run_local five_times_table
@@ -42,6 +43,9 @@ test-models: $(ENV)/.ready ## Run pipelines with several models from end to end
 
 test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six minutes
 	$(AIRFLOW)/bin/python -m pytest tests/integration/test_airflow.py $(ARGS)
+
+test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kubeflow does: about four minutes
+	KFP_PYTHON=$(abspath $(KUBEFLOW))/bin/python $(PYTEST) tests/integration/test_kubeflow.py $(ARGS)
 
 check: .venv/.ready ## Check style, formatting and types
 	.venv/bin/ruff check
@@ -72,6 +76,9 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	$(LOCK) $(LOCK_ARGS) --extra airflow requirements/airflow.in \
 	  --output-file requirements/airflow.txt \
 	  --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
+	tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock" \
+	  $(LOCK_ARGS) requirements/kubeflow.in --output-file requirements/kubeflow.txt \
+	  --python-version 3.10 --universal
 
 clean: ## Remove .venv and all else that was made here
 	rm -rf .venv .cache build dist *.egg-info .coverage htmlcov .hypothesis .*_cache
@@ -89,6 +96,13 @@ $(AIRFLOW)/.ready: setup.py requirements/airflow.txt
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode requirements/airflow.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# kfp without TFX: TFX 1.16 keeps it at 2.5.
+$(KUBEFLOW)/.ready: requirements/kubeflow.txt
+	@$(@D)/bin/python -c pass 2>/dev/null || tools/uv venv --quiet --clear \
+	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode requirements/kubeflow.txt
 	@touch $@
 
 # An old protoc: what it generates loads on protobuf 3.20 (TFX 1.16) and on protobuf 6 (TFX 1.21).
