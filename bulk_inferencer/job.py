@@ -177,11 +177,11 @@ class BranchJob:
                 check_name(name, "model")
             check_is_model(model)
         _check_same_names("folders of outputs.inference_result", self.outputs.results, self.models)
-        folders = [folder.rstrip("/") for folder in self.outputs.results.values()]
+        folders = [folder.rstrip("/") for folder in self.outputs.folders]
         if doubled := sorted({folder for folder in folders if folders.count(folder) > 1}):
             raise SettingsError(
-                f"Expected a folder of predictions for each model, got {', '.join(doubled)} for "
-                f"several. Name a folder for each of them."
+                f"Expected a folder for each of the outputs, got {', '.join(doubled)} for several. "
+                f"Name another folder for each of them."
             )
         if both := sorted(self.models.keys() & self.blocked.keys()):
             raise SettingsError(
@@ -189,7 +189,7 @@ class BranchJob:
                 f"them out of one."
             )
         if self.routing:
-            _check_same_names("weights of routing", self.routing.weights, self.models)
+            _check_same_names("weights of routing", self.routing.running, self.models)
             if any(column.name == VARIANT for column in self.outputs.columns):
                 raise SettingsError(
                     f"Expected no column '{VARIANT}' in OutputExampleSpec, since the name of the "
@@ -205,6 +205,11 @@ class BranchJob:
             raise SettingsError(
                 f"Expected a split_key to find the outcomes of {self.outcomes} by, got none. Name "
                 f"the feature that holds the key in SplitRouting.split_key."
+            )
+        if self.outcomes and not self.outputs.comparison:
+            raise SettingsError(
+                f"Expected a folder for what {self.outcomes} says of the models, got none. Name "
+                f"one in Outputs.comparison."
             )
 
 
@@ -267,7 +272,7 @@ def run_branches(
     with all_or_nothing(job.outputs):
         make_folders(job.outputs, job.splits)
         make_pipeline = make_pipeline or functools.partial(_make_pipeline, options)
-        manifests = _run_units(job, units, make_pipeline)
+        manifests = _run_units(job, units, outcomes, make_pipeline)
         clock.lap("score")
         counts = add_up(units, manifests, is_split=job.routing is not None)
         check_shards(manifests, existing_sizes(job.outputs))
@@ -359,12 +364,15 @@ def _list_inputs(job: BranchJob) -> dict[str, list[InputFile]]:
 
 
 def _run_units(
-    job: BranchJob, units: Sequence[Unit], make_pipeline: Callable[[], beam.Pipeline]
+    job: BranchJob,
+    units: Sequence[Unit],
+    outcomes: Outcomes | None,
+    make_pipeline: Callable[[], beam.Pipeline],
 ) -> list[Manifest]:
     """Returns the manifests, in the order of the units."""
     path = posixpath.join(job.outputs.summary, WORK_FOLDER, _MANIFESTS_FILE)
     run_units = RunUnits(
-        units, job.models, job.record_format, job.bounds, job.outputs, job.routing, job.outcomes
+        units, job.models, job.record_format, job.bounds, job.outputs, job.routing, outcomes
     )
     try:
         with make_pipeline() as pipeline:
@@ -412,6 +420,12 @@ def _compare(
         matched |= manifest.matched_outcomes
     if not (outcomes and job.routing):
         return comparison
+    if outcomes.keys and not matched:
+        _logger.warning(
+            "No key of %s is one of the records' %s: there are no outcomes to tell of.",
+            job.outcomes,
+            job.routing.split_key,
+        )
     routing = job.routing
     by_variant = outcomes_by_variant(
         outcomes, matched, lambda key: routing.model_of(key.encode()), list(job.models)

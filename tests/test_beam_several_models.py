@@ -13,11 +13,13 @@ from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
 
 from bulk_inferencer.beam import (
     ABTest,
+    BatchBounds,
     Cascade,
     Column,
     ExitWhen,
     PredictionsToExamples,
     RunInference,
+    RunInferencePerModel,
     SavedModel,
     Stage,
 )
@@ -210,7 +212,26 @@ def test_weights_have_to_be_of_the_models(five, ten, weights, got):
         ABTest({"five": five, "ten": ten}, weights)
 
 
+def test_model_of_an_ab_test_is_named_in_errors(five, tmp_path):
+    message = (
+        "Model 'ten': Expected a model, got the string 'models/ten'. Give SavedModel('models/ten')."
+    )
+    weights = {"five": 1, "ten": 1}
+    with pytest.raises(SettingsError, match=exactly(message)):
+        ABTest({"five": five, "ten": "models/ten"}, weights)
+    transform = ABTest({"five": five, "ten": SavedModel(str(tmp_path))}, weights)
+    with pytest.raises(ModelError, match=r"^Model 'ten': Expected a SavedModel, found no saved_"):
+        given(pipeline_of(), [example(x=1.0)]) | transform
+
+
 # Cascade
+
+
+def test_batch_parameters_of_the_stages_specs_are_honoured(five, ten):
+    spec = InferenceSpecType()
+    spec.saved_model_spec.model_path = five.path
+    spec.batch_parameters.max_batch_size = 8
+    assert Cascade([Stage("five", spec), Stage("ten", ten)])._bounds == BatchBounds(max_records=8)
 
 
 def test_five_times_and_then_ten_times(five, ten):
@@ -313,6 +334,19 @@ def test_classes_become_features_too(tf1_model):
     assert [features_of(record) for record in outputs] == [
         {"x": [1.0], "labels": [b"small", b"big"], "scores": [-5.0, 5.0]}
     ]
+
+
+@pytest.mark.parametrize("models", [2, 3])
+def test_predictions_of_several_models_are_an_error(five, models):
+    message = (
+        f"Expected PredictionLogs, each alone, as (key, log) or as (key, [log, ...]), got a tuple "
+        f"of {models} from several models. Put PredictionsToExamples right behind RunInference."
+    )
+    pipeline = pipeline_of()
+    logs = given(pipeline, [example(x=1.0)]) | RunInferencePerModel([five] * models)
+    _ = logs | PredictionsToExamples([X_OF_Y])
+    with pytest.raises(SettingsError, match=while_running(message)):
+        pipeline.run()
 
 
 def test_no_column_is_an_error():

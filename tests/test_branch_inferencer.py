@@ -194,15 +194,16 @@ def test_name_that_cannot_stand_in_a_channel_is_refused(name):
     "name",
     ["summary", "examples", "comparison", "inference_result", "failed_examples", "routing",
      "output_examples", "prediction_table", "model", "pushed_model", "required_blessings",
-     "run_id", "model_five", "blessing_five", "examples_1", "data_spec", "model_specs"],
+     "run_id", "names", "specs", "self", "model_five", "blessing_five", "examples_1", "data_spec",
+     "model_specs"],
 )  # fmt: skip
 def test_name_of_a_channel_or_setting_is_refused(name):
     message = (
         f"Expected the name of a model to be none of the component's own, got '{name}'; these "
         f"are: examples, model, pushed_model, inference_result, summary, failed_examples, "
-        f"output_examples, comparison, prediction_table, routing, required_blessings, run_id, what "
-        f"begins with blessing_, examples_, model_, and what ends with _spec, _specs. Rename the "
-        f"model."
+        f"output_examples, comparison, prediction_table, names, specs, self, routing, "
+        f"required_blessings, run_id, what begins with blessing_, examples_, model_, and what ends "
+        f"with _spec, _specs. Rename the model."
     )
     assert_refused(branch, message, models={name: channel(Model)})
 
@@ -218,17 +219,42 @@ def test_every_channel_and_setting_of_the_components_is_reserved():
 # What is refused
 
 
-def test_models_have_to_be_named():
+@pytest.mark.parametrize("make", [branch, cascade])
+@pytest.mark.parametrize("argument", ["models", "model_blessings"])
+def test_models_have_to_be_named(make, argument):
+    message = f"Expected {argument} by the models' names, got list. Name them: {{'five': ...}}."
+    assert_refused(make, message, **{argument: [channel(Model)]})
+
+
+def test_settings_of_models_have_to_be_named():
+    message = "Expected model_specs by the models' names, got ModelSpec. Name them: {'five': ...}."
+    assert_refused(branch, message, model_specs=our.ModelSpec())
+
+
+def test_stages_have_to_be_a_list():
     message = (
-        "Expected channels by the models' names as models, got list. Name them: {'five': "
-        "trainer.outputs['model']}."
+        "Expected a list of bulk_inferencer_pb2.StageSpec as stages, got StageSpec. Put the stages "
+        "into a list, in their order."
     )
-    assert_refused(branch, message, models=[channel(Model)])
+    assert_refused(cascade, message, stages=our.StageSpec(name="five"))
+
+
+def test_no_input_of_a_model_is_a_property_or_channel_of_the_component():
+    for made in (branch(output_example_spec=columns_spec()), cascade()):
+        for key in {*made.spec.PARAMETERS, *made.spec.OUTPUTS} - {"five", "ten"}:
+            for prefix in ("model_", "blessing_"):
+                if key.startswith(prefix):
+                    with pytest.raises(SettingsError, match=r"^Expected the name of a model to be"):
+                        branch(models={key.removeprefix(prefix): channel(Model)})
+
+
+def test_column_of_the_name_of_the_variant_is_refused():
     message = (
-        "Expected channels by the stages' names as models, got list. Name them: {'small': "
-        "trainer.outputs['model']}."
+        "Expected no column 'variant' in OutputExampleSpec, since the name of the model stands in "
+        "that feature. Choose another name."
     )
-    assert_refused(cascade, message, models=[channel(Model)])
+    spec = columns_spec("y", "variant")
+    assert_refused(branch, message, routing=SPLIT, output_example_spec=spec)
 
 
 def test_at_least_one_model_is_needed():
@@ -302,13 +328,13 @@ def test_stage_without_a_model_and_model_without_a_stage_are_refused():
 
 def test_message_of_another_type_is_refused():
     message = (
-        "Expected bulk_inferencer.Routing as routing, got ModelSpec. It has to be known while the "
-        "pipeline is being built."
+        "Expected bulk_inferencer_pb2.Routing as routing, got ModelSpec. A runtime parameter "
+        "cannot say it either: it has to be known while the pipeline is being built."
     )
     assert_refused(branch, message, routing=our.ModelSpec())
     message = (
-        "Expected bulk_inferencer.StageSpec as stages, got str. It has to be known while the "
-        "pipeline is being built."
+        "Expected bulk_inferencer_pb2.StageSpec as stages, got str. A runtime parameter cannot say "
+        "it either: it has to be known while the pipeline is being built."
     )
     assert_refused(cascade, message, stages=["five"])
 

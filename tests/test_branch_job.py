@@ -515,8 +515,8 @@ def settings_of(**settings):
         (
             {"outputs": Outputs({"a": "/out", "b": "/out/"}, "/s", "/f")},
             (
-                "Expected a folder of predictions for each model, got /out for several. Name a "
-                "folder for each of them."
+                "Expected a folder for each of the outputs, got /out for several. Name "
+                "another folder for each of them."
             ),
         ),
         (
@@ -554,11 +554,22 @@ def settings_of(**settings):
             )
             for routing in (None, SplitRouting({"a": 1, "b": 1}))
         ],
+        (
+            {"outcomes": "/outcomes.csv", "routing": SplitRouting({"a": 1, "b": 1}, "k")},
+            (
+                "Expected a folder for what /outcomes.csv says of the models, got none. Name one "
+                "in Outputs.comparison."
+            ),
+        ),
+        (
+            {"models": {"a": "/a", "b": "/b"}},
+            "Expected a model, got the string '/a'. Give SavedModel('/a').",
+        ),
     ],
     ids=[
         "splits", "patterns", "record format", "models", "name", "no name", "one folder",
         "folders", "same folder", "blocked", "weights", "variant", "split_key", "no routing",
-        "no split_key",
+        "no split_key", "no comparison", "path",
     ],
 )  # fmt: skip
 def test_settings_that_contradict_one_another_are_refused(settings, message):

@@ -25,7 +25,7 @@ from bulk_inferencer.models.predictor import (
     RecordError,
 )
 from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.signatures import PREDICT
+from bulk_inferencer.signatures import PREDICT, Signature
 from tests.cascade_helpers import (
     X_OF_Y,
     Model,
@@ -231,10 +231,9 @@ def test_numbers_of_any_kind_can_be_compared(dtype):
     ("values", "got"),
     [
         (np.array([b"a", b"b"], object), "object of shape (2,)"),
-        (np.zeros((2, 0), np.float32), "float32 of shape (2, 0)"),
         (np.zeros((2, 1), np.complex64), "complex64 of shape (2, 1)"),
     ],
-    ids=["text", "nothing", "complex"],
+    ids=["text", "complex"],
 )
 def test_output_that_cannot_be_compared_is_named(values, got):
     message = (
@@ -245,6 +244,20 @@ def test_output_that_cannot_be_compared_is_named(values, got):
     stages = (Stage("small", small, exit_when=(ExitWhen("y", 1),)), Stage("full", Model(length)))
     with pytest.raises(ModelError, match=exactly(message)):
         predict(stages, [b"a", b"b"], FORMAT_PROTO)
+
+
+def test_output_without_a_value_settles_nothing_and_is_of_those_that_ran_alone():
+    """Such as boxes, padded to the most that a record of the batch has: here none."""
+
+    def nothing(batch):
+        return {"boxes": np.zeros((len(batch), 0)), **length(batch)}
+
+    exits = (ExitWhen("boxes", at_least=0), ExitWhen("y", at_most=1))
+    small = Stage("small", Model(nothing), exit_when=exits)
+    predictor = CascadeModel((small, Stage("full", Model(nothing)))).load(FORMAT_PROTO)
+    outputs = predictor.predict([b"a", b"bb", b"ccc"])
+    assert count_stages(predictor.stages, outputs) == {"small": 3, "full": 2}
+    assert "full/boxes" not in outputs
 
 
 def test_exit_on_an_output_that_did_not_come_is_an_error():
@@ -713,6 +726,28 @@ def test_missing_model_of_a_stage_is_named(five, tmp_path):
     for call in (model.check, model.load):
         with pytest.raises(ModelError, match=r"^Stage 'ten': Expected a SavedModel, found no"):
             call(FORMAT_TF_EXAMPLE)
+
+
+def test_stage_that_is_named_like_a_signature_of_another_is_refused():
+    both = Model(length, "y")
+    both.signatures = (Signature("full", PREDICT, ("y",)), Signature("b", PREDICT, ("y",)))
+    message = (
+        "Expected stages with other names than those of several signatures of a stage, got full "
+        "for both. Rename the stage."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        CascadeModel((Stage("small", both), Stage("full", Model(length, "y")))).check(FORMAT_PROTO)
+
+
+@pytest.mark.parametrize("setting", ["columns", "exit_when"])
+def test_columns_and_exits_have_to_be_lists(setting):
+    value = {"columns": Column("y", "x"), "exit_when": ExitWhen("y", 1)}[setting]
+    message = (
+        f"Expected a list of {type(value).__name__} as {setting} of stage 'small', got {value!r}. "
+        f"Put it into a list."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        Stage("small", Model(length), **{setting: value})
 
 
 # What a cascade says of itself

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 
 import pytest
@@ -14,6 +15,7 @@ from bulk_inferencer.results.outcomes import (
     outcome_of,
     outcomes_by_variant,
     read_outcomes,
+    rows_by_key,
 )
 
 # Student's (1908) table of additional hours of sleep, second drug: mean 2.33, standard deviation
@@ -167,3 +169,26 @@ def test_only_matched_rows_count(is_matched):
     matched = sum(1 << row for row, bit in enumerate(is_matched) if bit)
     expected = outcome_of([float(row) for row, bit in enumerate(is_matched) if bit])
     assert outcomes_by_variant(outcomes, matched, lambda _: "a", ["a"]) == {"a": expected}
+
+
+def test_missing_table_is_named(tmp_path):
+    message = (
+        f"Expected outcomes as a CSV file that all workers can read, found none at "
+        f"{tmp_path}/none.csv. Correct the path."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        read_outcomes(f"{tmp_path}/none.csv")
+
+
+def test_rows_are_those_of_the_table_as_it_was_read_first(tmp_path):
+    path = tmp_path / "outcomes.csv"
+    path.write_text("key,value\nu1,1\nu2,2\n")
+    digest = read_outcomes(str(path)).digest
+    assert rows_by_key(str(path), digest) == {b"u1": 0, b"u2": 1}
+    path.write_text("key,value\nu0,0\nu1,1\nu2,2\n")
+    message = (
+        f"Expected {path} to stay as it was at the start of the run, but its content has changed. "
+        f"Run again."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        rows_by_key(str(path), digest)

@@ -283,3 +283,32 @@ def test_weight_that_is_no_positive_number_is_refused(weight):
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         SplitRouting({"a": 1, "b": weight})
+
+
+# Models that are kept out
+
+
+def test_keys_of_running_models_stay_where_they_are():
+    weights = {"a": 1, "b": 2, "c": 1}
+    before, after = SplitRouting(weights), SplitRouting(weights, kept_out=frozenset({"a"}))
+    keys = [str(i).encode() for i in range(20_000)]
+    moved = Counter(after.model_of(key) for key in keys if before.model_of(key) == "a")
+    assert all(
+        after.model_of(key) == before.model_of(key) for key in keys if before.model_of(key) != "a"
+    )
+    # Those of the one that is kept out are shared out by the weights of the others.
+    share = moved["b"] / sum(moved.values())
+    assert set(moved) == {"b", "c"}
+    assert abs(share - 2 / 3) < 3 * math.sqrt(2 / 9 / sum(moved.values()))
+
+
+def test_records_of_a_model_that_is_kept_out_go_to_the_others():
+    routing = SplitRouting({"a": 1, "b": 1}, kept_out=frozenset({"b"}))
+    rows, _, failed = routing.route([str(i).encode() for i in range(50)])
+    assert (rows, failed) == ({"a": list(range(50))}, [])
+
+
+def test_all_models_cannot_be_kept_out():
+    message = "Expected a model that is not kept out, got a, b and no other. Leave one of them in."
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        SplitRouting({"a": 1, "b": 1}, kept_out=frozenset({"a", "b"}))

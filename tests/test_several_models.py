@@ -221,6 +221,32 @@ def test_each_record_goes_to_one_model_and_outcomes_are_joined(local_pipeline, n
     assert sum(outcome.count * outcome.mean for outcome in found.values() if outcome.count) == 2.0
 
 
+def test_lineage_of_a_cascade_keeps_the_places_of_its_stages(local_pipeline, nodes):
+    stages = [our.StageSpec(name="ten"), our.StageSpec(name="five")]
+    cascade = cascade_of(nodes, stages, model_blessings={"five": result_of(nodes["blessing"])})
+
+    local_pipeline.run(*nodes.values(), cascade)
+
+    recorded = local_pipeline.latest("CascadeInferencer")
+    properties = custom_properties(recorded.output("inference_result"))
+    ten, five = (ids_of(recorded.inputs[f"model_{name}"]) for name in ("ten", "five"))
+    blessing = ids_of(recorded.inputs["blessing_five"])
+    assert properties["model_name"] == "ten,five"
+    assert (properties["model_id"], properties["blessing_id"]) == (f"{ten},{five}", f",{blessing}")
+
+
+def test_saved_model_is_imported_as_a_model(local_pipeline, nodes, ten_uri):
+    bare = importer("bare", Model, Path(ten_uri, "Format-Serving"))
+    branch = BranchInferencer(
+        examples=result_of(nodes["examples"]), models={"bare": result_of(bare)}
+    )
+
+    local_pipeline.run(nodes["examples"], bare, branch)
+
+    recorded = local_pipeline.latest("BranchInferencer")
+    assert scored(recorded.output("bare")) == times_ten(0, 1, 2, 10, 11)
+
+
 # Cascade
 
 

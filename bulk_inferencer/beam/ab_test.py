@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from bulk_inferencer.beam.elements import records_of
 from bulk_inferencer.beam.run_inference import Results, RunInference
-from bulk_inferencer.errors import FailedRecordError, SettingsError
+from bulk_inferencer.errors import FailedRecordError, SettingsError, located
 from bulk_inferencer.models.names import check_name
 from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
 
@@ -53,10 +53,11 @@ class ABTest(beam.PTransform):
         split_key = key if isinstance(key, str) else ""
         self._routing = SplitRouting(dict(weights), split_key, salt)
         self._key = key
-        self._transforms = {
-            name: model if isinstance(model, beam.PTransform) else RunInference(model)
-            for name, model in models.items()
-        }
+        self._transforms: dict[str, beam.PTransform] = {}
+        for name, model in models.items():
+            with located(f"Model '{name}'"):
+                is_transform = isinstance(model, beam.PTransform)
+                self._transforms[name] = model if is_transform else RunInference(model)
 
     def expand(self, elements: beam.PCollection) -> dict[str, beam.PCollection | Results]:
         names = list(self._transforms)
@@ -65,7 +66,8 @@ class ABTest(beam.PTransform):
         results = {}
         for name, transform in self._transforms.items():
             routed[name].element_type = elements.element_type
-            results[name] = routed[name] | f"RunInference {name}" >> transform
+            with located(f"Model '{name}'"):
+                results[name] = routed[name] | f"RunInference {name}" >> transform
         return results
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bulk_inferencer.beam.run_inference import RunInference
-from bulk_inferencer.beam.specs import model_of
+from bulk_inferencer.beam.specs import bounds_of, model_of
 from bulk_inferencer.models.batching import BatchBounds
 from bulk_inferencer.models.cascade import CascadeModel, Stage
 
@@ -31,7 +31,7 @@ class Cascade(RunInference):
 
         Args:
           stages: the models in order. A stage's model is of any kind that `RunInference` takes.
-          bounds: bounds of a batch.
+          bounds: bounds of a batch; default: the tightest `batch_parameters` of the stages' specs.
           accelerator: resource hint, for all stages.
           min_ram: resource hint, for all stages.
 
@@ -39,6 +39,7 @@ class Cascade(RunInference):
           SettingsError: a stage is not consistent.
         """
         cascade = CascadeModel(tuple(stages))  # which says best what is wrong with a stage
+        bounds = bounds or bounds_of([stage.model for stage in cascade.stages])
         models = [dataclasses.replace(s, model=model_of(s.model, None)) for s in cascade.stages]
         super().__init__(
             CascadeModel(tuple(models)), bounds=bounds, accelerator=accelerator, min_ram=min_ram

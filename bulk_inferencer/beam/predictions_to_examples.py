@@ -48,26 +48,31 @@ class PredictionsToExamples(beam.PTransform):
         return predictions | beam.Map(self._convert).with_output_types(output_type)
 
     def _convert(self, element: Any) -> Any:
-        if isinstance(element, tuple):
-            key, value = element
-            return key, self._convert_value(value)
-        return self._convert_value(element)
+        if not isinstance(element, tuple):
+            return self._convert_value(element)
+        if len(element) != 2 or isinstance(element[0], PredictionLog):
+            raise _element_error(f"a tuple of {len(element)} from several models")
+        return element[0], self._convert_value(element[1])
 
     def _convert_value(self, value: Any) -> Any:
         if isinstance(value, PredictionLog):
             return self._example_of(value)
         if isinstance(value, list):
             return [self._example_of(log) for log in value]
-        raise SettingsError(
-            f"Expected PredictionLogs, each alone, as (key, log) or as (key, [log, ...]), got "
-            f"{type(value).__name__}. Put PredictionsToExamples right behind RunInference."
-        )
+        raise _element_error(type(value).__name__)
 
     def _example_of(self, log: PredictionLog) -> bytes:
         record, outputs = prediction_of(log)
         of_batch = {name: values[None] for name, values in outputs.items()}
         (example,) = append_columns([record], of_batch, self._columns, self._replace_features)
         return example
+
+
+def _element_error(got: str) -> SettingsError:
+    return SettingsError(
+        f"Expected PredictionLogs, each alone, as (key, log) or as (key, [log, ...]), got {got}. "
+        f"Put PredictionsToExamples right behind RunInference."
+    )
 
 
 def _type_of(element_type: Any) -> Any:

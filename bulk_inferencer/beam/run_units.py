@@ -14,7 +14,7 @@ from bulk_inferencer.errors import located
 from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.models.routing import SplitRouting
-from bulk_inferencer.results.outcomes import read_outcomes
+from bulk_inferencer.results.outcomes import Outcomes, rows_by_key
 from bulk_inferencer.units.manifest import Manifest
 from bulk_inferencer.units.outputs import Outputs
 from bulk_inferencer.units.plan import Unit
@@ -35,11 +35,13 @@ class RunUnits(beam.PTransform):
         bounds: BatchBounds,
         outputs: Outputs,
         routing: SplitRouting | None = None,
-        outcomes: str = "",
+        outcomes: Outcomes | None = None,
     ) -> None:
         super().__init__()
         self._units = units
-        self._run_unit = _RunUnit(models, record_format, bounds, outputs, routing, outcomes)
+        # Not the table itself, which may be large: workers read it once more.
+        table = (outcomes.path, outcomes.digest) if outcomes else None
+        self._run_unit = _RunUnit(models, record_format, bounds, outputs, routing, table)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Manifest]:
         return (
@@ -78,7 +80,7 @@ class _RunUnit(beam.DoFn):
         bounds: BatchBounds,
         outputs: Outputs,
         routing: SplitRouting | None,
-        outcomes: str,
+        outcomes: tuple[str, str] | None,
     ) -> None:
         self._models = models
         self._record_format = record_format
@@ -97,8 +99,7 @@ class _RunUnit(beam.DoFn):
         for name, model in self._models.items():
             with located(f"Model '{name}'" if name else ""):
                 scorers[name] = Scorer.load(model, self._record_format, self._bounds)
-        keys = read_outcomes(self._outcomes).keys if self._outcomes else ()
-        return _Loaded(scorers, {key.encode(): row for row, key in enumerate(keys)})
+        return _Loaded(scorers, rows_by_key(*self._outcomes) if self._outcomes else {})
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
         manifest = run_unit(

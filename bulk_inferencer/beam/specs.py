@@ -8,7 +8,7 @@ from typing import Any
 
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.predictor import Model
+from bulk_inferencer.models.predictor import Model, check_is_model
 from bulk_inferencer.models.saved_model import SavedModel
 
 
@@ -31,7 +31,8 @@ def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None
             "Expected a saved_model_spec, got an ai_platform_prediction_model_spec: that service "
             "has been shut down. Use VertexEndpoint or TFServing."
         )
-    elif not all(hasattr(spec, name) for name in ("check", "load", "uri")):
+    check_is_model(spec)
+    if kind is None and not all(hasattr(spec, name) for name in ("check", "load", "uri")):
         got = f"{type(spec).__name__} {spec}".strip()
         raise SettingsError(
             f"Expected SavedModel, TFServing, VertexEndpoint or an InferenceSpecType with a "

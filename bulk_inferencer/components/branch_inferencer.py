@@ -16,6 +16,7 @@ from bulk_inferencer import bulk_inferencer_pb2
 from bulk_inferencer.components import channels, executor, settings
 from bulk_inferencer.components.artifacts import InferenceSummary, ModelComparison
 from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.units.outputs import VARIANT
 
 
 class BranchInferencerSpec(ComponentSpec):
@@ -107,6 +108,9 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
           SettingsError: an argument is missing, of another type or not consistent.
         """
         our = bulk_inferencer_pb2
+        channels.check_by_name("models", models)
+        channels.check_by_name("model_blessings", model_blessings or {})
+        channels.check_by_name("model_specs", model_specs or {})
         given_specs = {
             name: settings.to_message(f"model_specs['{name}']", spec, our.ModelSpec)
             for name, spec in (model_specs or {}).items()
@@ -134,7 +138,12 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
             columns = settings.to_message(
                 executor.OUTPUT_EXAMPLE_SPEC, output_example_spec, our.OutputExampleSpec
             )
-            settings.columns(columns, *specs.values())
+            found = settings.columns(columns, *specs.values())
+            if is_split and any(column.name == VARIANT for column in found):
+                raise SettingsError(
+                    f"Expected no column '{VARIANT}' in OutputExampleSpec, since the name of the "
+                    f"model stands in that feature. Choose another name."
+                )
             optional[executor.OUTPUT_EXAMPLE_SPEC] = columns
             optional[executor.OUTPUT_EXAMPLES] = types.Channel(type=standard_artifacts.Examples)
         if comparison_spec.outcomes or (len(names) > 1 and not is_split):
@@ -161,13 +170,10 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         )
 
 
-def _names(models: Any, specs: Mapping[str, bulk_inferencer_pb2.ModelSpec]) -> list[str]:
+def _names(
+    models: Mapping[str, Any], specs: Mapping[str, bulk_inferencer_pb2.ModelSpec]
+) -> list[str]:
     """Returns the names of the models: of those with a channel, and of those behind an endpoint."""
-    if not isinstance(models, Mapping):
-        raise SettingsError(
-            f"Expected channels by the models' names as models, got {type(models).__name__}. Name "
-            f"them: {{'five': trainer.outputs['model']}}."
-        )
     names = list(models)
     for name, spec in specs.items():
         if name not in models and spec.WhichOneof("endpoint") is None:

@@ -99,10 +99,12 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
           SettingsError: an argument is missing, of another type or not consistent.
         """
         our = bulk_inferencer_pb2
-        if not isinstance(models, Mapping):
+        channels.check_by_name("models", models)
+        channels.check_by_name("model_blessings", model_blessings or {})
+        if not isinstance(stages, (list, tuple)):
             raise SettingsError(
-                f"Expected channels by the stages' names as models, got {type(models).__name__}. "
-                f"Name them: {{'small': trainer.outputs['model']}}."
+                f"Expected a list of bulk_inferencer_pb2.StageSpec as stages, got "
+                f"{type(stages).__name__}. Put the stages into a list, in their order."
             )
         given = [settings.to_message("stages", stage, our.StageSpec) for stage in stages]
         cascade_spec = our.CascadeSpec(stages=given)

@@ -33,6 +33,10 @@ _RESERVED_NAMES = (
     executor.OUTPUT_EXAMPLES,
     executor.COMPARISON,
     "prediction_table",
+    # Their inputs would be the properties `model_specs` and `model_names`.
+    "names",
+    "specs",
+    "self",
 )
 # Of inputs and execution properties, which share their names with the outputs.
 _RESERVED_BEGINNINGS = ("blessing_", "examples_", "model_")
@@ -82,6 +86,23 @@ def checked_model(what: str, channel: Any) -> types.BaseChannel:
             f"from a Trainer, Pusher, Importer or Resolver."
         )
     return channel
+
+
+def check_by_name(what: str, given: Any) -> None:
+    """Checks that something is given for each model by its name.
+
+    Args:
+      what: the argument that it was given as.
+      given: what was given.
+
+    Raises:
+      SettingsError: it is not.
+    """
+    if not isinstance(given, Mapping):
+        raise SettingsError(
+            f"Expected {what} by the models' names, got {type(given).__name__}. Name them: "
+            f"{{'five': ...}}."
+        )
 
 
 def models_by_key(

@@ -87,7 +87,8 @@ class _BeamExecutor(base_beam_executor.BaseBeamExecutor):
         """Scores the examples with one model, which may be a cascade of the candidates."""
         data_spec = _data_spec(exec_properties)
         specs = [candidate.spec for candidate in candidates]
-        columns_spec = specs[0] if len(specs) == 1 else bulk_inferencer_pb2.ModelSpec()
+        # A stage has a name; the outputs of a cascade do not depend on its stages' signatures.
+        columns_spec = bulk_inferencer_pb2.ModelSpec() if candidates[0].name else specs[0]
         outputs = Outputs(
             inference_result=inputs.single(output_dict, INFERENCE_RESULT).uri,
             summary=inputs.single(output_dict, SUMMARY).uri,
@@ -352,13 +353,13 @@ def _describe_result(
     total = summary.total
     for name in ("examples_read", "predictions_written", "examples_failed"):
         result.set_int_custom_property(name, getattr(total, name))
-    models = [c.artifact for c in candidates if c.artifact]
     texts = {
         "gate": summary.gate,
         "model_fingerprint": summary.model_fingerprint,
         "signature_names": ",".join(summary.signature_names),
-        "model_id": _ids(models),
-        "blessing_id": _ids([blessing for c in candidates for blessing in c.blessings]),
+        # Of several models, each has its place, which is empty where there is no artifact.
+        "model_id": ",".join(_ids([c.artifact] if c.artifact else []) for c in candidates),
+        "blessing_id": ",".join(_ids(candidate.blessings) for candidate in candidates),
         "examples_ids": _ids(examples),
     }
     if names := [candidate.name for candidate in candidates if candidate.name]:

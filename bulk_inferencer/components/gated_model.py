@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer import bulk_inferencer_pb2, files
 from bulk_inferencer.components import gate, inputs, settings
 from bulk_inferencer.errors import GateError, InputError, ModelError
 from bulk_inferencer.models.saved_model import SavedModel
@@ -151,8 +152,12 @@ def _model_artifact(
 
 
 def _model_path(model: types.Artifact) -> str:
-    """Returns the folder with `saved_model.pb` of a Model or PushedModel."""
-    if model.type_name == standard_artifacts.PushedModel.TYPE_NAME:
+    """Returns the folder with `saved_model.pb` of a Model or PushedModel.
+
+    A Trainer puts it below the model's own, a Pusher and who imports a SavedModel do not.
+    """
+    is_pushed = model.type_name == standard_artifacts.PushedModel.TYPE_NAME
+    if is_pushed or files.exists(posixpath.join(model.uri, "saved_model.pb")):
         return str(model.uri)
     return str(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
 

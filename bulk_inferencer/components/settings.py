@@ -86,8 +86,9 @@ def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
     message = _converted(value, kind)
     if message is None:
         raise SettingsError(
-            f"Expected {kind.DESCRIPTOR.full_name} as {name}, got {type(value).__name__}. It has "
-            f"to be known while the pipeline is being built."
+            f"Expected bulk_inferencer_pb2.{kind.DESCRIPTOR.name} as {name}, got "
+            f"{type(value).__name__}. A runtime parameter cannot say it either: it has to be known "
+            f"while the pipeline is being built."
         )
     _check(name, message)
     return message
@@ -215,15 +216,16 @@ def routing(spec: bulk_inferencer_pb2.Routing, names: Sequence[str]) -> SplitRou
 
     Args:
       spec: the settings.
-      names: the models that the gate let through, which get the records of the others.
+      names: the models that the gate let through.
 
     Raises:
       SettingsError: a weight is no positive number.
     """
     if not spec.HasField("split"):
         return None
-    weights = {name: spec.split.weights[name] for name in names if name in spec.split.weights}
-    return SplitRouting(weights, spec.split.split_key, spec.split.salt)
+    weights = dict(spec.split.weights)
+    kept_out = frozenset(weights) - frozenset(names)
+    return SplitRouting(weights, spec.split.split_key, spec.split.salt, kept_out)
 
 
 def comparing(spec: bulk_inferencer_pb2.ComparisonSpec) -> Comparing:

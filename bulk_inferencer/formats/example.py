@@ -21,6 +21,7 @@ from bulk_inferencer.formats.partial import encode_groups
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1
+_FEW_RECORDS = 32  # so few are parsed one by one as fast as at once
 _DTYPE_OF_KIND = {bytes: "string", int: "int64", float: "float32"}
 
 
@@ -154,7 +155,7 @@ def feature_values(record: bytes, name: str) -> list[bytes] | list[float] | list
     return list(getattr(features[name], kind).value) if kind else []
 
 
-def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[Any]] | None:
+def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[Any]]:
     """Returns the values of one feature for each record, in a fraction of the time.
 
     Args:
@@ -162,8 +163,32 @@ def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[An
       name: the feature.
 
     Returns:
-      For each record what `feature_values` returns, or nothing, which may also mean that it is no
-      tf.Example. None where that can be found out one by one only, as with values of several types.
+      For each record what `feature_values` returns, and nothing for one that is no tf.Example.
+    """
+    if len(records) <= _FEW_RECORDS:
+        return [_feature_values_or_none(record, name) for record in records]
+    try:
+        return _parsed_values(records, name)
+    except ValueError:  # one of them is bad, or has values of another type
+        middle = len(records) // 2
+        halves = records[:middle], records[middle:]
+        return [values for half in halves for values in feature_values_of_batch(half, name)]
+
+
+def _feature_values_or_none(record: bytes, name: str) -> list[Any]:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return list(feature_values(record, name))
+    except DecodeError:
+        return []
+
+
+def _parsed_values(records: Sequence[bytes], name: str) -> list[list[Any]]:
+    """Returns the values of one feature for each record, all parsed at once.
+
+    Raises:
+      ValueError: a record is no tf.Example, or has values of another type than the first.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -173,8 +198,9 @@ def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[An
         dtype = _DTYPE_OF_KIND[type(next(found, b""))]
         feature = {name: tf.io.VarLenFeature(dtype)}
         parsed = tf.io.parse_example(tf.constant(records, tf.string), feature)[name]
-    except (DecodeError, tf.errors.InvalidArgumentError, UnicodeDecodeError):
-        return None  # not UTF-8: TensorFlow's message quotes the record
+    # Not UTF-8: TensorFlow's message quotes the record.
+    except (DecodeError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        raise ValueError("these records cannot be parsed at once") from error
     values: list[list[Any]] = [[] for _ in records]
     for row, value in zip(
         parsed.indices.numpy()[:, 0].tolist(), parsed.values.numpy().tolist(), strict=True

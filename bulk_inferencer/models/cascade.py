@@ -80,9 +80,11 @@ class ExitWhen:
             )
         values = outputs[self.output]
         settled = rows_with(values)
+        if not values.size:
+            return np.zeros(len(values), bool)
         if not settled.any():
             return settled
-        if not _is_number(values.dtype) or not values[:1].size:
+        if not _is_number(values.dtype):
             raise ModelError(
                 f"Expected output '{self.output}' to hold numbers to exit by, got {values.dtype} "
                 f"of shape {values.shape}. Name an output of numbers in exit_when."
@@ -240,6 +242,8 @@ class _CascadePredictor:
                     outputs = predictor.predict(records)
                 leaves = self._leaves(stage, outputs, len(rows))
                 for name, values in outputs.items():
+                    if len(rows) < count and not values.size:
+                        continue  # without a value there is nothing to tell who has it
                     of_stages[f"{stage.name}/{name}"] = spread([(rows, values)], count)
                     if rows_with(values)[leaves].any():
                         settled.setdefault(name, []).append((rows[leaves], values[leaves]))
@@ -257,7 +261,9 @@ class _CascadePredictor:
         ran = {name: spread(parts, count) for name, parts in settled.items()} | of_stages
         # Outputs of stages that did not run exist too: for none of the records.
         absent = np.ma.masked_all(count, object)  # type: ignore[no-untyped-call]
-        return {**dict.fromkeys(self.signatures[0].outputs, absent), **ran}
+        # Sorted, since what settles records differs from batch to batch, and a second attempt has
+        # to write what the first one wrote.
+        return {**dict.fromkeys(self.signatures[0].outputs, absent), **dict(sorted(ran.items()))}
 
     def _leaves(self, stage: Stage, outputs: dict[str, np.ndarray], count: int) -> np.ndarray:
         """Returns which of `count` records no other stage gets to see."""
@@ -332,6 +338,20 @@ def _outputs(signatures: Sequence[Signature]) -> tuple[str, ...]:
     return tuple(output_prefix(s, signatures) + output for s in signatures for output in s.outputs)
 
 
+def _check_signatures(stages: Sequence[Stage], signatures: Sequence[Signature]) -> None:
+    """Checks that `<signature>/<output>` of a stage cannot be taken for `<stage>/<output>`.
+
+    Raises:
+      SettingsError: it can.
+    """
+    named_alike = {stage.name for stage in stages} & {signature.name for signature in signatures}
+    if len(signatures) > 1 and named_alike:
+        raise SettingsError(
+            f"Expected stages with other names than those of several signatures of a stage, got "
+            f"{', '.join(sorted(named_alike))} for both. Rename the stage."
+        )
+
+
 def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]]) -> Signature:
     """Returns one signature for all: whatever theirs are, a `predict_log` holds their outputs.
 
@@ -344,6 +364,7 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
     is_known = True
     for stage, of_stage in zip(stages, signatures, strict=True):
         names += [f"{stage.name}/{signature.name}" for signature in of_stage]
+        _check_signatures(stages, of_stage)
         known = _outputs(of_stage)
         is_known = is_known and bool(known)
         settles = stage is stages[-1] or bool(stage.exit_when)

@@ -5,8 +5,7 @@ A record's place between 0 and 1 is the first eight bytes of
     SHA-256(salt as UTF-8 | one zero byte | key)
 
 as a big-endian integer, divided by 2**64. Models share out that range by their weights, in the
-order of their names. So the same key goes to the same model on every machine and in any language,
-and where weights change, as few keys as possible change their model.
+order of their names. So the same key goes to the same model on every machine and in any language.
 """
 
 from __future__ import annotations
@@ -64,14 +63,17 @@ class SplitRouting:
       split_key: the feature that holds the key, one value: bytes as they are, an integer as
         decimal digits, a float as Python writes it (`0.5`). Default: the whole record is the key.
       salt: text that goes into the hash; another one makes another test, independent of this one.
+      kept_out: models that get no records. Their keys are routed once more, among the others and
+        with the salt `<salt>/<model>`; the keys of the others stay where they are.
 
     Raises:
-      SettingsError: a weight is no positive number, or there is none.
+      SettingsError: a weight is no positive number, there is none, or all models are kept out.
     """
 
     weights: Mapping[str, float]
     split_key: str = ""
     salt: str = ""
+    kept_out: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -82,6 +84,16 @@ class SplitRouting:
                     f"Expected a positive number as weight of model '{name}', got {weight}. Leave "
                     f"out a model that is to get no records."
                 )
+        if not self.running:
+            raise SettingsError(
+                f"Expected a model that is not kept out, got {', '.join(sorted(self.weights))} and "
+                f"no other. Leave one of them in."
+            )
+
+    @property
+    def running(self) -> list[str]:
+        """The models that get records."""
+        return [name for name in self.weights if name not in self.kept_out]
 
     @cached_property
     def _names(self) -> list[str]:
@@ -97,7 +109,15 @@ class SplitRouting:
     def model_of(self, key: bytes) -> str:
         """Returns the model that a key belongs to."""
         digest = hashlib.sha256(self.salt.encode() + b"\0" + key).digest()
-        return self._names[bisect_right(self._ends, int.from_bytes(digest[:_PLACE_BYTES], "big"))]
+        place = int.from_bytes(digest[:_PLACE_BYTES], "big")
+        name = self._names[bisect_right(self._ends, place)]
+        return self._instead_of[name].model_of(key) if name in self.kept_out else name
+
+    @cached_property
+    def _instead_of(self) -> dict[str, SplitRouting]:
+        """Returns how the keys of models that are kept out are routed, by model."""
+        weights = {name: self.weights[name] for name in self.running}
+        return {n: SplitRouting(weights, salt=f"{self.salt}/{n}") for n in self.kept_out}
 
     def key_of(self, record: bytes) -> bytes:
         """Returns the key of a serialized record.
@@ -125,10 +145,10 @@ class SplitRouting:
 
     def route(self, records: Sequence[bytes]) -> Routes:
         """Returns which of the records go to which model."""
-        rows: dict[str, list[int]] = {name: [] for name in self.weights}
+        rows: dict[str, list[int]] = {name: [] for name in self.running}
         keys: list[bytes] = []
         failed = []
-        parsed = feature_values_of_batch(records, self.split_key) if self.split_key else None
+        parsed = feature_values_of_batch(records, self.split_key) if self.split_key else []
         for index, record in enumerate(records):
             try:
                 values = parsed[index] if parsed else []

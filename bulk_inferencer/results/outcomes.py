@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,10 +26,14 @@ class Outcomes:
     Attributes:
       keys: what each row is about; none is there twice.
       values: what followed, one finite number per key, in the unit of the table.
+      path: the file that they were read from.
+      digest: the SHA-256 of its content.
     """
 
     keys: tuple[str, ...]
     values: tuple[float, ...]
+    path: str = field(default="", compare=False)
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,14 @@ def read_outcomes(path: str) -> Outcomes:
         other names are ignored.
 
     Raises:
-      InputError: the file is empty, is no CSV in UTF-8 or lacks a column; a value is no finite
-        number; or a key is there twice.
+      InputError: there is no file, or it is empty, is no CSV in UTF-8 or lacks a column; a value
+        is no finite number; or a key is there twice.
     """
+    if not files.exists(path):
+        raise InputError(
+            f"Expected outcomes as a CSV file that all workers can read, found none at {path}. "
+            f"Correct the path."
+        )
     with files.open_to_read(path) as file:
         content = file.read()
     rows: dict[str, float] = {}
@@ -90,7 +100,26 @@ def read_outcomes(path: str) -> Outcomes:
             f"Expected outcomes as CSV in UTF-8, got an error in {path}: {error}. Write the file "
             f"again."
         ) from error
-    return Outcomes(tuple(rows), tuple(rows.values()))
+    return Outcomes(tuple(rows), tuple(rows.values()), path, hashlib.sha256(content).hexdigest())
+
+
+def rows_by_key(path: str, digest: str) -> dict[bytes, int]:
+    """Reads a table of outcomes once more, and returns its rows by key, as UTF-8.
+
+    Args:
+      path: the file.
+      digest: the SHA-256 of its content when it was first read: rows stand for their outcomes.
+
+    Raises:
+      InputError: the content has changed.
+    """
+    outcomes = read_outcomes(path)
+    if outcomes.digest != digest:
+        raise InputError(
+            f"Expected {path} to stay as it was at the start of the run, but its content has "
+            f"changed. Run again."
+        )
+    return {key.encode(): row for row, key in enumerate(outcomes.keys)}
 
 
 def outcome_of(values: Sequence[float]) -> Outcome:

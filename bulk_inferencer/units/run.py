@@ -289,6 +289,9 @@ class _OutputExamples:
             if not kept:
                 continue
             rows = [piece.rows[i] for i in kept]
+            outputs = piece.outputs
+            if len(kept) < len(piece.rows):
+                outputs = {name: values[kept] for name, values in outputs.items()}
             columns = [
                 Column(column.output, prefix + column.name)
                 for column in self._columns
@@ -296,7 +299,7 @@ class _OutputExamples:
             ]
             records = append_columns(
                 [examples[row] for row in rows],
-                {name: values[kept] for name, values in piece.outputs.items()},
+                outputs,
                 columns,
                 self._replace,
             )
