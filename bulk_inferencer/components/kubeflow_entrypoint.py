@@ -23,9 +23,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from google.protobuf import json_format
-from kfp.pipeline_spec import pipeline_spec_pb2  # type: ignore[import-untyped]
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from bulk_inferencer.errors import SettingsError
 

@@ -128,7 +128,7 @@ def outcome_of(values: Sequence[float]) -> Outcome:
     Args:
       values: finite numbers.
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     count = len(values)
     if not count:
