@@ -22,7 +22,7 @@ REQUIRED = [
 ]
 
 EXTRAS = {
-    # Airflow 3 cannot be installed beside TFX.
+    # Airflow 3 lacks modules that TFX imports. TFX's own extra wants the headers of MySQL.
     "airflow": ["apache-airflow>=2.10,<3"],
     # TFX 1.16 stays below protobuf 4, and so gets kfp 2.5; TFX 1.21 gets a newer one.
     "kubeflow": ["kfp>=2"],
