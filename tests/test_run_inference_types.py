@@ -244,11 +244,10 @@ def test_service_that_was_shut_down_is_refused(make):
 @pytest.mark.parametrize(
     ("spec", "got"),
     [
-        ("models/7", "str models/7"),
         (InferenceSpecType(), "InferenceSpecType"),
         (PredictionLog(), "PredictionLog"),
     ],
-    ids=["path", "empty", "message"],
+    ids=["empty", "message"],
 )
 def test_what_is_no_model_is_refused(make, spec, got):
     message = (
@@ -257,6 +256,13 @@ def test_what_is_no_model_is_refused(make, spec, got):
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         make(spec)
+
+
+@both
+def test_path_instead_of_a_model_is_refused(make):
+    message = "Expected a model, got the string 'models/7'. Give SavedModel('models/7')."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        make("models/7")
 
 
 @both
