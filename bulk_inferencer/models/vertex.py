@@ -194,7 +194,7 @@ class VertexPredictor:
                     endpoint=self._model.name, instances=values, retry=None, timeout=timeout_seconds
                 )
             except json_format.ParseError as error:
-                raise self._no_predictions(str(error)) from error
+                raise self._unreadable(error, str(error)) from error
             except (AttributeError, TypeError) as error:
                 # Google's client cannot read an error whose JSON is not of Google's own form, such
                 # as a proxy's, and hides its status; an overloaded server is the likely one.
@@ -225,7 +225,7 @@ class VertexPredictor:
                 if not isinstance(predictions, list):
                     raise TypeError(f"a list is not {type(predictions).__name__}")
             except (ValueError, KeyError, TypeError) as error:
-                raise self._no_predictions(repr(response.content[:_LONGEST_BODY])) from error
+                raise self._unreadable(error, repr(response.content[:_LONGEST_BODY])) from error
             self._add_version(*(response.headers.get(name) for name in _VERSION_HEADERS))
             return predictions
 
@@ -268,6 +268,12 @@ class VertexPredictor:
         array = np.empty(len(leaves), _DTYPES[kinds.pop()])
         array[:] = leaves
         return array.reshape(shape)
+
+    def _unreadable(self, error: Exception, got: str) -> Exception:
+        """Returns the error for an answer that is no JSON with predictions."""
+        if _is_cut_short(error):
+            return PassingError(f"an answer that was cut short: {got}")
+        return self._no_predictions(got)
 
     def _no_predictions(self, got: str) -> EndpointError:
         return EndpointError(
@@ -349,6 +355,20 @@ def _is_bytes(value: Any) -> bool:
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not _is_bytes(value)
+
+
+def _is_cut_short(error: BaseException | None) -> bool:
+    """Returns whether JSON could not be read because it ends too early.
+
+    urllib3 2 notices that itself, when fewer bytes come than were announced. Older ones, which
+    kfp 2.5 needs, hand on what came.
+    """
+    while error is not None:
+        if isinstance(error, json.JSONDecodeError):
+            is_at_end = error.pos == len(error.doc) or error.msg.startswith("Unterminated string")
+            return is_at_end and bool(error.doc)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _decoded(value: Any) -> Any:
