@@ -24,14 +24,13 @@ from bulk_inferencer import __version__, errors, files
 from bulk_inferencer.beam.run_units import RunUnits, WriteManifests
 from bulk_inferencer.errors import (
     BulkInferencerError,
-    FailureLimitError,
     InputError,
     SettingsError,
     located,
 )
 from bulk_inferencer.formats.example import Column
 from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.names import check_name
+from bulk_inferencer.models.names import check_name, in_words
 from bulk_inferencer.models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
@@ -43,8 +42,9 @@ from bulk_inferencer.models.predictor import (
 from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.outcomes import Outcomes, outcomes_by_variant, read_outcomes
-from bulk_inferencer.results.summary import BranchSummary, Counts, StageCounts, Summary
-from bulk_inferencer.signatures import Signature, output_prefix
+from bulk_inferencer.results.summary import BranchSummary, StageCounts, Summary
+from bulk_inferencer.signatures import Signature, output_names
+from bulk_inferencer.units.failure_limit import FailureLimit, check_failure_limit
 from bulk_inferencer.units.folders import (
     all_or_nothing,
     delete_work_folders,
@@ -52,7 +52,7 @@ from bulk_inferencer.units.folders import (
     make_folders,
     merge_failures,
 )
-from bulk_inferencer.units.manifest import Failure, Manifest, Scores, add_up, check_shards
+from bulk_inferencer.units.manifest import Manifest, add_up, check_shards, unrouted_by_split
 from bulk_inferencer.units.outputs import VARIANT, WORK_FOLDER, Outputs
 from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
 from bulk_inferencer.work import Work
@@ -65,34 +65,6 @@ _ONLY_MODEL = ""  # the name of a model that stands by itself
 
 NO_BLESSING = "no_blessing"
 _NO_BLESSING_REASON = "No blessing was asked for."
-
-
-@dataclass(frozen=True)
-class FailureLimit:
-    """How many records of one split may fail; exceeding either limit fails the run.
-
-    Attributes:
-      max_count: most records, or None for no limit.
-      max_fraction: largest share of the records, from 0 to 1.
-
-    Raises:
-      SettingsError: a limit is out of its range.
-    """
-
-    max_count: int | None = None
-    max_fraction: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.max_count is not None and self.max_count < 0:
-            raise SettingsError(
-                f"Expected at least 0 in FailureLimit.max_count, got {self.max_count}. Leave it "
-                f"out for no limit."
-            )
-        if not 0 <= self.max_fraction <= 1:
-            raise SettingsError(
-                f"Expected a fraction from 0 to 1 in FailureLimit.max_fraction, got "
-                f"{self.max_fraction}. One percent is 0.01."
-            )
 
 
 @dataclass(frozen=True)
@@ -276,31 +248,30 @@ def run_branches(
         clock.lap("score")
         counts = add_up(units, manifests, is_split=job.routing is not None)
         check_shards(manifests, existing_sizes(job.outputs))
-        _check_failure_limit(job.failure_limit, counts, manifests)
+        check_failure_limit(job.failure_limit, counts, manifests)
         merge_failures(job.outputs.summary, job.splits, manifests)
         delete_work_folders(job.outputs)
         if job.outputs.comparison:
             _compare(job, manifests, outcomes).write(job.outputs.comparison)
         clock.lap("commit")
+        versions = library_versions()
         summaries = {
             name: Summary(
-                splits=counts[name],
-                gate=gate,
-                gate_reason=gate_reason,
+                counts[name],
+                *job.gates.get(name, (NO_BLESSING, _NO_BLESSING_REASON)),
                 model_path=model.uri,
                 model_fingerprint=fingerprints[name],
                 signature_names=tuple(signature.name for signature in signatures[name]),
                 seconds=clock.laps,
-                versions=library_versions(),
-                **_all_of_model([scores for m in manifests for scores in m.scores], name),
+                versions=versions,
+                **_all_of_model(manifests, name),
             )
             for name, model in job.models.items()
-            for gate, gate_reason in [job.gates.get(name, (NO_BLESSING, _NO_BLESSING_REASON))]
         }
         summary = BranchSummary(
             models={**summaries, **job.blocked},
             routing="split" if job.routing else "all",
-            unrouted=_unrouted(manifests) if job.routing else {},
+            unrouted=unrouted_by_split(manifests) if job.routing else {},
         )
         (summaries.get(_ONLY_MODEL) or summary).write(job.outputs.summary)
     _log_results(job, summary, inputs)
@@ -386,12 +357,12 @@ def _run_units(
     return sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
 
 
-def _all_of_model(all_scores: Sequence[Scores], model: str) -> dict[str, Any]:
+def _all_of_model(manifests: Sequence[Manifest], model: str) -> dict[str, Any]:
     """Returns what units say of a model together, as fields of its summary."""
     work = Work()
     versions: set[str] = set()
     stages: Counter[str] = Counter()
-    for scores in all_scores:
+    for scores in (scores for manifest in manifests for scores in manifest.scores):
         if scores.model == model:
             work.merge(scores.work)
             versions.update(scores.model_versions)
@@ -401,13 +372,6 @@ def _all_of_model(all_scores: Sequence[Scores], model: str) -> dict[str, Any]:
         "model_versions": tuple(sorted(versions)),
         "stages": StageCounts.of_cascade(stages),
     }
-
-
-def _unrouted(manifests: Sequence[Manifest]) -> dict[str, int]:
-    unrouted: Counter[str] = Counter()
-    for manifest in manifests:
-        unrouted[manifest.split] += manifest.unrouted
-    return dict(unrouted)
 
 
 def _compare(
@@ -514,7 +478,7 @@ def _check_same_names(what: str, named: Iterable[str], models: Iterable[str]) ->
 def _check_model(name: str, job: BranchJob) -> tuple[Signature, ...]:
     """Returns the signatures of a model, after checking it as far as that goes without loading."""
     model = job.models[name]
-    with located(f"Model '{name}'" if name != _ONLY_MODEL else ""):
+    with located(in_words(name)):
         signatures = model.check(job.record_format)
         _check_columns(job.outputs.columns, signatures, model.uri)
     return signatures
@@ -523,63 +487,13 @@ def _check_model(name: str, job: BranchJob) -> tuple[Signature, ...]:
 def _check_columns(
     columns: Sequence[Column], signatures: Sequence[Signature], model_path: str
 ) -> None:
-    if any(not signature.outputs for signature in signatures):
-        return  # Some models tell their outputs with their first answer only.
-    available = [output_prefix(s, signatures) + output for s in signatures for output in s.outputs]
+    available = output_names(signatures)
     for column in columns:
-        if column.output not in available:
+        if available and column.output not in available:
             raise SettingsError(
                 f"Expected column '{column.name}' to come from an output of {model_path}, got "
                 f"'{column.output}'; it has: {', '.join(available)}. Correct OutputExampleSpec."
             )
-
-
-# Checks after the run
-
-
-def _check_failure_limit(
-    limit: FailureLimit,
-    counts_by_model: Mapping[str, Mapping[str, Counts]],
-    manifests: Sequence[Manifest],
-) -> None:
-    for model, splits in counts_by_model.items():
-        for split, counts in splits.items():
-            where = f"of split '{split}'" + (f" for model '{model}'" if model else "")
-            first = [f for m in manifests if m.split == split for f in m.first_failures]
-            _check_failures(
-                limit,
-                where,
-                counts.examples_failed,
-                counts.examples_read,
-                [failure for failure in first if failure.model == model],
-            )
-    for split in {manifest.split: None for manifest in manifests}:
-        of_split = [manifest for manifest in manifests if manifest.split == split]
-        if unrouted := sum(manifest.unrouted for manifest in of_split):
-            read = sum(manifest.examples_read for manifest in of_split)
-            first = [f for m in of_split for f in m.first_failures if not f.model]
-            _check_failures(
-                limit, f"of split '{split}', before they reach a model,", unrouted, read, first
-            )
-
-
-def _check_failures(
-    limit: FailureLimit, where: str, failed: int, read: int, first: Sequence[Failure]
-) -> None:
-    too_many = limit.max_count is not None and failed > limit.max_count
-    # As a quotient: 0.29 * 100 is less than 29 in floating point.
-    too_large = failed / max(1, read) > limit.max_fraction
-    if too_many or too_large:
-        allowed = f"at most {limit.max_fraction:.2%}"
-        if limit.max_count is not None:
-            allowed += f" and at most {limit.max_count}"
-        reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
-        raise FailureLimitError(
-            f"Expected {allowed} of the records {where} to fail, got "
-            f"{failed} of {read}. The first ones:\n{reasons}\n"
-            f"Mend the records or the model, or raise the failure_limit to keep the "
-            f"failures in failed_examples."
-        )
 
 
 class _Clock:

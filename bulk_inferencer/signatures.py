@@ -35,6 +35,16 @@ def output_prefix(signature: Signature, signatures: Sequence[Signature]) -> str:
     return f"{signature.name}/" if len(signatures) > 1 else ""
 
 
+def output_names(signatures: Sequence[Signature]) -> tuple[str, ...]:
+    """Returns the names of a model's outputs; none where they are not all known in advance.
+
+    Some models tell their outputs with their first answer only.
+    """
+    if any(not signature.outputs for signature in signatures):
+        return ()
+    return tuple(output_prefix(s, signatures) + output for s in signatures for output in s.outputs)
+
+
 def multi_inference(signatures: Sequence[Signature]) -> bool:
     """Returns whether the results are one log of several classifications and regressions."""
     return len(signatures) > 1 and all(s.method != PREDICT for s in signatures)

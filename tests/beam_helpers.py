@@ -54,11 +54,6 @@ def counters_of(result, namespace):
     return {c.key.metric.name: c.committed for c in result.metrics().query(query)["counters"]}
 
 
-def exactly(message):
-    """Returns a pattern for a message and nothing around it."""
-    return f"^{re.escape(message)}$"
-
-
 def while_running(message):
     """Returns a pattern for a message of a run, to which Beam adds the step."""
     return rf"^{re.escape(message)} \[while running '[^']*'\]$"

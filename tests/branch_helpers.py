@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+
+import tensorflow as tf
 
 from bulk_inferencer.job import BranchJob, FailureLimit
 from bulk_inferencer.units.outputs import Outputs
-from tests.helpers import (
-    features_of,
-)
+from tests.helpers import FLOAT, RECORDS, features_of, save_functions
 
 ANY_FAILURES = FailureLimit(max_fraction=1)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def x_of(record):
@@ -38,3 +33,15 @@ def branch_job(folder, models, *columns, has_comparison=False, **settings):
     settings = {"failure_limit": ANY_FAILURES, "splits": {"s": [f"{folder}/in/*"]}, **settings}
     outputs = outputs_in(folder, models, *columns, has_comparison=has_comparison)
     return BranchJob(**{"models": models, "outputs": outputs, **settings})
+
+
+def save_ten(path):
+    """Saves a model, y = 10 x of shape [batch, 1], that refuses negative x."""
+    weight = tf.Variable(10.0)
+
+    def serve(examples):
+        x = tf.io.parse_example(examples, {"x": FLOAT})["x"]
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "x is negative")]):
+            return {"y": weight * x[:, tf.newaxis], "half": x / 2}
+
+    return save_functions(path, [weight], serving_default=(serve, {"examples": RECORDS}))

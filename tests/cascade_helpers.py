@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +30,6 @@ from tests.helpers import (
 )
 
 X_OF_Y = (Column("y", "x"),)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def x_of(record):

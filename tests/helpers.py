@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,11 @@ def _feature(value):
 def _values(feature):
     kind = feature.WhichOneof("kind")
     return list(getattr(feature, kind).value) if kind else []
+
+
+def exactly(message):
+    """Returns a pattern for a message and nothing around it."""
+    return f"^{re.escape(message)}$"
 
 
 class Bucket(LocalFileSystem):

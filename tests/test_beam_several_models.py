@@ -27,14 +27,13 @@ from bulk_inferencer.errors import FailedRecordError, ModelError, SettingsError
 from bulk_inferencer.models.routing import SplitRouting
 from tests.beam_helpers import (
     collect,
-    exactly,
     given,
     outputs_of,
     pipeline_of,
     while_running,
     y_of,
 )
-from tests.helpers import RECORDS, example, features_of, save_functions
+from tests.helpers import RECORDS, exactly, example, features_of, save_functions
 
 pytestmark = pytest.mark.slow
 

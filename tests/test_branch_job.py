@@ -28,13 +28,13 @@ from bulk_inferencer.results.summary import BranchSummary, Counts, Summary
 from bulk_inferencer.units.outputs import Outputs
 from tests.branch_helpers import (
     branch_job,
-    exactly,
     outputs_in,
+    save_ten,
     x_of,
 )
 from tests.helpers import (
-    FLOAT,
     RECORDS,
+    exactly,
     example,
     features_of,
     read_tfrecord,
@@ -53,17 +53,7 @@ def five(linear_model):
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory):
     """The settings of a real model, y = 10 x, that refuses negative x."""
-    weight = tf.Variable(10.0)
-
-    def serve(examples):
-        x = tf.io.parse_example(examples, {"x": FLOAT})["x"]
-        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "x is negative")]):
-            return {"y": weight * x[:, tf.newaxis], "half": x / 2}
-
-    path = tmp_path_factory.mktemp("ten") / "model"
-    return SavedModel(
-        save_functions(path, [weight], serving_default=(serve, {"examples": RECORDS}))
-    )
+    return SavedModel(save_ten(tmp_path_factory.mktemp("ten") / "model"))
 
 
 @pytest.fixture

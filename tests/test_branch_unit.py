@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.formats import tfrecord
@@ -26,17 +25,15 @@ from bulk_inferencer.units.plan import InputFile, Unit
 from bulk_inferencer.units.run import run_unit
 from tests.branch_helpers import (
     outputs_in,
+    save_ten,
     x_of,
 )
 from tests.helpers import (
-    FLOAT,
-    RECORDS,
     Lengths,
     example,
     features_of,
     make_folders,
     read_tfrecord,
-    save_functions,
     tree,
     write_tfrecord,
 )
@@ -51,17 +48,7 @@ def five(linear_model):
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory):
     """The settings of a real model, y = 10 x, that refuses negative x."""
-    weight = tf.Variable(10.0)
-
-    def serve(examples):
-        x = tf.io.parse_example(examples, {"x": FLOAT})["x"]
-        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "x is negative")]):
-            return {"y": weight * x[:, tf.newaxis], "half": x / 2}
-
-    path = tmp_path_factory.mktemp("ten") / "model"
-    return SavedModel(
-        save_functions(path, [weight], serving_default=(serve, {"examples": RECORDS}))
-    )
+    return SavedModel(save_ten(tmp_path_factory.mktemp("ten") / "model"))
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ from bulk_inferencer.signatures import PREDICT, Signature
 from tests.cascade_helpers import (
     X_OF_Y,
     Model,
-    exactly,
     job_of,
     length,
     logged,
@@ -43,6 +42,7 @@ from tests.cascade_helpers import (
 )
 from tests.helpers import (
     context_of,
+    exactly,
     example,
     features_of,
     parsed_log,

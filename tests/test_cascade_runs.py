@@ -23,7 +23,6 @@ from bulk_inferencer.results.summary import StageCounts, Summary
 from tests.cascade_helpers import (
     X_OF_Y,
     Model,
-    exactly,
     job_of,
     length,
     output_examples,
@@ -36,6 +35,7 @@ from tests.cascade_helpers import (
 )
 from tests.helpers import (
     RECORDS,
+    exactly,
     save_functions,
 )
 

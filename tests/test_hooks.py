@@ -26,6 +26,7 @@ from bulk_inferencer.signatures import PREDICT, Signature
 from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import (
     Lengths,
+    exactly,
     example,
     features_of,
     parsed_log,
@@ -35,10 +36,6 @@ from tests.helpers import (
 
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]
 HERE = __name__
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def x_of(record):

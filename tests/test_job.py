@@ -40,6 +40,7 @@ from tests.helpers import (
     FLOAT,
     RECORDS,
     context_of,
+    exactly,
     example,
     features_of,
     in_bucket,
@@ -87,10 +88,6 @@ def failures(folder, split="s"):
 
 def shard(folder, name):
     return read_tfrecord(Path(folder, "out", name))
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # A run

@@ -13,8 +13,8 @@ import tensorflow as tf
 from bulk_inferencer.beam import RunInference, SavedModel
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, RecordError
-from tests.beam_helpers import exactly, outputs_of, y_of
-from tests.helpers import RECORDS, edit_saved_model, example, save_functions
+from tests.beam_helpers import outputs_of, y_of
+from tests.helpers import RECORDS, edit_saved_model, exactly, example, save_functions
 
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]
 

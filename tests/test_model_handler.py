@@ -18,14 +18,13 @@ from bulk_inferencer.errors import FailedRecordError, ModelError, SettingsError
 from tests.beam_helpers import (
     collect,
     counters_of,
-    exactly,
     given,
     outputs_of,
     pipeline_of,
     while_running,
     y_of,
 )
-from tests.helpers import FLOAT, RECORDS, example, save_functions, sequence_example
+from tests.helpers import FLOAT, RECORDS, exactly, example, save_functions, sequence_example
 
 pytestmark = pytest.mark.slow
 

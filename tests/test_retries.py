@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
-import re
 import statistics
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from bulk_inferencer.errors import EndpointError, SettingsError
 from bulk_inferencer.models.predictor import RecordError
 from bulk_inferencer.models.retries import Caller, Limits, PassingError
+from tests.helpers import exactly
 
 
 class Time:
@@ -57,10 +57,6 @@ class Server:
         for error in self.errors:
             raise error
         return "answer"
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # Attempts

@@ -17,14 +17,10 @@ from hypothesis import strategies as st
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.models.batching import Failed
 from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
-from tests.helpers import example, sequence_example
+from tests.helpers import exactly, example, sequence_example
 
 KEYS = [b"user-%d" % i for i in range(100_000)]
 HALVES = {"a": 1, "b": 1}
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def models_of(keys, weights, salt=""):

@@ -26,14 +26,13 @@ from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.models.retries import Limits
 from tests.beam_helpers import (
     collect,
-    exactly,
     given,
     outputs_of,
     pipeline_of,
     while_running,
     y_of,
 )
-from tests.helpers import FLOAT, RECORDS, example, save_functions, sequence_example
+from tests.helpers import FLOAT, RECORDS, exactly, example, save_functions, sequence_example
 
 Any, List, Tuple, Union = typehints.Any, typehints.List, typehints.Tuple, typehints.Union
 

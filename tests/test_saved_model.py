@@ -28,6 +28,7 @@ from tests.helpers import (
     FLOAT,
     RECORDS,
     edit_saved_model,
+    exactly,
     example,
     save_functions,
     sequence_example,
@@ -46,10 +47,6 @@ def predict(path, records, *signatures, record_format=FORMAT_TF_EXAMPLE):
 
 def parse_x(records):
     return tf.io.parse_example(records, {"x": FLOAT})["x"]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def copy_of(model, tmp_path):

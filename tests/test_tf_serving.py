@@ -17,7 +17,7 @@ from bulk_inferencer.models.batching import Scorer
 from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE, RecordError
 from bulk_inferencer.models.retries import Limits
 from bulk_inferencer.signatures import CLASSIFY, REGRESS
-from tests.helpers import RECORDS, example, save_functions
+from tests.helpers import RECORDS, exactly, example, save_functions
 from tests.model_server import (
     NAME,
     TOKEN,
@@ -55,10 +55,6 @@ def typed_model(tmp_path_factory):
     }
     path = tmp_path_factory.mktemp("typed") / "model"
     return save_functions(path, serving_default=(serve, inputs))
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # Like local mode

@@ -20,7 +20,7 @@ from bulk_inferencer.errors import EndpointError, ModelError, SettingsError
 from bulk_inferencer.models.batching import Scorer
 from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer.models.retries import Limits
-from tests.helpers import example
+from tests.helpers import exactly, example
 from tests.vertex_server import (
     ENDPOINT,
     URI,
@@ -39,10 +39,6 @@ def serve():
     """Starts servers, which stop when the test is over."""
     with contextlib.ExitStack() as servers:
         yield lambda *answer, **settings: servers.enter_context(VertexServer(*answer, **settings))
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # Errors

@@ -192,14 +192,24 @@ class Recorded(NamedTuple):
         return made
 
 
-def latest(metadata_path, node):
-    """Returns what is recorded of the latest execution of a node, `<pipeline>.<id>`."""
+def open_store(metadata_path):
+    """Opens ML Metadata in a SQLite file, to read."""
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(metadata_path)
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    store = metadata_store.MetadataStore(config)
+    return metadata_store.MetadataStore(config)
+
+
+def latest(metadata_path, node):
+    """Returns what is recorded of the latest execution of a node, `<pipeline>.<id>`."""
+    store = open_store(metadata_path)
     context = store.get_context_by_type_and_name("node", node)
     execution = max(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    return recorded_of(store, execution)
+
+
+def recorded_of(store, execution):
+    """Returns what is recorded of an execution."""
     artifacts = {metadata_store_pb2.Event.INPUT: {}, metadata_store_pb2.Event.OUTPUT: {}}
     for event in store.get_events_by_execution_ids([execution.id]):
         found = store.get_artifacts_by_id([event.artifact_id])

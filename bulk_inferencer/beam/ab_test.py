@@ -10,7 +10,7 @@ import apache_beam as beam
 from bulk_inferencer.beam.elements import records_of
 from bulk_inferencer.beam.run_inference import Results, RunInference
 from bulk_inferencer.errors import FailedRecordError, SettingsError, located
-from bulk_inferencer.models.names import check_name
+from bulk_inferencer.models.names import check_name, in_words
 from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
 
 
@@ -55,7 +55,7 @@ class ABTest(beam.PTransform):
         self._key = key
         self._transforms: dict[str, beam.PTransform] = {}
         for name, model in models.items():
-            with located(f"Model '{name}'"):
+            with located(in_words(name)):
                 is_transform = isinstance(model, beam.PTransform)
                 self._transforms[name] = model if is_transform else RunInference(model)
 
@@ -66,7 +66,7 @@ class ABTest(beam.PTransform):
         results = {}
         for name, transform in self._transforms.items():
             routed[name].element_type = elements.element_type
-            with located(f"Model '{name}'"):
+            with located(in_words(name)):
                 results[name] = routed[name] | f"RunInference {name}" >> transform
         return results
 

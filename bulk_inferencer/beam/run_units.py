@@ -12,6 +12,7 @@ from bulk_inferencer import files
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.errors import located
 from bulk_inferencer.models.batching import BatchBounds, Scorer
+from bulk_inferencer.models.names import in_words
 from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.results.outcomes import Outcomes, rows_by_key
@@ -97,7 +98,7 @@ class _RunUnit(beam.DoFn):
     def _load(self) -> _Loaded:
         scorers = {}
         for name, model in self._models.items():
-            with located(f"Model '{name}'" if name else ""):
+            with located(in_words(name)):
                 scorers[name] = Scorer.load(model, self._record_format, self._bounds)
         return _Loaded(scorers, rows_by_key(*self._outcomes) if self._outcomes else {})
 

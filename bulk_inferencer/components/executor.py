@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from bulk_inferencer.components import gate, gated_model, inputs, settings, user
 from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.models.hooks import Hooked
 from bulk_inferencer.models.predictor import Model
-from bulk_inferencer.results.compare import Comparison
+from bulk_inferencer.results.compare import Comparing, Comparison
 from bulk_inferencer.results.summary import BranchSummary, Summary
 from bulk_inferencer.units.outputs import Outputs
 
@@ -89,13 +90,8 @@ class _BeamExecutor(base_beam_executor.BaseBeamExecutor):
         specs = [candidate.spec for candidate in candidates]
         # A stage has a name; the outputs of a cascade do not depend on its stages' signatures.
         columns_spec = bulk_inferencer_pb2.ModelSpec() if candidates[0].name else specs[0]
-        outputs = Outputs(
-            inference_result=inputs.single(output_dict, INFERENCE_RESULT).uri,
-            summary=inputs.single(output_dict, SUMMARY).uri,
-            failed_examples=inputs.single(output_dict, FAILED_EXAMPLES).uri,
-            compression=settings.compression(data_spec),
-            **_output_examples(output_dict, exec_properties, [columns_spec]),
-        )
+        result = inputs.single(output_dict, INFERENCE_RESULT)
+        outputs = _outputs(output_dict, exec_properties, result.uri, [columns_spec])
         decision = gated_model.decide_together(candidates)
         examples = inputs.examples(input_dict)
         payload_format = None
@@ -121,9 +117,7 @@ class _BeamExecutor(base_beam_executor.BaseBeamExecutor):
         else:
             summary = Summary({}, *decision, model.uri)
             summary.write(outputs.summary)
-        _describe_result(
-            inputs.single(output_dict, INFERENCE_RESULT), summary, candidates, examples
-        )
+        _describe_result(result, summary, candidates, examples)
         inputs.single(output_dict, SUMMARY).set_string_custom_property("gate", summary.gate)
         _describe_examples(output_dict, summary.splits, payload_format)
 
@@ -277,18 +271,15 @@ class BranchExecutor(_BeamExecutor):
         )
         names = [candidate.name for candidate in running]
         specs = [candidate.spec for candidate in running]
-        has_comparison = bool(output_dict.get(COMPARISON))
         return job.BranchJob(
             splits=inputs.splits(examples, data_spec.example_splits),
             models={c.name: settings.model(c.spec, c.path) for c in running},
-            outputs=Outputs(
-                inference_result={name: inputs.single(output_dict, name).uri for name in names},
-                summary=inputs.single(output_dict, SUMMARY).uri,
-                failed_examples=inputs.single(output_dict, FAILED_EXAMPLES).uri,
-                compression=settings.compression(data_spec),
-                comparison=inputs.single(output_dict, COMPARISON).uri if has_comparison else None,
-                comparing=settings.comparing(comparison_spec),
-                **_output_examples(output_dict, exec_properties, specs),
+            outputs=_outputs(
+                output_dict,
+                exec_properties,
+                {name: inputs.single(output_dict, name).uri for name in names},
+                specs,
+                settings.comparing(comparison_spec),
             ),
             record_format=payload_format,
             bounds=settings.batch_bounds(*specs),
@@ -317,24 +308,47 @@ def _data_spec(exec_properties: Mapping[str, Any]) -> bulk_inferencer_pb2.DataSp
     return settings.parse(DATA_SPEC, exec_properties.get(DATA_SPEC), bulk_inferencer_pb2.DataSpec)
 
 
-def _output_examples(
+def _outputs(
     output_dict: inputs.Artifacts,
     exec_properties: Mapping[str, Any],
+    inference_result: str | Mapping[str, str],
     model_specs: Sequence[bulk_inferencer_pb2.ModelSpec],
-) -> dict[str, Any]:
-    """Returns the fields of `Outputs` that output examples need, none without them."""
-    if not output_dict.get(OUTPUT_EXAMPLES):
-        return {}
+    comparing: Comparing | None = None,
+) -> Outputs:
+    """Returns where results go, of those outputs that the execution has.
+
+    Args:
+      output_dict: the outputs.
+      exec_properties: the settings.
+      inference_result: see `Outputs`.
+      model_specs: how the models are called whose outputs become columns.
+      comparing: what a comparison keeps.
+    """
+
+    def optional(key: str) -> str | None:
+        return inputs.single(output_dict, key).uri if output_dict.get(key) else None
+
+    outputs = Outputs(
+        inference_result=inference_result,
+        summary=inputs.single(output_dict, SUMMARY).uri,
+        failed_examples=inputs.single(output_dict, FAILED_EXAMPLES).uri,
+        output_examples=optional(OUTPUT_EXAMPLES),
+        compression=settings.compression(_data_spec(exec_properties)),
+        comparison=optional(COMPARISON),
+        comparing=comparing or Comparing(),
+    )
+    if not outputs.output_examples:
+        return outputs
     spec = settings.parse(
         OUTPUT_EXAMPLE_SPEC,
         exec_properties.get(OUTPUT_EXAMPLE_SPEC),
         bulk_inferencer_pb2.OutputExampleSpec,
     )
-    return {
-        "output_examples": inputs.single(output_dict, OUTPUT_EXAMPLES).uri,
-        "columns": settings.columns(spec, *model_specs),
-        "replace_features": spec.replace_features,
-    }
+    return dataclasses.replace(
+        outputs,
+        columns=settings.columns(spec, *model_specs),
+        replace_features=spec.replace_features,
+    )
 
 
 # What ML Metadata keeps of the outputs

@@ -14,6 +14,7 @@ from tfx.utils import path_utils
 from bulk_inferencer import bulk_inferencer_pb2, files
 from bulk_inferencer.components import gate, inputs, settings
 from bulk_inferencer.errors import GateError, InputError, ModelError
+from bulk_inferencer.models.names import in_words
 from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.summary import Summary
 
@@ -67,7 +68,7 @@ class GatedModel:
         if self.decision.gate != gate.NOT_BLESSED:
             return True
         if self.spec.gate_policy == bulk_inferencer_pb2.FAIL:
-            where = f"Model '{self.name}': " if self.name else ""
+            where = f"{in_words(self.name)}: " if self.name else ""
             raise GateError(
                 f"{where}{self.decision.reason} Nothing was scored; set ModelSpec.gate_policy to "
                 f"SKIP to let the pipeline go on, or to IGNORE to score all the same."

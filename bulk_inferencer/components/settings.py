@@ -13,7 +13,6 @@ from tfx.proto import bulk_inferrer_pb2
 from bulk_inferencer import bulk_inferencer_pb2
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.formats.example import Column
-from bulk_inferencer.job import FailureLimit
 from bulk_inferencer.models.batching import BatchBounds
 from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer.models.predictor import Model
@@ -30,6 +29,7 @@ from bulk_inferencer.signatures import (
     Signature,
     output_prefix,
 )
+from bulk_inferencer.units.failure_limit import FailureLimit
 
 _Setting = TypeVar("_Setting", bound=Message)
 

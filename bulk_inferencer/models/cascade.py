@@ -30,7 +30,7 @@ from bulk_inferencer.models.predictor import (
     RecordError,
     check_is_model,
 )
-from bulk_inferencer.signatures import PREDICT, Signature, output_prefix
+from bulk_inferencer.signatures import PREDICT, Signature, output_names
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ def _check_stage(stage: Stage, signatures: Sequence[Signature], record_format: s
             f"to, got {FORMAT_PROTO}. Leave out the columns: the next stage then gets the record "
             f"as it is."
         )
-    outputs = _outputs(signatures)
+    outputs = output_names(signatures)
     wanted = [column.output for column in stage.columns] + [e.output for e in stage.exit_when]
     missing = [output for output in wanted if outputs and output not in outputs]
     if missing:
@@ -329,13 +329,6 @@ def _check_stage(stage: Stage, signatures: Sequence[Signature], record_format: s
             f"Expected columns and exits to name outputs of {stage.model.uri}, got "
             f"{', '.join(map(repr, missing))}; it has: {', '.join(outputs)}. Correct the names."
         )
-
-
-def _outputs(signatures: Sequence[Signature]) -> tuple[str, ...]:
-    """Returns the names of a model's outputs; none where they are not all known in advance."""
-    if any(not signature.outputs for signature in signatures):
-        return ()
-    return tuple(output_prefix(s, signatures) + output for s in signatures for output in s.outputs)
 
 
 def _check_signatures(stages: Sequence[Stage], signatures: Sequence[Signature]) -> None:
@@ -365,7 +358,7 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
     for stage, of_stage in zip(stages, signatures, strict=True):
         names += [f"{stage.name}/{signature.name}" for signature in of_stage]
         _check_signatures(stages, of_stage)
-        known = _outputs(of_stage)
+        known = output_names(of_stage)
         is_known = is_known and bool(known)
         settles = stage is stages[-1] or bool(stage.exit_when)
         settled.update(dict.fromkeys(known if settles else ()))

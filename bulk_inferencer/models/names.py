@@ -24,3 +24,8 @@ def check_name(name: str, what: str) -> None:
             f"Expected the name of a {what} to be lower-case letters, digits and underscores, and "
             f"to begin with a letter, got {name!r}. Rename it."
         )
+
+
+def in_words(model: str) -> str:
+    """Returns how messages call a model: `Model 'five'`, nothing for one that stands by itself."""
+    return f"Model '{model}'" if model else ""

@@ -219,6 +219,14 @@ def _check_counts(manifest: Manifest, is_split: bool) -> None:
         )
 
 
+def unrouted_by_split(manifests: Sequence[Manifest]) -> dict[str, int]:
+    """Returns how many records of each split went to no model."""
+    unrouted: Counter[str] = Counter()
+    for manifest in manifests:
+        unrouted[manifest.split] += manifest.unrouted
+    return dict(unrouted)
+
+
 def check_shards(manifests: Sequence[Manifest], sizes: Mapping[str, int]) -> None:
     """Checks that exactly the shards that the manifests name exist, with their sizes.
 

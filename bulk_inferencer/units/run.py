@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from bulk_inferencer.models.batching import (
     batches,
 )
 from bulk_inferencer.models.cascade import count_stages
+from bulk_inferencer.models.names import in_words
 from bulk_inferencer.models.routing import EVERY_RECORD_TO_EVERY_MODEL, SplitRouting
 from bulk_inferencer.results.compare import Comparing, Comparison, compare_batch
 from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard
@@ -93,7 +95,7 @@ def run_unit(
             failed_rows = {failure.index for failure in routes.failed}
             scored = {}
             for model in models:
-                with located(f"Model '{model.name}'" if model.name else ""):
+                with located(in_words(model.name)):
                     logs, scored[model.name], failed = model.score(
                         batch, routes.rows.get(model.name)
                     )
@@ -175,7 +177,7 @@ class _Model:
                 continue
             of_result = slice(result.start, result.stop)
             logs += self._encoder.encode(records[of_result], result.outputs)
-            ran = count_stages(tuple(self._stages), result.outputs)
+            ran = count_stages(self._scorer.predictor.stages, result.outputs)
             for stage, count in ran.items():
                 self._stages[stage] += count
             is_whole = all(ran.values())
@@ -233,21 +235,20 @@ def _compare(
     An output may have another shape or dtype in the next one.
     """
     comparison = Comparison()
-    call_of = {model: np.full(len(batch.records), -1) for model in scored}
-    for model, pieces in scored.items():
-        for i, piece in enumerate(pieces):
-            call_of[model][list(piece.rows)] = i
-    calls = np.stack(list(call_of.values()), axis=1)
-    cuts = np.flatnonzero((calls[1:] != calls[:-1]).any(axis=1)) + 1
-    for rows in np.split(np.arange(len(calls)), cuts):
+    pieces = [piece for of_model in scored.values() for piece in of_model]
+    edges = {0, len(batch.records)}
+    edges |= {edge for piece in pieces for edge in (piece.rows[0], piece.rows[-1] + 1)}
+    for start, stop in itertools.pairwise(sorted(edges)):
         outputs = {}
-        for model, pieces in scored.items():
-            if (i := call_of[model][rows[0]]) >= 0:  # else they could not be scored
-                of_call = rows - pieces[i].rows[0]
-                outputs[model] = {n: values[of_call] for n, values in pieces[i].outputs.items()}
-        records = [batch.records[row] for row in rows]
-        locate = functools.partial(_locate, batch, int(rows[0]))
-        comparison = comparison.merge(compare_batch(records, outputs, locate, comparing))
+        for model, of_model in scored.items():
+            for piece in of_model:  # none of which has the rows if they could not be scored
+                first = piece.rows[0]
+                if first <= start <= piece.rows[-1]:
+                    rows = slice(start - first, stop - first)
+                    outputs[model] = {n: values[rows] for n, values in piece.outputs.items()}
+        locate = functools.partial(_locate, batch, start)
+        part = compare_batch(batch.records[start:stop], outputs, locate, comparing)
+        comparison = comparison.merge(part)
     return comparison
 
 

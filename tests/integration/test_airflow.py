@@ -20,19 +20,17 @@ import pytest
 if not find_spec("airflow"):
     pytest.skip("run by make test-airflow", allow_module_level=True)
 
-from ml_metadata.metadata_store import metadata_store
-from ml_metadata.proto import metadata_store_pb2
-
 from bulk_inferencer import read_predictions
 from bulk_inferencer.results.summary import BranchSummary, StageCounts, Summary
 from pipelines.five_times_table.data import make_data
 from pipelines.run_local import BEAM_PIPELINE_ARGS
 from tests.helpers import features_of, tree
 from tests.tfx_helpers import (
-    Recorded,
     custom_properties,
     examples_of,
     five_times,
+    open_store,
+    recorded_of,
     save_model,
     scored,
     write_examples,
@@ -164,10 +162,7 @@ class Airflow:
 
 def recorded(metadata_path, run, component):
     """Returns what ML Metadata says of the execution of a component in a DAG run."""
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(metadata_path)
-    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    store = metadata_store.MetadataStore(config)
+    store = open_store(metadata_path)
     identity = {"pipeline_name": run.dag_id, "run_id": run.run_id, "component_id": component}
     (execution,) = (
         execution
@@ -175,12 +170,7 @@ def recorded(metadata_path, run, component):
         if identity.items()
         <= {name: value.string_value for name, value in execution.properties.items()}.items()
     )
-    artifacts = {metadata_store_pb2.Event.INPUT: {}, metadata_store_pb2.Event.OUTPUT: {}}
-    for event in store.get_events_by_execution_ids([execution.id]):
-        found = store.get_artifacts_by_id([event.artifact_id])
-        artifacts[event.type].setdefault(event.path.steps[0].key, []).extend(found)
-    state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
-    return Recorded(state, custom_properties(execution), *artifacts.values())
+    return recorded_of(store, execution)
 
 
 @pytest.fixture(scope="module")
