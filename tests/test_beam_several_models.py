@@ -135,7 +135,7 @@ def test_keyed_batches_stay_whole(five, ten):
 
 def test_each_model_may_be_a_transform_with_settings_of_its_own(five, ten):
     models = {
-        "five": RunInference(five, accelerator="type:nvidia-tesla-t4;count:1"),
+        "five": RunInference(five).with_resource_hints(accelerator="type:nvidia-tesla-t4;count:1"),
         "ten": RunInference(ten).with_failures(),
     }
     elements = [(f"user{i}", example(x=1.0) if i else b"no tf.Example") for i in range(20)]
@@ -152,7 +152,7 @@ def test_each_model_may_be_a_transform_with_settings_of_its_own(five, ten):
 
 
 def test_only_the_step_of_one_model_asks_for_its_resources(five, ten):
-    models = {"five": five, "ten": RunInference(ten, min_ram="8GB")}
+    models = {"five": five, "ten": RunInference(ten).with_resource_hints(min_ram="8GB")}
     pipeline = pipeline_of()
     _ = given(pipeline, [example(x=1.0)]) | ABTest(models, {"five": 1, "ten": 1})
     proto = pipeline.to_runner_api()
@@ -287,7 +287,7 @@ def test_composition_gives_each_model_a_step_of_its_own(five, ten):
             given(pipeline, [(x, example(x=float(x))) for x in (1, 2)])
             | "Five" >> RunInference(five)
             | PredictionsToExamples([X_OF_Y], replace_features=True)
-            | "Ten" >> RunInference(ten, min_ram="8GB")
+            | "Ten" >> RunInference(ten).with_resource_hints(min_ram="8GB")
         )
         outputs = collect(predictions)
     assert {x: y_of(log) for x, log in outputs} == {1: 50.0, 2: 100.0}

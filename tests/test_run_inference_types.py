@@ -363,9 +363,10 @@ def hints_by_step(pipeline):
 def test_hints_are_those_of_the_step_that_calls_the_model(model, add_failures, step):
     pipeline = pipeline_of()
     accelerator = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
-    transform = RunInference(model, accelerator=accelerator, min_ram="8GB")
+    transform = add_failures(RunInference(model))
+    transform = transform.with_resource_hints(accelerator=accelerator, min_ram="8GB")
     values = given(pipeline, [example(x=1.0)]) | "Before" >> beam.Map(lambda record: record)
-    results = values | add_failures(transform)
+    results = values | transform
     predictions = results if isinstance(results, beam.PCollection) else results.predictions
     predictions | "After" >> beam.Map(y_of)
     assert hints_by_step(pipeline) == {
@@ -378,7 +379,8 @@ def test_hints_are_those_of_the_step_that_calls_the_model(model, add_failures, s
 
 def test_hints_of_several_models(model):
     pipeline = pipeline_of()
-    given(pipeline, [], bytes) | RunInferencePerModel([model, model], min_ram=1 << 30)
+    transform = RunInferencePerModel([model, model]).with_resource_hints(min_ram=1 << 30)
+    given(pipeline, [], bytes) | transform
     assert hints_by_step(pipeline) == {
         "RunInferencePerModel/Predict": {"beam:resources:min_ram_bytes:v1": b"1073741824"}
     }

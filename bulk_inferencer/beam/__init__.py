@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bulk_inferencer import lazy
 
 if TYPE_CHECKING:
-    from bulk_inferencer.beam.ab_test import ABTest as ABTest
+    from bulk_inferencer.beam.split import ABTest as ABTest
     from bulk_inferencer.beam.cascade import Cascade as Cascade
     from bulk_inferencer.beam.model_handler import CreateModelHandler as CreateModelHandler
     from bulk_inferencer.beam.predictions_to_examples import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _TRANSFORMS = "bulk_inferencer.beam.run_inference"
 _MODULE_OF_NAME = {
-    "ABTest": "bulk_inferencer.beam.ab_test",
+    "ABTest": "bulk_inferencer.beam.split",
     "BatchBounds": "bulk_inferencer.models.batching",
     "Cascade": "bulk_inferencer.beam.cascade",
     "Column": "bulk_inferencer.formats.example",

@@ -24,16 +24,12 @@ class Cascade(RunInference):
         stages: Sequence[Stage],
         *,
         bounds: BatchBounds | None = None,
-        accelerator: str | None = None,
-        min_ram: str | int | None = None,
     ) -> None:
         """Describes the models and how to call them; see `RunInference` for the other arguments.
 
         Args:
           stages: the models in order. A stage's model is of any kind that `RunInference` takes.
           bounds: bounds of a batch; default: the tightest `batch_parameters` of the stages' specs.
-          accelerator: resource hint, for all stages.
-          min_ram: resource hint, for all stages.
 
         Raises:
           SettingsError: a stage is not consistent.
@@ -41,6 +37,4 @@ class Cascade(RunInference):
         cascade = CascadeModel(tuple(stages))  # which says best what is wrong with a stage
         bounds = bounds or bounds_of([stage.model for stage in cascade.stages])
         models = [dataclasses.replace(s, model=model_of(s.model, None)) for s in cascade.stages]
-        super().__init__(
-            CascadeModel(tuple(models)), bounds=bounds, accelerator=accelerator, min_ram=min_ram
-        )
+        super().__init__(CascadeModel(tuple(models)), bounds=bounds)

@@ -78,8 +78,6 @@ class _RunInference(beam.PTransform):
         preprocess: Preprocess | str | None,
         postprocess: Postprocess | str | None,
         bounds: BatchBounds | None,
-        accelerator: str | None,
-        min_ram: str | int | None,
         is_per_model: bool,
     ) -> None:
         super().__init__()
@@ -90,9 +88,6 @@ class _RunInference(beam.PTransform):
             models = [Hooked(model, preprocess, postprocess) for model in models]
         self._models = models
         self._bounds = bounds or bounds_of(specs)
-        hints = {"accelerator": accelerator, "min_ram": min_ram}
-        # Not `_resource_hints`: Beam keeps there what the whole transform was given.
-        self._hints_of_step = {name: hint for name, hint in hints.items() if hint}
         self._is_per_model = is_per_model
         self._with_failures = False
 
@@ -116,8 +111,6 @@ class _RunInference(beam.PTransform):
             self._models, record_format, self._bounds, self._is_per_model, self._with_failures
         )
         predict = beam.ParDo(do_fn)
-        if self._hints_of_step:
-            predict = predict.with_resource_hints(**self._hints_of_step)
         if not self._with_failures:
             return examples | "Predict" >> predict.with_output_types(output_type)
         results = examples | "Predict" >> predict.with_outputs(_FAILURES, main="predictions")
@@ -143,8 +136,6 @@ class RunInference(_RunInference):
         preprocess: Preprocess | str | None = None,
         postprocess: Postprocess | str | None = None,
         bounds: BatchBounds | None = None,
-        accelerator: str | None = None,
-        min_ram: str | int | None = None,
     ) -> None:
         """Describes the model and how to call it.
 
@@ -156,9 +147,6 @@ class RunInference(_RunInference):
           postprocess: see `Hooked`.
           bounds: bounds of a batch; default: the `batch_parameters` of the spec. A batch does not
             outlast a bundle.
-          accelerator: Beam's resource hint for the step that calls the model, such as
-            `type:nvidia-tesla-t4;count:1;install-nvidia-driver`.
-          min_ram: Beam's resource hint for that step, such as `8GB`.
 
         Raises:
           SettingsError: the spec is of another kind or not consistent.
@@ -169,8 +157,6 @@ class RunInference(_RunInference):
             preprocess=preprocess,
             postprocess=postprocess,
             bounds=bounds,
-            accelerator=accelerator,
-            min_ram=min_ram,
             is_per_model=False,
         )
 
@@ -189,8 +175,6 @@ class RunInferencePerModel(_RunInference):
         preprocess: Preprocess | str | None = None,
         postprocess: Postprocess | str | None = None,
         bounds: BatchBounds | None = None,
-        accelerator: str | None = None,
-        min_ram: str | int | None = None,
     ) -> None:
         """Describes the models; see `RunInference` for the other arguments.
 
@@ -200,8 +184,6 @@ class RunInferencePerModel(_RunInference):
           preprocess: runs before each model.
           postprocess: runs after each model.
           bounds: bounds of a batch; default: the tightest `batch_parameters` of the specs.
-          accelerator: resource hint.
-          min_ram: resource hint.
 
         Raises:
           SettingsError: there is no spec, or one is of another kind or not consistent.
@@ -212,8 +194,6 @@ class RunInferencePerModel(_RunInference):
             preprocess=preprocess,
             postprocess=postprocess,
             bounds=bounds,
-            accelerator=accelerator,
-            min_ram=min_ram,
             is_per_model=True,
         )
 

@@ -33,7 +33,7 @@ class ABTest(beam.PTransform):
 
         Args:
           models: by name, models of any kind that `RunInference` takes, or a `RunInference` with
-            settings of its own, such as an accelerator or `with_failures()`.
+            settings of its own, such as resource hints or `with_failures()`.
           weights: shares of the keys by the models' names, in any unit.
           key: the feature that holds the key, one value; or a function from an element to its key.
             Default: the key of `(key, ...)`, and the record itself where elements have no key.
