@@ -232,7 +232,7 @@ def check(prepared: Prepared, results: Path) -> int:
 def _score(prepared: Prepared, records: Sequence[bytes]) -> dict[bytes, float]:
     """Returns what BulkInferencer predicts for records, by record."""
     from bulk_inferencer import InferenceJob, Outputs, SavedModel, read_predictions, run
-    from bulk_inferencer.formats import tfrecord
+    from bulk_inferencer._formats import tfrecord
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "records")
@@ -248,7 +248,7 @@ def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
     import tensorflow as tf
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-    from bulk_inferencer.formats.example import Column, append_columns
+    from bulk_inferencer._formats.example import Column, append_columns
 
     log = PredictionLog.FromString(message)
     if log.WhichOneof("log_type"):

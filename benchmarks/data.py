@@ -81,8 +81,8 @@ def prepare(folder: Path, data: Data) -> Prepared:
 
 
 def _write_records(made: Prepared) -> None:
-    from bulk_inferencer.formats import tfrecord
-    from bulk_inferencer.formats.example import Column, append_columns
+    from bulk_inferencer._formats import tfrecord
+    from bulk_inferencer._formats.example import Column, append_columns
 
     data = made.data
     folder = Path(made.examples, "Split-unlabelled")

@@ -40,12 +40,12 @@ def measure(prepared: Prepared) -> _Stages:
     """Scores all records, a batch at a time, in the order in which a unit does."""
     import tensorflow as tf
 
-    from bulk_inferencer.formats import tfrecord
-    from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-    from bulk_inferencer.models.batching import BatchBounds
-    from bulk_inferencer.models.saved_model import SavedModel
-    from bulk_inferencer.units.plan import InputFile
-    from bulk_inferencer.units.run import read_batches
+    from bulk_inferencer._formats import tfrecord
+    from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+    from bulk_inferencer._models.batching import BatchBounds
+    from bulk_inferencer._models.saved_model import SavedModel
+    from bulk_inferencer._units.plan import InputFile
+    from bulk_inferencer._units.run import read_batches
 
     predictor = SavedModel(prepared.saved_model).load("FORMAT_TF_EXAMPLE")
     encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)

@@ -20,18 +20,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from bulk_inferencer import __version__, errors, files
-from bulk_inferencer.beam.run_units import RunUnits, WriteManifests
-from bulk_inferencer.errors import (
-    BulkInferencerError,
-    InputError,
-    SettingsError,
-    located,
-)
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.names import check_name, in_words
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer import __version__, _files, errors
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.names import check_name, in_words
+from bulk_inferencer._models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
@@ -39,23 +32,30 @@ from bulk_inferencer.models.predictor import (
     Model,
     check_is_model,
 )
-from bulk_inferencer.models.routing import SplitRouting
-from bulk_inferencer.results.compare import Comparison
-from bulk_inferencer.results.outcomes import Outcomes, outcomes_by_variant, read_outcomes
-from bulk_inferencer.results.summary import BranchSummary, StageCounts, Summary
-from bulk_inferencer.signatures import Signature, output_names
-from bulk_inferencer.units.failure_limit import FailureLimit, check_failure_limit
-from bulk_inferencer.units.folders import (
+from bulk_inferencer._models.routing import SplitRouting
+from bulk_inferencer._signatures import Signature, output_names
+from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_limit
+from bulk_inferencer._units.folders import (
     all_or_nothing,
     delete_work_folders,
     existing_sizes,
     make_folders,
     merge_failures,
 )
-from bulk_inferencer.units.manifest import Manifest, add_up, check_shards, unrouted_by_split
-from bulk_inferencer.units.outputs import VARIANT, WORK_FOLDER, Outputs
-from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer.work import Work
+from bulk_inferencer._units.manifest import Manifest, add_up, check_shards, unrouted_by_split
+from bulk_inferencer._units.outputs import VARIANT, WORK_FOLDER, Outputs
+from bulk_inferencer._units.plan import InputFile, Unit, list_files, plan_units
+from bulk_inferencer._work import Work
+from bulk_inferencer.beam.run_units import RunUnits, WriteManifests
+from bulk_inferencer.errors import (
+    BulkInferencerError,
+    InputError,
+    SettingsError,
+    located,
+)
+from bulk_inferencer.results.compare import Comparison
+from bulk_inferencer.results.outcomes import Outcomes, outcomes_by_variant, read_outcomes
+from bulk_inferencer.results.summary import BranchSummary, StageCounts, Summary
 
 _logger = logging.getLogger(__name__)
 
@@ -352,7 +352,7 @@ def _run_units(
         if raised := _error_of_worker(str(error)):
             raise raised from None  # Beam has logged the worker's traceback, several times.
         raise
-    with files.open_to_read(path) as file:
+    with _files.open_to_read(path) as file:
         manifests = [Manifest.from_json(line) for line in file.read().decode().splitlines()]
     return sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
 

@@ -1,5 +1,5 @@
 """Models for serving: SavedModels whose signature takes serialized records."""
 
-from bulk_inferencer.models.export import export as export
+from bulk_inferencer._models.export import export as export
 
 __all__ = ["export"]

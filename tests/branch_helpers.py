@@ -6,8 +6,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from bulk_inferencer._units.outputs import Outputs
 from bulk_inferencer.job import BranchJob, FailureLimit
-from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import FLOAT, RECORDS, features_of, save_functions
 
 ANY_FAILURES = FailureLimit(max_fraction=1)

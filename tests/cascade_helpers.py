@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.job import FailureLimit, InferenceJob
-from bulk_inferencer.models.cascade import CascadeModel
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.cascade import CascadeModel
+from bulk_inferencer._models.predictor import (
     FORMAT_TF_EXAMPLE,
 )
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer.job import FailureLimit, InferenceJob
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import (
     FLOAT,
     RECORDS,

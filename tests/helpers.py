@@ -14,9 +14,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from bulk_inferencer import files
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.outputs import WORK_FOLDER
+from bulk_inferencer import _files
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._units.outputs import WORK_FOLDER
 
 RECORDS = tf.TensorSpec([None], tf.string)
 FLOAT = tf.io.FixedLenFeature([], tf.float32)
@@ -67,10 +67,10 @@ def read_tfrecord(path, compression="GZIP"):
 def make_folders(outputs, split):
     """Makes the folders that `run_unit` expects."""
     for folder in outputs.folders:
-        files.make_folder(posixpath.join(folder, WORK_FOLDER))
+        _files.make_folder(posixpath.join(folder, WORK_FOLDER))
     for folder in (outputs.failed_examples, outputs.output_examples):
         if folder:
-            files.make_folder(posixpath.join(folder, f"Split-{split}"))
+            _files.make_folder(posixpath.join(folder, f"Split-{split}"))
 
 
 def tree(folder):

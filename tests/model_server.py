@@ -33,8 +33,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
 from bulk_inferencer.beam import SavedModel, TFServing
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
 
 NAME = "five_times"
 VERSION = 7
@@ -290,7 +290,7 @@ class OnFailures(logging.Handler):
         super().__init__(logging.INFO)
         self._left = count
         self._action = action
-        self._logger = logging.getLogger("bulk_inferencer.models.retries")
+        self._logger = logging.getLogger("bulk_inferencer._models.retries")
 
     def emit(self, record):
         self._left -= 1

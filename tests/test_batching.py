@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.models import batching
-from bulk_inferencer.models.batching import (
+from bulk_inferencer._models import batching
+from bulk_inferencer._models.batching import (
     Batch,
     BatchBounds,
     Chunk,
@@ -22,8 +21,9 @@ from bulk_inferencer.models.batching import (
     Segment,
     batches,
 )
-from bulk_inferencer.models.predictor import OutOfMemory, RecordError
-from bulk_inferencer.work import Distribution, Work
+from bulk_inferencer._models.predictor import OutOfMemory, RecordError
+from bulk_inferencer._work import Distribution, Work
+from bulk_inferencer.errors import ModelError, SettingsError
 
 # Bounds
 

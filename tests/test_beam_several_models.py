@@ -11,6 +11,7 @@ from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
 
+from bulk_inferencer._models.routing import SplitRouting
 from bulk_inferencer.beam import (
     ABTest,
     BatchBounds,
@@ -24,7 +25,6 @@ from bulk_inferencer.beam import (
     Stage,
 )
 from bulk_inferencer.errors import FailedRecordError, ModelError, SettingsError
-from bulk_inferencer.models.routing import SplitRouting
 from tests.beam_helpers import (
     collect,
     given,

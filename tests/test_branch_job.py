@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.hooks import Hooked
+from bulk_inferencer._models.predictor import FORMAT_PROTO
+from bulk_inferencer._models.routing import SplitRouting
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._units.outputs import Outputs
 from bulk_inferencer.errors import FailureLimitError, ModelError, SettingsError
-from bulk_inferencer.formats.example import Column
 from bulk_inferencer.job import FailureLimit, run_branches
-from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
-from bulk_inferencer.models.hooks import Hooked
-from bulk_inferencer.models.predictor import FORMAT_PROTO
-from bulk_inferencer.models.routing import SplitRouting
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.results.summary import BranchSummary, Counts, Summary
-from bulk_inferencer.units.outputs import Outputs
 from tests.branch_helpers import (
     branch_job,
     outputs_in,
@@ -263,13 +263,13 @@ def test_input_files_of_a_run_are_opened_as_often_for_three_models_as_for_one(
     tmp_path, five, ten, monkeypatch
 ):
     opened = Counter()
-    open_to_read = files.open_to_read
+    open_to_read = _files.open_to_read
 
     def counted(path):
         opened[path] += 1
         return open_to_read(path)
 
-    monkeypatch.setattr(files, "open_to_read", counted)
+    monkeypatch.setattr(_files, "open_to_read", counted)
     for i in range(2):
         write_tfrecord(tmp_path / f"in/{i}.gz", [example(x=1.0)])
     for names in (("a",), ("a", "b", "c")):

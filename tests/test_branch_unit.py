@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds, Scorer
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.routing import SplitRouting
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._units.manifest import Failure
+from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.run import run_unit
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.models.batching import BatchBounds, Scorer
-from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.routing import SplitRouting
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.compare import Comparing, Comparison
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.manifest import Failure
-from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.run import run_unit
 from tests.branch_helpers import (
     outputs_in,
     save_ten,

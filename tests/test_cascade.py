@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bulk_inferencer.errors import HookError, ModelError, SettingsError
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.job import run
-from bulk_inferencer.models.batching import Failed, Scored, Scorer
-from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage, count_stages
-from bulk_inferencer.models.hooks import Hooked
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.batching import Failed, Scored, Scorer
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage, count_stages
+from bulk_inferencer._models.hooks import Hooked
+from bulk_inferencer._models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
     OutOfMemory,
     RecordError,
 )
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.signatures import PREDICT, Signature
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer.errors import HookError, ModelError, SettingsError
+from bulk_inferencer.job import run
 from tests.cascade_helpers import (
     X_OF_Y,
     Model,

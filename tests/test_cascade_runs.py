@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.job import run
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
-from bulk_inferencer.models.hooks import Hooked
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.hooks import Hooked
+from bulk_inferencer._models.predictor import (
     FORMAT_PROTO,
 )
-from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer.job import run
 from bulk_inferencer.results.summary import StageCounts, Summary
 from tests.cascade_helpers import (
     X_OF_Y,

@@ -14,6 +14,9 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from bulk_inferencer import BulkInferencer
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer._models.tf_serving import TFServing
+from bulk_inferencer._models.vertex import VertexEndpoint
 from bulk_inferencer.bulk_inferencer_pb2 import (
     ChannelOption,
     DataSpec,
@@ -24,9 +27,6 @@ from bulk_inferencer.bulk_inferencer_pb2 import (
 )
 from bulk_inferencer.components import settings
 from bulk_inferencer.errors import EndpointError, InputError, SettingsError
-from bulk_inferencer.models.retries import Limits
-from bulk_inferencer.models.tf_serving import TFServing
-from bulk_inferencer.models.vertex import VertexEndpoint
 from bulk_inferencer.results.summary import Summary
 from tests import model_server
 from tests.helpers import tree

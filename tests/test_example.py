@@ -13,16 +13,16 @@ from hypothesis.extra import numpy as hnp
 from tfx.components.bulk_inferrer.prediction_to_example_utils import convert
 from tfx.proto import bulk_inferrer_pb2
 
-from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats.example import (
+from bulk_inferencer._formats.example import (
     Column,
     append_columns,
     feature_values,
     feature_values_of_batch,
 )
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.saved_model import SavedModel
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer.errors import ModelError, SettingsError
 from tests.helpers import FLOAT, context_of, example, features_of, parsed_log, sequence_example
 
 

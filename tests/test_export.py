@@ -13,9 +13,9 @@ import tf_keras
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from bulk_inferencer import serving
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.saved_model import SavedModel
 from tests.helpers import FLOAT, example, linear_keras, tree
 
 pytestmark = pytest.mark.slow

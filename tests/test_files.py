@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
 from tests.helpers import in_bucket, tree
 
 
@@ -13,12 +13,12 @@ def root(request, tmp_path):
 
 
 def write(path, content=b"content"):
-    with files.open_to_write(path) as file:
+    with _files.open_to_write(path) as file:
         file.write(content)
 
 
 def read(path):
-    with files.open_to_read(path) as file:
+    with _files.open_to_read(path) as file:
         return file.read()
 
 
@@ -36,15 +36,15 @@ def test_written_file_replaces_an_old_one(root):
 def test_renamed_file_replaces_its_target(root):
     write(f"{root}/source", b"new")
     write(f"{root}/target", b"old")
-    files.rename(f"{root}/source", f"{root}/target")
+    _files.rename(f"{root}/source", f"{root}/target")
     assert read(f"{root}/target") == b"new"
-    assert not files.exists(f"{root}/source")
+    assert not _files.exists(f"{root}/source")
 
 
 def test_matching_files_come_with_their_sizes_in_order(root):
     for name, size in (("b.gz", 2), ("a.gz", 1), ("c.txt", 3), ("folder/d.gz", 4)):
         write(f"{root}/{name}", b"x" * size)
-    found = files.matching(f"{root}/*.gz")
+    found = _files.matching(f"{root}/*.gz")
     assert list(found.items()) == [(f"{root}/a.gz", 1), (f"{root}/b.gz", 2)]
 
 
@@ -52,8 +52,8 @@ def test_files_below_a_folder_are_found_at_any_depth(root):
     for name in ("results/a", "results/b/c", "results/.work/d", "results-2/e"):
         write(f"{root}/{name}")
     expected = [f"{root}/results/{name}" for name in (".work/d", "a", "b/c")]
-    assert list(files.files_below(f"{root}/results")) == expected
-    assert list(files.files_below(f"{root}/results/")) == expected
+    assert list(_files.files_below(f"{root}/results")) == expected
+    assert list(_files.files_below(f"{root}/results/")) == expected
 
 
 # Beam translates an escaped bracket to a regular expression that Python warns of, needlessly.
@@ -62,7 +62,7 @@ def test_files_below_a_folder_are_found_at_any_depth(root):
 def test_folder_whose_name_looks_like_a_pattern_is_itself(root, name):
     for folder in (name, "a1b", "axxb"):
         write(f"{root}/{folder}/file")
-    assert list(files.files_below(f"{root}/{name}")) == [f"{root}/{name}/file"]
+    assert list(_files.files_below(f"{root}/{name}")) == [f"{root}/{name}/file"]
 
 
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
@@ -70,32 +70,32 @@ def test_folder_whose_name_looks_like_a_pattern_is_itself(root, name):
 def test_what_looks_like_a_pattern_is_deleted_alone(root, tmp_path, name):
     for folder in (name, "a1b", "axxb"):
         write(f"{root}/{folder}/file")
-    files.delete(f"{root}/{name}/file")
+    _files.delete(f"{root}/{name}/file")
     write(f"{root}/{name}/other")
-    files.delete_folder(f"{root}/{name}")
+    _files.delete_folder(f"{root}/{name}")
     assert tree(tmp_path) == ["a1b/file", "axxb/file"]
 
 
 def test_folder_is_deleted_with_all_that_is_in_it(root, tmp_path):
     for name in ("results/a", "results/b/c", "results-2/e"):
         write(f"{root}/{name}")
-    files.delete_folder(f"{root}/results")
+    _files.delete_folder(f"{root}/results")
     assert tree(tmp_path) == ["results-2/e"]
 
 
 def test_folder_that_does_not_exist_is_deleted_without_a_word(root, tmp_path):
-    files.delete_folder(f"{root}/none")
+    _files.delete_folder(f"{root}/none")
     assert tree(tmp_path) == []
 
 
 def test_folder_is_made_with_those_that_it_stands_in(tmp_path):
-    files.make_folder(f"{tmp_path}/a/b")
-    files.make_folder(f"{tmp_path}/a/b")
+    _files.make_folder(f"{tmp_path}/a/b")
+    _files.make_folder(f"{tmp_path}/a/b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_file_is_deleted_if_there_is_one(root, tmp_path):
     write(f"{root}/file")
-    files.delete(f"{root}/file")
-    files.delete(f"{root}/file")
+    _files.delete(f"{root}/file")
+    _files.delete(f"{root}/file")
     assert tree(tmp_path) == []

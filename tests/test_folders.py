@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from bulk_inferencer import files
-from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.units.folders import (
+from bulk_inferencer import _files
+from bulk_inferencer._units.folders import (
     all_or_nothing,
     delete_work_folders,
     existing_sizes,
     make_folders,
 )
-from bulk_inferencer.units.outputs import Outputs
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer.errors import SettingsError
 from tests.helpers import tree
 
 
@@ -74,14 +74,14 @@ def test_all_folders_are_empty_after_an_error(tmp_path, outputs, error):
 def test_folder_that_cannot_be_emptied_is_told_and_the_others_are(
     tmp_path, outputs, monkeypatch, caplog
 ):
-    delete_folder = files.delete_folder
+    delete_folder = _files.delete_folder
 
     def delete(folder):
         if folder.endswith("/a"):
             raise OSError("read-only")
         delete_folder(folder)
 
-    monkeypatch.setattr(files, "delete_folder", delete)
+    monkeypatch.setattr(_files, "delete_folder", delete)
     with (
         caplog.at_level(logging.ERROR),
         pytest.raises(ValueError, match=r"^the first error$"),

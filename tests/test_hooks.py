@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models import importing
+from bulk_inferencer._models.batching import Failed, Scored, Scorer
+from bulk_inferencer._models.hooks import Hooked
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._units.outputs import Outputs
 from bulk_inferencer.errors import HookError, SettingsError
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.job import FailureLimit, InferenceJob, run
-from bulk_inferencer.models import importing
-from bulk_inferencer.models.batching import Failed, Scored, Scorer
-from bulk_inferencer.models.hooks import Hooked
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import (
     Lengths,
     exactly,

@@ -24,10 +24,10 @@ FLOORS = [
     ["components", "cli", "serving"],
     ["job"],
     ["beam"],
-    ["units"],
-    ["models", "results"],
-    ["formats"],
-    ["files", "lazy", "signatures", "work", "errors"],
+    ["_units"],
+    ["_models", "results"],
+    ["_formats"],
+    ["_files", "_lazy", "_signatures", "_work", "errors"],
 ]
 FLOOR_OF_PART = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 GENERATED = "bulk_inferencer_pb2"
@@ -91,16 +91,16 @@ def test_only_components_know_our_protos():
 
 def test_only_the_job_and_its_transforms_know_pipelines():
     users = {part_of(module) for module in users_of("apache_beam")}
-    assert users == {"job", "beam", "files", "models"}
+    assert users == {"job", "beam", "_files", "_models"}
     beam_in_models = {
         n
         for m in users_of("apache_beam")
-        if part_of(m) == "models"
+        if part_of(m) == "_models"
         for n in imports_of(MODULES[m])
         if n.startswith("apache_beam")
     }
     assert all("adaptive_throttler" in name for name in beam_in_models)
-    beam_in_files = {n for n in imports_of(PACKAGE / "files.py") if n.startswith("apache_beam")}
+    beam_in_files = {n for n in imports_of(PACKAGE / "_files.py") if n.startswith("apache_beam")}
     assert all(
         name.startswith(("apache_beam.io.filesystem", "apache_beam.io.localfilesystem"))
         for name in beam_in_files
@@ -189,7 +189,7 @@ def test_other_name_of_the_transforms_does_not_resolve():
         ("from bulk_inferencer.beam import RunInference", "tfx|tfx_bsl|keras|ml_metadata"),
         ("import bulk_inferencer", "tensorflow|apache_beam|tfx|tfx_bsl|numpy|keras"),
         ("from bulk_inferencer import SavedModel, run", "tfx|tfx_bsl|keras|ml_metadata"),
-        ("import bulk_inferencer.units.run", "tensorflow|tfx|tfx_bsl|keras"),
+        ("import bulk_inferencer._units.run", "tensorflow|tfx|tfx_bsl|keras"),
     ],
 )
 def test_import_is_light(statement, unwanted):

@@ -20,6 +20,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import bulk_inferencer
 from bulk_inferencer import job
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.predictor import FORMAT_PROTO, FORMAT_TF_SEQUENCE_EXAMPLE
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer._work import Distribution, Work
 from bulk_inferencer.errors import (
     FailureLimitError,
     InputError,
@@ -27,15 +33,9 @@ from bulk_inferencer.errors import (
     ReconciliationError,
     SettingsError,
 )
-from bulk_inferencer.formats.example import Column
 from bulk_inferencer.job import FailureLimit, InferenceJob, run
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_SEQUENCE_EXAMPLE
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.results.summary import Counts, Summary
-from bulk_inferencer.units.outputs import Outputs
-from bulk_inferencer.work import Distribution, Work
 from tests.helpers import (
     FLOAT,
     RECORDS,

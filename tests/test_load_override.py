@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, RecordError
 from bulk_inferencer.beam import RunInference, SavedModel
 from bulk_inferencer.errors import ModelError
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, RecordError
 from tests.beam_helpers import outputs_of, y_of
 from tests.helpers import RECORDS, edit_saved_model, exactly, example, save_functions
 

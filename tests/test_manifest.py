@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulk_inferencer._units.manifest import Failure, Manifest, Scores, Shard, add_up, check_shards
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._work import Work
 from bulk_inferencer.errors import ReconciliationError
 from bulk_inferencer.results.compare import Comparison, PairComparison
 from bulk_inferencer.results.summary import Counts
-from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard, add_up, check_shards
-from bulk_inferencer.units.plan import Unit
-from bulk_inferencer.work import Work
 
 UNITS = [Unit("a", 0, 2, ()), Unit("a", 1, 2, ()), Unit("b", 0, 1, ())]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bulk_inferencer.formats.partial import encode_groups, plain, rows_with, spread
+from bulk_inferencer._formats.partial import encode_groups, plain, rows_with, spread
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulk_inferencer._units.plan import InputFile, Unit, list_files, plan_units
 from bulk_inferencer.errors import InputError
-from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
 
 MIB = 1 << 20
 

@@ -21,11 +21,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfx_bsl.public.beam import RunInference
 from tfx_bsl.public.proto import model_spec_pb2
 
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from bulk_inferencer.errors import ModelError
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from tests.helpers import FLOAT, RECORDS, example, parsed_log, read_tfrecord, save_functions
 
 ONE = [Signature("serving_default", PREDICT)]

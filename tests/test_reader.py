@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from bulk_inferencer.errors import InputError
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer.results.reader import read_prediction_logs, read_predictions
-from bulk_inferencer.signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from tests.helpers import example, in_bucket
 
 ONE = [Signature("serving_default", PREDICT)]

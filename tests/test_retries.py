@@ -8,9 +8,9 @@ import statistics
 
 import pytest
 
+from bulk_inferencer._models.predictor import RecordError
+from bulk_inferencer._models.retries import Caller, Limits, PassingError
 from bulk_inferencer.errors import EndpointError, SettingsError
-from bulk_inferencer.models.predictor import RecordError
-from bulk_inferencer.models.retries import Caller, Limits, PassingError
 from tests.helpers import exactly
 
 

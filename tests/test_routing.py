@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulk_inferencer._models.batching import Failed
+from bulk_inferencer._models.routing import NoKeyError, SplitRouting, key_bytes
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.batching import Failed
-from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
 from tests.helpers import exactly, example, sequence_example
 
 KEYS = [b"user-%d" % i for i in range(100_000)]
@@ -156,7 +156,7 @@ def test_every_key_has_one_model_of_those_with_a_weight(weights, keys, salt):
 
 
 IN_ANOTHER_PROCESS = """
-from bulk_inferencer.models.routing import SplitRouting
+from bulk_inferencer._models.routing import SplitRouting
 routing = SplitRouting({"b": 0.5, "a": 0.2, "c": 0.3}, salt="s")
 print("".join(routing.model_of(b"user-%d" % i) for i in range(1000)))
 """

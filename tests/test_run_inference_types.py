@@ -13,6 +13,7 @@ from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
 
+from bulk_inferencer._models.retries import Limits
 from bulk_inferencer.beam import (
     CreateModelHandler,
     RunInference,
@@ -23,7 +24,6 @@ from bulk_inferencer.beam import (
     TFServing,
 )
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.models.retries import Limits
 from tests.beam_helpers import (
     collect,
     given,

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds, Scorer
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._units.manifest import Failure
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer._units.plan import InputFile, Unit, list_files, plan_units
+from bulk_inferencer._units.run import run_unit
 from bulk_inferencer.errors import InputError, ModelError, SettingsError
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.models.batching import BatchBounds, Scorer
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.signatures import PREDICT, Signature
-from bulk_inferencer.units.manifest import Failure
-from bulk_inferencer.units.outputs import Outputs
-from bulk_inferencer.units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer.units.run import run_unit
 from tests.helpers import (
     Lengths,
     context_of,
@@ -304,7 +304,7 @@ def test_attempt_that_cannot_be_deleted_is_told_beside_the_error(tmp_path, monke
     def delete(path):
         raise OSError("read-only")
 
-    monkeypatch.setattr(files, "delete", delete)
+    monkeypatch.setattr(_files, "delete", delete)
     path = write_tfrecord(tmp_path / "in/1.gz", [b"good"] * 20)
     with caplog.at_level(logging.ERROR), pytest.raises(ModelError, match=r"^the model is wrong$"):
         run(unit_of(path), outputs_in(tmp_path / "out"), Wrong(), BatchBounds(max_records=10))

@@ -13,17 +13,17 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.models.batching import Failed, Scorer
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer._models.batching import Failed, Scorer
+from bulk_inferencer._models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
     OutOfMemory,
     RecordError,
 )
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer.errors import ModelError, SettingsError
 from tests.helpers import (
     FLOAT,
     RECORDS,

@@ -10,12 +10,12 @@ from tfx import v1 as tfx
 from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.components import settings
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import Column
 from bulk_inferencer.job import FailureLimit
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.saved_model import SavedModel
 
 
 def runtime_parameter(default=None):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from bulk_inferencer import signatures
-from bulk_inferencer.signatures import (
+from bulk_inferencer import _signatures
+from bulk_inferencer._signatures import (
     CLASSIFY,
     PREDICT,
     REGRESS,
@@ -35,4 +35,4 @@ def test_only_several_classifications_and_regressions_are_a_multi_inference(head
 def test_names_of_outputs_are_those_of_tensorflow():
     assert signatures.CLASSES_OUTPUT == tf.saved_model.CLASSIFY_OUTPUT_CLASSES
     assert signatures.SCORES_OUTPUT == tf.saved_model.CLASSIFY_OUTPUT_SCORES
-    assert signatures.REGRESS_OUTPUT == tf.saved_model.REGRESS_OUTPUTS
+    assert _signatures.REGRESS_OUTPUT == tf.saved_model.REGRESS_OUTPUTS

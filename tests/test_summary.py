@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulk_inferencer._work import Distribution, Work
 from bulk_inferencer.results.summary import BranchSummary, Counts, StageCounts, Summary
-from bulk_inferencer.work import Distribution, Work
 
 SUMMARY = Summary(
     splits={"a": Counts(10, 8, 2, 1, 100), "b": Counts(5, 5, 0, 2, 50)},

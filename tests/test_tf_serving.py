@@ -11,12 +11,12 @@ import grpc
 import pytest
 import tensorflow as tf
 
+from bulk_inferencer._models.batching import Scorer
+from bulk_inferencer._models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE, RecordError
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer._signatures import CLASSIFY, REGRESS
 from bulk_inferencer.beam import TFServing
 from bulk_inferencer.errors import EndpointError, ModelError, SettingsError
-from bulk_inferencer.models.batching import Scorer
-from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE, RecordError
-from bulk_inferencer.models.retries import Limits
-from bulk_inferencer.signatures import CLASSIFY, REGRESS
 from tests.helpers import RECORDS, exactly, example, save_functions
 from tests.model_server import (
     NAME,

@@ -12,12 +12,12 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from bulk_inferencer._models.batching import Failed, Scored, Scorer
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer._units.outputs import Outputs
 from bulk_inferencer.beam import BatchBounds, RunInference
 from bulk_inferencer.job import FailureLimit, InferenceJob, run
-from bulk_inferencer.models.batching import Failed, Scored, Scorer
-from bulk_inferencer.models.retries import Limits
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.units.outputs import Outputs
 from tests.helpers import example, features_of, write_tfrecord
 from tests.model_server import (
     ModelServer,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulk_inferencer._formats import tfrecord
 from bulk_inferencer.errors import InputError
-from bulk_inferencer.formats import tfrecord
 from tests.helpers import in_bucket, read_tfrecord, write_tfrecord
 
 RECORDS = [b"", b"a", b"\0\0", b"x" * 1000, "ä".encode()]
@@ -196,8 +196,8 @@ def test_slow_checksums_are_warned_of_once():
 import sys, warnings
 warnings.simplefilter("ignore")  # google-crc32c has a warning too, which says no cure
 sys.modules["google_crc32c.cext"] = None
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.formats import tfrecord
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats import tfrecord
 assert tfrecord.frame([b"a"])
 """
     command = [sys.executable, "-c", code]

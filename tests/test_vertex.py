@@ -16,11 +16,11 @@ import tensorflow as tf
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from bulk_inferencer._models.batching import Failed, Scored, Scorer
+from bulk_inferencer._models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE, RecordError
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.beam import BatchBounds, RunInference, SavedModel, VertexEndpoint
-from bulk_inferencer.models.batching import Failed, Scored, Scorer
-from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE, RecordError
-from bulk_inferencer.models.retries import Limits
-from bulk_inferencer.signatures import PREDICT, Signature
 from tests.helpers import example, save_functions
 from tests.vertex_server import (
     ENDPOINT,

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError
 
+from bulk_inferencer._models.batching import Scorer
+from bulk_inferencer._models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.retries import Limits
 from bulk_inferencer.beam import VertexEndpoint
 from bulk_inferencer.errors import EndpointError, ModelError, SettingsError
-from bulk_inferencer.models.batching import Scorer
-from bulk_inferencer.models.predictor import FORMAT_PROTO, FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.retries import Limits
 from tests.helpers import exactly, example
 from tests.vertex_server import (
     ENDPOINT,

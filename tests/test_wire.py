@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from tensorflow.core.example.feature_pb2 import BytesList, Int64List
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from bulk_inferencer.formats import wire
+from bulk_inferencer._formats import wire
 
 quick = settings(max_examples=50)
 

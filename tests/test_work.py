@@ -12,12 +12,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.transforms.window import GlobalWindow, WindowedValue
 
+from bulk_inferencer._models.batching import BatchBounds, Scorer
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.run import run_unit
 from bulk_inferencer.beam.run_inference import _Predict
-from bulk_inferencer.models.batching import BatchBounds, Scorer
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.units.outputs import Outputs
-from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.run import run_unit
 from tests.helpers import example, make_folders, write_tfrecord
 
 pytestmark = pytest.mark.slow
@@ -156,15 +156,15 @@ def test_no_proto_is_made_of_a_record(tmp_path, linear_model):
     path = write_tfrecord(tmp_path / "in/0.gz", [example(x=float(x)) for x in range(10)])
     code = f"""
 import sys
-from bulk_inferencer.models.batching import BatchBounds, Scorer
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.outputs import Outputs
-from bulk_inferencer.units.run import run_unit
-from bulk_inferencer import files
+from bulk_inferencer._models.batching import BatchBounds, Scorer
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer._units.run import run_unit
+from bulk_inferencer import _files
 outputs = Outputs.under({str(tmp_path / "out")!r})
 for folder in (*outputs.folders, outputs.failed_examples + "/Split-s"):
-    files.make_folder(folder + "/.work")
+    _files.make_folder(folder + "/.work")
 scorer = Scorer(SavedModel({linear_model!r}).load("FORMAT_TF_EXAMPLE"))
 unit = Unit("s", 0, 1, (InputFile({path!r}, 1),))
 manifest = run_unit(unit, {{"": scorer}}, BatchBounds(), outputs)

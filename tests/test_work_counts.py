@@ -9,7 +9,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer.work import Distribution, Work
+from bulk_inferencer._work import Distribution, Work
 
 
 def distribution(values):

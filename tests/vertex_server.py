@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.retries import Caller, Limits
 from bulk_inferencer.beam import VertexEndpoint
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE
-from bulk_inferencer.models.retries import Caller, Limits
 
 ENDPOINT = "projects/tests/locations/us-central1/endpoints/5"
 URI = f"vertex://{ENDPOINT}"

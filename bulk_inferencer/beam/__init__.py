@@ -11,10 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bulk_inferencer import lazy
+from bulk_inferencer import _lazy
 
 if TYPE_CHECKING:
-    from bulk_inferencer.beam.split import ABTest as ABTest
+    from bulk_inferencer._formats.example import Column as Column
+    from bulk_inferencer._models.batching import BatchBounds as BatchBounds
+    from bulk_inferencer._models.cascade import ExitWhen as ExitWhen
+    from bulk_inferencer._models.cascade import Stage as Stage
+    from bulk_inferencer._models.saved_model import SavedModel as SavedModel
+    from bulk_inferencer._models.tf_serving import TFServing as TFServing
+    from bulk_inferencer._models.vertex import VertexEndpoint as VertexEndpoint
     from bulk_inferencer.beam.cascade import Cascade as Cascade
     from bulk_inferencer.beam.model_handler import CreateModelHandler as CreateModelHandler
     from bulk_inferencer.beam.predictions_to_examples import (
@@ -30,22 +36,16 @@ if TYPE_CHECKING:
     from bulk_inferencer.beam.run_inference import (
         RunInferencePerModelOnKeyedBatches as RunInferencePerModelOnKeyedBatches,
     )
-    from bulk_inferencer.formats.example import Column as Column
-    from bulk_inferencer.models.batching import BatchBounds as BatchBounds
-    from bulk_inferencer.models.cascade import ExitWhen as ExitWhen
-    from bulk_inferencer.models.cascade import Stage as Stage
-    from bulk_inferencer.models.saved_model import SavedModel as SavedModel
-    from bulk_inferencer.models.tf_serving import TFServing as TFServing
-    from bulk_inferencer.models.vertex import VertexEndpoint as VertexEndpoint
+    from bulk_inferencer.beam.split import ABTest as ABTest
 
 _TRANSFORMS = "bulk_inferencer.beam.run_inference"
 _MODULE_OF_NAME = {
     "ABTest": "bulk_inferencer.beam.split",
-    "BatchBounds": "bulk_inferencer.models.batching",
+    "BatchBounds": "bulk_inferencer._models.batching",
     "Cascade": "bulk_inferencer.beam.cascade",
-    "Column": "bulk_inferencer.formats.example",
+    "Column": "bulk_inferencer._formats.example",
     "CreateModelHandler": "bulk_inferencer.beam.model_handler",
-    "ExitWhen": "bulk_inferencer.models.cascade",
+    "ExitWhen": "bulk_inferencer._models.cascade",
     "PredictionsToExamples": "bulk_inferencer.beam.predictions_to_examples",
     "RecordFailure": _TRANSFORMS,
     "Results": _TRANSFORMS,
@@ -53,10 +53,10 @@ _MODULE_OF_NAME = {
     "RunInferenceOnKeyedBatches": _TRANSFORMS,
     "RunInferencePerModel": _TRANSFORMS,
     "RunInferencePerModelOnKeyedBatches": _TRANSFORMS,
-    "SavedModel": "bulk_inferencer.models.saved_model",
-    "Stage": "bulk_inferencer.models.cascade",
-    "TFServing": "bulk_inferencer.models.tf_serving",
-    "VertexEndpoint": "bulk_inferencer.models.vertex",
+    "SavedModel": "bulk_inferencer._models.saved_model",
+    "Stage": "bulk_inferencer._models.cascade",
+    "TFServing": "bulk_inferencer._models.tf_serving",
+    "VertexEndpoint": "bulk_inferencer._models.vertex",
 }
 
 __all__ = [
@@ -79,4 +79,4 @@ __all__ = [
     "VertexEndpoint",
 ]
 
-__getattr__, __dir__ = lazy.attach(__name__, _MODULE_OF_NAME)
+__getattr__, __dir__ = _lazy.attach(__name__, _MODULE_OF_NAME)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.cascade import CascadeModel, Stage
 from bulk_inferencer.beam.run_inference import RunInference
 from bulk_inferencer.beam.specs import bounds_of, model_of
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.cascade import CascadeModel, Stage
 
 
 class Cascade(RunInference):

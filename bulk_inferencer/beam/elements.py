@@ -9,8 +9,8 @@ import tensorflow as tf
 from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE
 
 _RECORD_TYPES = (bytes, tf.train.Example, tf.train.SequenceExample)
 _LISTS = (

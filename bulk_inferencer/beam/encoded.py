@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.batching import BatchBounds, Chunk, Failed, Scorer, batches
+from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._work import Work
 from bulk_inferencer.errors import FailedRecordError
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.models.batching import BatchBounds, Chunk, Failed, Scorer, batches
-from bulk_inferencer.models.predictor import Model
-from bulk_inferencer.work import Work
 
 
 class Encoded:

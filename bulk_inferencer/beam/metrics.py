@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apache_beam.metrics import Metrics
 
-from bulk_inferencer.work import Work
+from bulk_inferencer._work import Work
 
 NAMESPACE = "bulk_inferencer"
 

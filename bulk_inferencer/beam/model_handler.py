@@ -8,13 +8,13 @@ from typing import Any
 from apache_beam.ml.inference.base import ModelHandler
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from bulk_inferencer._models.batching import BatchBounds, Failed
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, Model
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.beam.elements import record_of
 from bulk_inferencer.beam.encoded import Encoded, failed_record_error
 from bulk_inferencer.beam.specs import bounds_of, model_of
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.batching import BatchBounds, Failed
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, Model
 
 
 def CreateModelHandler(

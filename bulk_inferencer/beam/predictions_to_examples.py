@@ -9,8 +9,8 @@ import apache_beam as beam
 from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from bulk_inferencer._formats.example import Column, append_columns
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import Column, append_columns
 from bulk_inferencer.results.reader import prediction_of
 
 

@@ -21,14 +21,14 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions,
 from apache_beam.utils.shared import Shared
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from bulk_inferencer._models.batching import BatchBounds, Failed
+from bulk_inferencer._models.hooks import Hooked, Postprocess, Preprocess
+from bulk_inferencer._models.predictor import Model
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.beam.elements import records_of, types_of
 from bulk_inferencer.beam.encoded import Encoded, failed_record_error
 from bulk_inferencer.beam.specs import bounds_of, model_of
 from bulk_inferencer.errors import EndpointError, SettingsError
-from bulk_inferencer.models.batching import BatchBounds, Failed
-from bulk_inferencer.models.hooks import Hooked, Postprocess, Preprocess
-from bulk_inferencer.models.predictor import Model
 
 _logger = logging.getLogger(__name__)
 

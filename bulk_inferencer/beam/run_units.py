@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._models.batching import BatchBounds, Scorer
+from bulk_inferencer._models.names import in_words
+from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._models.routing import SplitRouting
+from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.outputs import Outputs
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.run import run_unit
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.errors import located
-from bulk_inferencer.models.batching import BatchBounds, Scorer
-from bulk_inferencer.models.names import in_words
-from bulk_inferencer.models.predictor import Model
-from bulk_inferencer.models.routing import SplitRouting
 from bulk_inferencer.results.outcomes import Outcomes, rows_by_key
-from bulk_inferencer.units.manifest import Manifest
-from bulk_inferencer.units.outputs import Outputs
-from bulk_inferencer.units.plan import Unit
-from bulk_inferencer.units.run import run_unit
 
 
 class RunUnits(beam.PTransform):
@@ -125,5 +125,5 @@ class _Loaded:
 
 
 def _write_lines(lines: Sequence[str], path: str) -> None:
-    with files.open_to_write(path) as file:
+    with _files.open_to_write(path) as file:
         file.write("".join(line + "\n" for line in lines).encode())

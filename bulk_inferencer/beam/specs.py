@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.predictor import Model, check_is_model
+from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.predictor import Model, check_is_model
-from bulk_inferencer.models.saved_model import SavedModel
 
 
 def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None) -> Model:

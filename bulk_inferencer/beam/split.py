@@ -7,11 +7,11 @@ from typing import Any
 
 import apache_beam as beam
 
+from bulk_inferencer._models.names import check_name, in_words
+from bulk_inferencer._models.routing import NoKeyError, SplitRouting, key_bytes
 from bulk_inferencer.beam.elements import records_of
 from bulk_inferencer.beam.run_inference import Results, RunInference
 from bulk_inferencer.errors import FailedRecordError, SettingsError, located
-from bulk_inferencer.models.names import check_name, in_words
-from bulk_inferencer.models.routing import NoKeyError, SplitRouting, key_bytes
 
 
 class ABTest(beam.PTransform):

@@ -13,10 +13,10 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer._units.outputs import VARIANT
 from bulk_inferencer.components import channels, executor, settings
 from bulk_inferencer.components.artifacts import InferenceSummary, ModelComparison
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.units.outputs import VARIANT
 
 
 class BranchInferencerSpec(ComponentSpec):

@@ -119,7 +119,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
           model: another name of `model_export`, as TFX's BulkInferrer has it.
           module_file: a Python file with hooks: `preprocess(batch)` and
             `postprocess(records, outputs)`, or one of them; see
-            `bulk_inferencer.models.hooks.Hooked`. TFX packages it, with the other Python files in
+            `bulk_inferencer._models.hooks.Hooked`. TFX packages it, with the other Python files in
             its folder, for remote workers.
           module_path: an importable module with hooks, instead of a file.
 

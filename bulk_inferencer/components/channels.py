@@ -13,10 +13,10 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec
 
 from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer._models.names import check_name
 from bulk_inferencer.components import executor, settings
 from bulk_inferencer.components.gated_model import blessing_key, model_key
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.names import check_name
 
 _Spec = TypeVar("_Spec", bound=ComponentSpec)
 

@@ -13,13 +13,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
 from bulk_inferencer import bulk_inferencer_pb2, job
+from bulk_inferencer._models.hooks import Hooked
+from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._units.outputs import Outputs
 from bulk_inferencer.components import gate, gated_model, inputs, settings, user_module
 from bulk_inferencer.components.gated_model import GatedModel
-from bulk_inferencer.models.hooks import Hooked
-from bulk_inferencer.models.predictor import Model
 from bulk_inferencer.results.compare import Comparing, Comparison
 from bulk_inferencer.results.summary import BranchSummary, Summary
-from bulk_inferencer.units.outputs import Outputs
 
 _logger = logging.getLogger(__name__)
 

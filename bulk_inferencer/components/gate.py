@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
 
 BLESSED = "blessed"
 NOT_BLESSED = "not_blessed"
@@ -107,9 +107,9 @@ def _decide_one(candidate: Candidate, blessing: Blessing) -> Decision:
     kind, uri = blessing.kind, blessing.uri
     blessed_marker, not_blessed_marker = _MARKERS[kind]
     blessed = blessing.blessed
-    if blessed is None and files.exists(posixpath.join(uri, blessed_marker)):
+    if blessed is None and _files.exists(posixpath.join(uri, blessed_marker)):
         blessed = True
-    if blessed is None and files.exists(posixpath.join(uri, not_blessed_marker)):
+    if blessed is None and _files.exists(posixpath.join(uri, not_blessed_marker)):
         blessed = False
     if blessed is None:
         return Decision(

@@ -11,11 +11,11 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from bulk_inferencer import bulk_inferencer_pb2, files
+from bulk_inferencer import _files, bulk_inferencer_pb2
+from bulk_inferencer._models.names import in_words
+from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.components import gate, inputs, settings
 from bulk_inferencer.errors import GateError, InputError, ModelError
-from bulk_inferencer.models.names import in_words
-from bulk_inferencer.models.saved_model import SavedModel
 from bulk_inferencer.results.summary import Summary
 
 _logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _model_path(model: types.Artifact) -> str:
     A Trainer puts it below the model's own, a Pusher and who imports a SavedModel do not.
     """
     is_pushed = model.type_name == standard_artifacts.PushedModel.TYPE_NAME
-    if is_pushed or files.exists(posixpath.join(model.uri, "saved_model.pb")):
+    if is_pushed or _files.exists(posixpath.join(model.uri, "saved_model.pb")):
         return str(model.uri)
     return str(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
 

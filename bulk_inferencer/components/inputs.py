@@ -10,7 +10,7 @@ from tfx import types
 from tfx.components.util import examples_utils
 from tfx.types import artifact_utils
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
 from bulk_inferencer.errors import InputError
 
 EXAMPLES = "examples"
@@ -105,4 +105,4 @@ def _split_pattern(artifact: types.Artifact, split: str) -> str:
             f"Expected a folder for split '{split}' at {uri}, got none. Restore the examples, or "
             f"run the ExampleGen again."
         )
-    return files.literal(uri) + "/*"
+    return _files.literal(uri) + "/*"

@@ -11,25 +11,25 @@ from tfx.orchestration import data_types
 from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer import bulk_inferencer_pb2
-from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import Column
-from bulk_inferencer.models.batching import BatchBounds
-from bulk_inferencer.models.cascade import CascadeModel, ExitWhen, Stage
-from bulk_inferencer.models.predictor import Model
-from bulk_inferencer.models.retries import Limits
-from bulk_inferencer.models.routing import SplitRouting
-from bulk_inferencer.models.saved_model import SavedModel
-from bulk_inferencer.models.tf_serving import TFServing
-from bulk_inferencer.models.vertex import VertexEndpoint
-from bulk_inferencer.results.compare import Comparing
-from bulk_inferencer.signatures import (
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer._models.routing import SplitRouting
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._models.tf_serving import TFServing
+from bulk_inferencer._models.vertex import VertexEndpoint
+from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     REGRESS_OUTPUT,
     SCORES_OUTPUT,
     Signature,
     output_prefix,
 )
-from bulk_inferencer.units.failure_limit import FailureLimit
+from bulk_inferencer._units.failure_limit import FailureLimit
+from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.results.compare import Comparing
 
 _Setting = TypeVar("_Setting", bound=Message)
 

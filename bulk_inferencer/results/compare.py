@@ -20,10 +20,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._formats import example
+from bulk_inferencer._formats.partial import rows_with
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats import example
-from bulk_inferencer.formats.partial import rows_with
 from bulk_inferencer.results.outcomes import Outcome
 
 COMPARISON_FILE = "comparison.json"
@@ -216,13 +216,13 @@ class Comparison:
 
     def write(self, folder: str) -> None:
         """Writes `comparison.json` into `folder`."""
-        with files.open_to_write(posixpath.join(folder, COMPARISON_FILE)) as file:
+        with _files.open_to_write(posixpath.join(folder, COMPARISON_FILE)) as file:
             file.write(self.to_json().encode())
 
     @classmethod
     def read(cls, folder: str) -> Comparison:
         """Returns the comparison that was written into `folder`."""
-        with files.open_to_read(posixpath.join(folder, COMPARISON_FILE)) as file:
+        with _files.open_to_read(posixpath.join(folder, COMPARISON_FILE)) as file:
             return cls.from_json(file.read().decode())
 
 

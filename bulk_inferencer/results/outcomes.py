@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
 from bulk_inferencer.errors import InputError
 
 _KEY, _VALUE = "key", "value"
@@ -69,12 +69,12 @@ def read_outcomes(path: str) -> Outcomes:
       InputError: there is no file, or it is empty, is no CSV in UTF-8 or lacks a column; a value
         is no finite number; or a key is there twice.
     """
-    if not files.exists(path):
+    if not _files.exists(path):
         raise InputError(
             f"Expected outcomes as a CSV file that all workers can read, found none at {path}. "
             f"Correct the path."
         )
-    with files.open_to_read(path) as file:
+    with _files.open_to_read(path) as file:
         content = file.read()
     rows: dict[str, float] = {}
     try:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 from bulk_inferencer.errors import InputError
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 
 
 class Prediction(NamedTuple):
@@ -41,10 +41,10 @@ def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
-    pattern = f"{files.literal(uri)}/prediction_logs-{split or '*'}-*-of-*"
+    pattern = f"{_files.literal(uri)}/prediction_logs-{split or '*'}-*-of-*"
     # A split's name may begin with another split's, which the pattern matches too.
     name = re.compile(rf"prediction_logs-{re.escape(split) if split else '.+'}-\d+-of-\d+(\.gz)?")
-    shards = [p for p in files.matching(pattern) if name.fullmatch(posixpath.basename(p))]
+    shards = [p for p in _files.matching(pattern) if name.fullmatch(posixpath.basename(p))]
     if not shards:
         raise InputError(
             f"Expected shards of predictions, found none that match {pattern}. Check the folder "

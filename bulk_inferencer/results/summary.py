@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulk_inferencer import files
-from bulk_inferencer.work import Work
+from bulk_inferencer import _files
+from bulk_inferencer._work import Work
 
 SUMMARY_FILE = "summary.json"
 
@@ -165,11 +165,11 @@ class BranchSummary:
 
 
 def _write(folder: str, values: Mapping[str, Any]) -> None:
-    with files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
+    with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
         file.write((json.dumps(values, indent=2) + "\n").encode())
 
 
 def _read(folder: str) -> dict[str, Any]:
-    with files.open_to_read(posixpath.join(folder, SUMMARY_FILE)) as file:
+    with _files.open_to_read(posixpath.join(folder, SUMMARY_FILE)) as file:
         values: dict[str, Any] = json.loads(file.read())
     return values

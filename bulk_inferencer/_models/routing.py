@@ -20,9 +20,9 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
+from bulk_inferencer._formats.example import feature_values, feature_values_of_batch
+from bulk_inferencer._models.batching import Failed
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import feature_values, feature_values_of_batch
-from bulk_inferencer.models.batching import Failed
 
 _PLACE_BYTES = 8
 _PLACES = 1 << 8 * _PLACE_BYTES

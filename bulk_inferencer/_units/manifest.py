@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._work import Work
 from bulk_inferencer.errors import ReconciliationError
 from bulk_inferencer.results.compare import Comparison
 from bulk_inferencer.results.summary import Counts
-from bulk_inferencer.units.plan import Unit
-from bulk_inferencer.work import Work
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.models.signature_defs import DEFAULT_SIGNATURE
 
 _INPUT = "examples"
 _UNNAMED_OUTPUT = "outputs"

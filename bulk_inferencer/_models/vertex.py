@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from bulk_inferencer._models import importing
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, OutOfMemory, RecordError
+from bulk_inferencer._models.retries import Caller, Limits, PassingError
+from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
+from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import EndpointError, ModelError, SettingsError
-from bulk_inferencer.models import importing
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, OutOfMemory, RecordError
-from bulk_inferencer.models.retries import Caller, Limits, PassingError
-from bulk_inferencer.models.signature_defs import DEFAULT_SIGNATURE
-from bulk_inferencer.signatures import PREDICT, Signature
 
 _PASSING = (429, 502, 503, 504)
 # What no record can be the cause of.

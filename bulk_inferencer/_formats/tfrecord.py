@@ -16,9 +16,9 @@ import google_crc32c
 import numpy as np
 from isal import igzip, isal_zlib
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._formats import wire
 from bulk_inferencer.errors import InputError
-from bulk_inferencer.formats import wire
 
 _logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def read_chunks(path: str, max_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes
     """
     read = 0
     try:
-        with files.open_to_read(path) as file:
+        with _files.open_to_read(path) as file:
             content = _decompressed(file)
             blocks = [b""]
             missing = 1

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bulk_inferencer.errors import ModelError
-from bulk_inferencer.models.predictor import FORMAT_TF_EXAMPLE, RecordError
-from bulk_inferencer.signatures import (
+from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, RecordError
+from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
     PREDICT,
@@ -21,6 +20,7 @@ from bulk_inferencer.signatures import (
     SCORES_OUTPUT,
     Signature,
 )
+from bulk_inferencer.errors import ModelError
 
 DEFAULT_SIGNATURE = "serving_default"
 

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, located
-from bulk_inferencer.formats.example import Column, append_columns
-from bulk_inferencer.formats.partial import plain, rows_with, spread
-from bulk_inferencer.models.names import check_name
-from bulk_inferencer.models.predictor import (
+from bulk_inferencer._formats.example import Column, append_columns
+from bulk_inferencer._formats.partial import plain, rows_with, spread
+from bulk_inferencer._models.names import check_name
+from bulk_inferencer._models.predictor import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
@@ -30,7 +29,8 @@ from bulk_inferencer.models.predictor import (
     RecordError,
     check_is_model,
 )
-from bulk_inferencer.signatures import PREDICT, Signature, output_names
+from bulk_inferencer._signatures import PREDICT, Signature, output_names
+from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, located
 
 
 @dataclass(frozen=True)

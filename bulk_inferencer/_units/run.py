@@ -26,11 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bulk_inferencer.errors import located
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.formats.example import Column, append_columns
-from bulk_inferencer.formats.prediction_log import PredictionLogEncoder
-from bulk_inferencer.models.batching import (
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.example import Column, append_columns
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._models.batching import (
     Batch,
     BatchBounds,
     Chunk,
@@ -38,15 +37,16 @@ from bulk_inferencer.models.batching import (
     Scorer,
     batches,
 )
-from bulk_inferencer.models.cascade import count_stages
-from bulk_inferencer.models.names import in_words
-from bulk_inferencer.models.routing import EVERY_RECORD_TO_EVERY_MODEL, SplitRouting
+from bulk_inferencer._models.cascade import count_stages
+from bulk_inferencer._models.names import in_words
+from bulk_inferencer._models.routing import EVERY_RECORD_TO_EVERY_MODEL, SplitRouting
+from bulk_inferencer._units.manifest import Failure, Manifest, Scores, Shard
+from bulk_inferencer._units.outputs import VARIANT, Outputs
+from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.shards import UnitShards
+from bulk_inferencer._work import Work
+from bulk_inferencer.errors import located
 from bulk_inferencer.results.compare import Comparing, Comparison, compare_batch
-from bulk_inferencer.units.manifest import Failure, Manifest, Scores, Shard
-from bulk_inferencer.units.outputs import VARIANT, Outputs
-from bulk_inferencer.units.plan import InputFile, Unit
-from bulk_inferencer.units.shards import UnitShards
-from bulk_inferencer.work import Work
 
 _KEPT_FAILURES = 5
 

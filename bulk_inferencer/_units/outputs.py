@@ -6,8 +6,8 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bulk_inferencer._formats.example import Column
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.formats.example import Column
 from bulk_inferencer.results.compare import Comparing
 
 WORK_FOLDER = ".work"

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.outputs import WORK_FOLDER, Outputs
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.summary import SUMMARY_FILE
-from bulk_inferencer.units.manifest import Manifest
-from bulk_inferencer.units.outputs import WORK_FOLDER, Outputs
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def all_or_nothing(outputs: Outputs) -> Iterator[None]:
       SettingsError: a folder holds something already.
     """
     for folder in outputs.folders:
-        if existing := files.files_below(folder):
+        if existing := _files.files_below(folder):
             raise SettingsError(
                 f"Expected an empty folder to write to, got {len(existing)} files in {folder}, "
                 f"such as {min(existing)}. Choose another folder: results are never overwritten. "
@@ -40,8 +40,8 @@ def all_or_nothing(outputs: Outputs) -> Iterator[None]:
     except BaseException:
         for folder in outputs.folders:
             try:
-                files.delete_folder(folder)
-                files.make_folder(folder)
+                _files.delete_folder(folder)
+                _files.make_folder(folder)
             except Exception:  # the error that is on its way says more
                 _logger.exception("Could not empty %s: delete what is in it.", folder)
         raise
@@ -53,9 +53,9 @@ def make_folders(outputs: Outputs, splits: Iterable[str]) -> None:
     if outputs.output_examples:
         by_split.append(outputs.output_examples)
     for folder in outputs.folders:
-        files.make_folder(posixpath.join(folder, WORK_FOLDER))
+        _files.make_folder(posixpath.join(folder, WORK_FOLDER))
     for folder, split in itertools.product(by_split, splits):
-        files.make_folder(posixpath.join(folder, f"Split-{split}"))
+        _files.make_folder(posixpath.join(folder, f"Split-{split}"))
 
 
 def existing_sizes(outputs: Outputs) -> dict[str, int]:
@@ -63,7 +63,7 @@ def existing_sizes(outputs: Outputs) -> dict[str, int]:
     sizes = {}
     for folder in outputs.folders:
         work = posixpath.join(folder, WORK_FOLDER) + "/"
-        for path, size in files.files_below(folder).items():
+        for path, size in _files.files_below(folder).items():
             if not path.startswith(work) or path.startswith(work + "failures-"):
                 sizes[path] = size
     return sizes
@@ -74,13 +74,13 @@ def merge_failures(folder: str, splits: Iterable[str], manifests: Sequence[Manif
     for split in splits:
         parts = [m.failures for m in sorted(manifests, key=lambda m: m.index) if m.split == split]
         path = posixpath.join(folder, f"failures-{split}.jsonl.gz")
-        with files.open_to_write(path) as merged:
+        with _files.open_to_write(path) as merged:
             for part in parts:
-                with files.open_to_read(part) as file:
+                with _files.open_to_read(part) as file:
                     shutil.copyfileobj(file, merged, _COPY_BUFFER_BYTES)
 
 
 def delete_work_folders(outputs: Outputs) -> None:
     """Deletes what units kept for the end of the run."""
     for folder in outputs.folders:
-        files.delete_folder(posixpath.join(folder, WORK_FOLDER))
+        _files.delete_folder(posixpath.join(folder, WORK_FOLDER))

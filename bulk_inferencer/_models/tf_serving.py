@@ -10,11 +10,10 @@ from typing import Any
 import grpc
 import numpy as np
 
-from bulk_inferencer.errors import EndpointError, SettingsError
-from bulk_inferencer.models import importing, signature_defs
-from bulk_inferencer.models.predictor import OutOfMemory, RecordError, cause
-from bulk_inferencer.models.retries import Caller, Limits, PassingError
-from bulk_inferencer.signatures import (
+from bulk_inferencer._models import importing, signature_defs
+from bulk_inferencer._models.predictor import OutOfMemory, RecordError, cause
+from bulk_inferencer._models.retries import Caller, Limits, PassingError
+from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
     REGRESS,
@@ -23,6 +22,7 @@ from bulk_inferencer.signatures import (
     Signature,
     output_prefix,
 )
+from bulk_inferencer.errors import EndpointError, SettingsError
 
 _PASSING = (
     grpc.StatusCode.UNAVAILABLE,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bulk_inferencer._models.predictor import Model, OutOfMemory, Predictor, RecordError
+from bulk_inferencer._work import Work
 from bulk_inferencer.errors import BulkInferencerError, SettingsError
-from bulk_inferencer.models.predictor import Model, OutOfMemory, Predictor, RecordError
-from bulk_inferencer.work import Work
 
 _logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bulk_inferencer._models import importing
+from bulk_inferencer._models.predictor import Model, Predictor
+from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import HookError
-from bulk_inferencer.models import importing
-from bulk_inferencer.models.predictor import Model, Predictor
-from bulk_inferencer.signatures import PREDICT, Signature
 
 Preprocess: TypeAlias = Callable[[list[bytes]], list[bytes]]
 Postprocess: TypeAlias = Callable[[list[bytes], dict[str, np.ndarray]], dict[str, np.ndarray]]

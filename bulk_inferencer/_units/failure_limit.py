@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bulk_inferencer._units.manifest import Failure, Manifest, unrouted_by_split
 from bulk_inferencer.errors import FailureLimitError, SettingsError
 from bulk_inferencer.results.summary import Counts
-from bulk_inferencer.units.manifest import Failure, Manifest, unrouted_by_split
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bulk_inferencer import files as filesystem
+from bulk_inferencer import _files
 from bulk_inferencer.errors import InputError
 
 _TARGET_BYTES = 64 << 20
@@ -92,7 +92,7 @@ def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
-        for path, size in filesystem.matching(pattern).items():
+        for path, size in _files.matching(pattern).items():
             if path in found:
                 raise InputError(
                     f"Expected every file once in split '{split}', got {path} twice. Remove the "

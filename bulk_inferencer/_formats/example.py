@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bulk_inferencer._formats import wire
+from bulk_inferencer._formats.partial import encode_groups
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.formats import wire
-from bulk_inferencer.formats.partial import encode_groups
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1

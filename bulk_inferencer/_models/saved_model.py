@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bulk_inferencer import files
+from bulk_inferencer import _files
+from bulk_inferencer._models import signature_defs
+from bulk_inferencer._models.predictor import OutOfMemory, RecordError, cause
+from bulk_inferencer._signatures import Signature, output_prefix
 from bulk_inferencer.errors import ModelError, SettingsError
-from bulk_inferencer.models import signature_defs
-from bulk_inferencer.models.predictor import OutOfMemory, RecordError, cause
-from bulk_inferencer.signatures import Signature, output_prefix
 
 _logger = logging.getLogger(__name__)
 
@@ -107,10 +107,10 @@ class SavedModel:
         _saved_model_file(self.path)
         root = self.path.rstrip("/") + "/"
         digest = hashlib.sha256()
-        for path in files.files_below(self.path):
+        for path in _files.files_below(self.path):
             digest.update(path.removeprefix(root).encode() + b"\0")
             content = hashlib.sha256()
-            with files.open_to_read(path) as file:
+            with _files.open_to_read(path) as file:
                 while data := file.read(_READ_BUFFER_BYTES):
                     content.update(data)
             digest.update(content.digest())
@@ -194,7 +194,7 @@ def _saved_model_proto(path: str) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     file_path = _saved_model_file(path)
-    with files.open_to_read(file_path) as file:
+    with _files.open_to_read(file_path) as file:
         content = file.read()
     try:
         if file_path.endswith(".pb"):
@@ -210,7 +210,7 @@ def _saved_model_proto(path: str) -> Any:
 def _saved_model_file(path: str) -> str:
     for name in ("saved_model.pb", "saved_model.pbtxt"):
         file_path = posixpath.join(path, name)
-        if files.exists(file_path):
+        if _files.exists(file_path):
             return file_path
     raise ModelError(
         f"Expected a SavedModel, found no saved_model.pb in {path}. Check the path, and that the "

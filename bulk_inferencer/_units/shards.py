@@ -10,11 +10,11 @@ from types import TracebackType
 
 import google_crc32c
 
-from bulk_inferencer import files
-from bulk_inferencer.formats import tfrecord
-from bulk_inferencer.units.manifest import Shard
-from bulk_inferencer.units.outputs import GZIP, WORK_FOLDER, Outputs
-from bulk_inferencer.units.plan import Unit
+from bulk_inferencer import _files
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._units.manifest import Shard
+from bulk_inferencer._units.outputs import GZIP, WORK_FOLDER, Outputs
+from bulk_inferencer._units.plan import Unit
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class _ShardWriter:
         self._is_gzip = compression == GZIP
         name = f"{uuid.uuid4().hex}-{posixpath.basename(path)}"
         self._attempt = posixpath.join(root, WORK_FOLDER, name)
-        self._file = files.open_to_write(self._attempt)
+        self._file = _files.open_to_write(self._attempt)
         self._bytes = 0
         self._checksum = 0
 
@@ -51,13 +51,13 @@ class _ShardWriter:
 
     def commit(self) -> Shard:
         """Renames the closed file; call once."""
-        files.rename(self._attempt, self.path)
+        _files.rename(self._attempt, self.path)
         return Shard(self.path, self._bytes, self._checksum)
 
     def discard(self) -> None:
         try:
             self._file.close()
-            files.delete(self._attempt)
+            _files.delete(self._attempt)
         except Exception:  # the error that is on its way says more
             _logger.exception("Could not delete %s; the end of the run does.", self._attempt)
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bulk_inferencer._signatures import Signature
 from bulk_inferencer.errors import SettingsError
-from bulk_inferencer.signatures import Signature
 
 # Formats of a record, named as in TFX's example_gen.proto.
 FORMAT_TF_EXAMPLE = "FORMAT_TF_EXAMPLE"

@@ -18,10 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bulk_inferencer.errors import ModelError
-from bulk_inferencer.formats import wire
-from bulk_inferencer.formats.partial import encode_groups
-from bulk_inferencer.signatures import (
+from bulk_inferencer._formats import wire
+from bulk_inferencer._formats.partial import encode_groups
+from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
     PREDICT,
@@ -32,6 +31,7 @@ from bulk_inferencer.signatures import (
     multi_inference,
     output_prefix,
 )
+from bulk_inferencer.errors import ModelError
 
 Outputs = Mapping[str, np.ndarray]
 
