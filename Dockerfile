@@ -22,8 +22,8 @@ ENV VIRTUAL_ENV=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /src
 # The versions of the lock, without its test tools.
 COPY requirements/tfx-${TFX}.txt lock.txt
-COPY setup.py pyproject.toml README.md ./
-RUN uv pip install --requirements setup.py --extra kubeflow --constraint lock.txt
+COPY pyproject.toml LICENSE README.md ./
+RUN uv pip install --requirements pyproject.toml --extra kubeflow --extra vertex --constraint lock.txt
 # CUDA's libraries in the versions that this TensorFlow asks for; the driver is the node's.
 RUN if [ "$GPU" = 1 ]; then uv pip install --constraint lock.txt "tensorflow[and-cuda]"; fi
 COPY bulk_inferencer bulk_inferencer

@@ -15,15 +15,17 @@ PYTEST := $(ENV)/bin/python -m pytest
 GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
-LOCK := tools/uv pip compile --quiet --annotation-style line \
-  --custom-compile-command "make lock" --extra dev setup.py
+COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
+LINUX := --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
+ANY := --python-version 3.10 --universal
+USER_EXTRAS := --extra tfx --extra gcp --extra aws --extra vertex --extra kubeflow
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Without bytecode on disk, every import of TFX takes half a minute instead of ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-models test-airflow test-kubeflow check format bench bench-full proto lock clean
+.PHONY: help demo test test-fast test-airflow test-kubeflow test-install check format bench bench-full proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -34,12 +36,8 @@ demo: .venv/.ready ## Train, validate and score y = 5x in a TFX pipeline on this
 test: $(ENV)/.ready ## Run all tests; fail where they cover less than 90 % of the lines
 	$(PYTEST) --cov $(ARGS)
 
-test-fast: $(ENV)/.ready ## Run the tests that together take less than two minutes
+test-fast: $(ENV)/.ready ## Run the tests that together take less than a minute
 	$(PYTEST) -m "not slow" $(ARGS)
-
-test-models: $(ENV)/.ready ## Run pipelines with several models from end to end
-	$(PYTEST) tests/test_several_models.py tests/test_pipelines.py -k "several or branch or cascade" \
-	  $(ARGS)
 
 test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six minutes
 	$(AIRFLOW)/bin/python -m pytest tests/integration/test_airflow.py $(ARGS)
@@ -47,13 +45,17 @@ test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six min
 test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kubeflow does: about four minutes
 	KFP_PYTHON=$(abspath $(KUBEFLOW))/bin/python $(PYTEST) tests/integration/test_kubeflow.py $(ARGS)
 
+test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean environments: about four minutes
+	PYTHON_3_10="$$(tools/find_python 3.10)" PYTHON_3_12="$$(tools/find_python 3.12)" \
+	  $(PYTEST) tests/integration/test_install.py $(ARGS)
+
 check: .venv/.ready ## Check style, formatting and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy bulk_inferencer
 	.venv/bin/shellcheck tools/* .ci/run
 
-format: .venv/.ready ## Mend style and formatting where a tool can
+format: .venv/.ready ## Fix style and formatting where a tool can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
@@ -69,28 +71,31 @@ proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from pro
 	  --python_out=$(PROTO_OUT) --mypy_out=quiet:$(PROTO_OUT) bulk_inferencer/bulk_inferencer.proto
 
 lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versions
-	$(LOCK) $(LOCK_ARGS) requirements/tfx-1.16.in --output-file requirements/tfx-1.16.txt \
-	  --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
-	$(LOCK) $(LOCK_ARGS) requirements/tfx-1.21.in --output-file requirements/tfx-1.21.txt \
-	  --python-version 3.10 --universal
-	$(LOCK) $(LOCK_ARGS) --extra airflow requirements/airflow.in \
-	  --output-file requirements/airflow.txt \
-	  --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
-	tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock" \
-	  $(LOCK_ARGS) requirements/kubeflow.in --output-file requirements/kubeflow.txt \
-	  --python-version 3.10 --universal
+	$(COMPILE) $(LOCK_ARGS) $(LINUX) --extra dev pyproject.toml requirements/tfx-1.16.in \
+	  --output-file requirements/tfx-1.16.txt
+	$(COMPILE) $(LOCK_ARGS) $(ANY) --extra dev pyproject.toml requirements/tfx-1.21.in \
+	  --output-file requirements/tfx-1.21.txt
+	$(COMPILE) $(LOCK_ARGS) $(LINUX) --extra dev --extra airflow pyproject.toml \
+	  requirements/airflow.in --output-file requirements/airflow.txt
+	$(COMPILE) $(LOCK_ARGS) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
+	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt pyproject.toml --extra gcp --extra aws \
+	  --extra vertex --output-file requirements/constraints-core.txt
+	$(COMPILE) $(LINUX) --constraint requirements/tfx-1.16.txt $(USER_EXTRAS) pyproject.toml \
+	  requirements/tfx-1.16.in --output-file requirements/constraints-tfx-1.16.txt
+	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt $(USER_EXTRAS) pyproject.toml \
+	  requirements/tfx-1.21.in --output-file requirements/constraints-tfx-1.21.txt
 
 clean: ## Remove .venv and all else that was made here
 	rm -rf .venv .cache build dist *.egg-info .coverage htmlcov .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.ready: setup.py $(wildcard requirements/*.txt tools/*)
+.venv/.ready: pyproject.toml $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D)
 
-.cache/env-%/.ready: setup.py $(wildcard requirements/*.txt tools/*)
+.cache/env-%/.ready: pyproject.toml $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D) $(TFX_PYTHON)
 
-$(AIRFLOW)/.ready: setup.py requirements/airflow.txt
+$(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
 	@echo "Installing into $(@D) what requirements/airflow.txt says; the first time takes minutes."
 	@$(@D)/bin/python -c pass 2>/dev/null || \
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)

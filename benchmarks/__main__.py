@@ -3,9 +3,9 @@
     python -m benchmarks              about eight minutes on 2 cores
     python -m benchmarks --full       with ten times as many records and with other features too
 
-Contestants take turns, each in a process of its own; medians count. First, each runs once without
-being timed, and what it wrote is read back and compared with what BulkInferencer writes for the
-same records, which in turn is compared with what the model gives when it is called by itself.
+Contestants take turns, each in its own process, and the medians count. First, each runs once
+without being timed. Its results are read back and compared with what BulkInferencer writes for the
+same records, and with what the model returns when it is called directly.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Race:
     Attributes:
       contestant: its name.
       data: the records.
-      is_timed_without_results: whether it writes results only where they are compared.
-      rounds: what it measured, round by round; see `benchmarks.contestants`.
-      starts: what it measured on next to no records: what a run takes before it is under way.
+      is_timed_without_results: whether it writes its results only in the run that compares them.
+      rounds: its measurements, round by round; see `benchmarks.contestants`.
+      starts: its measurements on a few records: what a run takes before it is under way.
     """
 
     contestant: str
@@ -58,7 +58,7 @@ class Race:
         return statistics.median(measured[name] for measured in self.rounds)
 
     def start(self, name: str) -> float:
-        """Returns the median over all runs on next to no records."""
+        """Returns the median over all runs on a few records."""
         return statistics.median(measured[name] for measured in self.starts)
 
     @property
@@ -83,20 +83,20 @@ class Race:
         return [c / w for c, w in zip(cpu, wall, strict=True)]
 
     def _steady(self, name: str) -> list[float]:
-        """Returns what was measured without the start; not a number where that was all of it."""
+        """Returns what was measured, less the start; NaN if the start was all of it."""
         start = self.start(name)
         return [m[name] - start if m[name] > start else math.nan for m in self.rounds]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a measured value has to reach.
+    """A measured value, with the target that it should reach.
 
     Attributes:
-      what: the value, in words.
-      values: what was measured, round by round.
-      at_least: the least that their median should be, or None.
-      at_most: the most that it should be, or None; without either, it is there to compare.
+      what: what was measured.
+      values: the values, round by round.
+      at_least: the lower bound of their median, or None.
+      at_most: the upper bound, or None. Without bounds, the value is for information.
     """
 
     what: str
@@ -111,7 +111,7 @@ class Target:
 
     @property
     def is_met(self) -> bool:
-        """Whether it was reached."""
+        """Whether the median is within the bounds."""
         enough = self.at_least is None or self.value >= self.at_least
         return enough and (self.at_most is None or self.value <= self.at_most)
 
@@ -151,7 +151,7 @@ def main() -> int:
 
 
 def planned(data: Data, *, full: bool) -> dict[str, Race]:
-    """Returns the races by name. Slow contestants run on fewer records."""
+    """Returns the races by name. Slow contestants get fewer records."""
 
     def at_most(records: int) -> Data:
         return replace(data, records=min(data.records, records))
@@ -195,7 +195,7 @@ def measure(workdir: Path, races: dict[str, Race], rounds: int) -> dict[str, Rac
         for name, race in races.items():
             kept = None if race.is_timed_without_results else results
             tiny = prepare(workdir, replace(race.data, records=_OVERHEAD_RECORDS, files=1))
-            # What takes a second or two needs to know its start as well as its end.
+            # In a short run, the start is a large part, so it has to be measured just as often.
             if number == 1 or race.contestant in _QUICK:
                 race.starts.append(_run(race.contestant, tiny, kept))
             race.rounds.append(_run(race.contestant, prepare(workdir, race.data), kept))
@@ -204,7 +204,7 @@ def measure(workdir: Path, races: dict[str, Race], rounds: int) -> dict[str, Rac
 
 
 def check(prepared: Prepared, results: Path) -> int:
-    """Compares a sample of results with ours and with the model itself, and returns its size.
+    """Compares a sample of results with ours and with the model's, and returns its size.
 
     Raises:
       AssertionError: a result is missing, or differs.
@@ -238,13 +238,14 @@ def _score(prepared: Prepared, records: Sequence[bytes]) -> dict[bytes, float]:
         path = Path(folder, "records")
         path.write_bytes(tfrecord.frame(records))
         outputs = Outputs.under(f"{folder}/results")
-        run(InferenceJob({"sample": [str(path)]}, SavedModel(prepared.saved_model), outputs))
+        model = SavedModel(prepared.saved_model)
+        run(InferenceJob(splits={"sample": [str(path)]}, model=model, outputs=outputs))
         found = read_predictions(outputs.inference_result)
         return {prediction.record: prediction.outputs["y"].item() for prediction in found}
 
 
 def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
-    """Returns the record of one result, and what was predicted for it."""
+    """Returns the record of one result, and its prediction."""
     import tensorflow as tf
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
@@ -254,7 +255,7 @@ def _record_and_y(prepared: Prepared, message: bytes) -> tuple[bytes, float]:
     if log.WhichOneof("log_type"):
         (record,) = log.predict_log.request.inputs["examples"].string_val
         return record, float(tf.make_ndarray(log.predict_log.response.outputs["y"]).item())
-    # Beam's handler gives tensors, which its contestant keeps as an Example.
+    # Beam's handler returns tensors, which its contestant writes as an Example.
     names = prepared.data.names
     *values, y = tf.train.Example.FromString(message).features.feature["values"].float_list.value
     arrays = {n: np.array([v], np.float32) for n, v in zip(names, values, strict=True)}
@@ -340,7 +341,7 @@ def table(races: dict[str, Race]) -> str:
 
 def machine() -> dict[str, str]:
     """Returns what the numbers depend on."""
-    from bulk_inferencer.job import library_versions
+    from bulk_inferencer._run import library_versions
 
     cores = len(os.sched_getaffinity(0))
     model = next(

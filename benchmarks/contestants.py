@@ -1,13 +1,13 @@
-"""Who is measured. Each runs alone in a process: python -m benchmarks.contestants NAME JSON.
+"""The contestants. Each runs alone in a process: python -m benchmarks.contestants NAME JSON.
 
-Executors write their results, which is their work. A transform hands its results on, and what
-becomes of them is not its work: where it is timed, the step after it counts them and no more.
+Executors write their results, and that is timed too. A transform only passes its results on: in
+timed runs, the step after it just counts them.
 
-The last line of its output is a JSON object:
+The last line of the output is a JSON object:
   seconds: wall time of the work itself, without imports but with loading the model.
-  cpu_seconds: user and system time of the process meanwhile.
+  cpu_seconds: user and system time of the process during that.
   process_seconds: wall time from the start of the process.
-  peak_mib: largest memory of the process, in MiB.
+  peak_mib: peak memory of the process, in MiB.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def bulk_inferencer(prepared: Prepared, results: str) -> Callable[[], None]:
 
 
 def bulk_inferencer_uncompressed(prepared: Prepared, results: str) -> Callable[[], None]:
-    """The same, with PredictionLogs that are not compressed."""
+    """The same, with uncompressed PredictionLogs."""
     return _bulk_inferencer(prepared, results, {"compression": "NONE"})
 
 
@@ -111,8 +111,8 @@ def beam_run_inference(prepared: Prepared, results: str) -> Callable[[], None]:
     import apache_beam as beam
     import tensorflow as tf
 
-    # Beam's handler passes paths through tensorflow_hub, which keeps local ones as they are; the
-    # version that TFX 1.16 allows does not import on TensorFlow 2.16.
+    # Beam's handler passes paths through tensorflow_hub, which returns local ones unchanged. The
+    # version that TFX 1.16 allows cannot be imported with TensorFlow 2.16.
     hub = types.ModuleType("tensorflow_hub")
     hub.resolve = lambda path: path  # type: ignore[attr-defined]
     sys.modules.setdefault("tensorflow_hub", hub)
@@ -163,7 +163,7 @@ def _execute(
 ) -> Callable[[], None]:
     from tfx.types import standard_artifacts
 
-    from bulk_inferencer.job import local_beam_args
+    from bulk_inferencer.engines.beam import with_runner
 
     examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
     examples.uri, examples.split_names = prepared.examples, '["unlabelled"]'
@@ -174,7 +174,7 @@ def _execute(
         outputs[key] = [kind()]
         outputs[key][0].uri = os.path.join(results, key)
         os.makedirs(outputs[key][0].uri)
-    context = executor.Context(beam_pipeline_args=local_beam_args())
+    context = executor.Context(beam_pipeline_args=with_runner([]))
     inputs = {"examples": [examples], "model": [model]}
     properties = {"data_spec": json.dumps(data_spec), "model_spec": "{}"}
     return lambda: executor(context).Do(inputs, outputs, properties)
@@ -191,15 +191,15 @@ def _tfx_bsl(prepared: Prepared) -> Any:
 def _transform(
     prepared: Prepared, results: str, transform: Any, is_keyed: bool = False
 ) -> Callable[[], None]:
-    """Returns a pipeline around a transform: the same source and sink for everybody.
+    """Returns a pipeline around a transform, with the same source and sink for every transform.
 
-    The sink counts results; in the run before those that are timed, it writes them too.
+    The sink counts results. With a folder for `results`, it also writes them.
     """
     import apache_beam as beam
     import tensorflow as tf
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from bulk_inferencer.job import local_beam_args
+    from bulk_inferencer.engines.beam import with_runner
 
     def read(path: str) -> Iterator[Any]:
         dataset = tf.data.TFRecordDataset(path, prepared.data.compression).batch(_BATCH)
@@ -233,7 +233,7 @@ def _transform(
             self._writer.close()
 
     def work() -> None:
-        pipeline = beam.Pipeline(options=PipelineOptions(local_beam_args()))
+        pipeline = beam.Pipeline(options=PipelineOptions(with_runner([])))
         paths: Iterable[str] = prepared.files
         _ = (
             pipeline
@@ -264,7 +264,7 @@ def main() -> None:
         shutil.rmtree(results, ignore_errors=True)
         os.makedirs(results)
     work = CONTESTANTS[name](prepared, results)
-    # Some import these at their first use; what is imported when is not what is measured.
+    # Some contestants import these on first use, which is not what is measured.
     for module in ("tensorflow", "apache_beam.runners.portability.fn_api_runner.fn_runner"):
         importlib.import_module(module)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
@@ -277,7 +277,7 @@ def main() -> None:
         "peak_mib": after.ru_maxrss / 1024,
     }
     print(json.dumps(measured), flush=True)
-    os._exit(0)  # what follows is TensorFlow's shutdown, and nobody's work
+    os._exit(0)  # skips TensorFlow's shutdown
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Records and models to measure with: made once for a description, and found again by it."""
+"""Records and models to measure with. They are made once for each description, then reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a record goes: CPU seconds of each stage of a unit, one after the other.
+"""Where the time goes: CPU seconds of each stage of a unit, one after the other.
 
 python -m benchmarks.stages [RECORDS]
 """
@@ -37,25 +37,22 @@ class _Stages:
 
 
 def measure(prepared: Prepared) -> _Stages:
-    """Scores all records, a batch at a time, in the order in which a unit does."""
+    """Scores all records, a batch at a time, in the same order as a unit."""
     import tensorflow as tf
 
     from bulk_inferencer._formats import tfrecord
+    from bulk_inferencer._formats.batches import BatchBounds, read_batches
     from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
-    from bulk_inferencer._models.batching import BatchBounds
     from bulk_inferencer._models.saved_model import SavedModel
-    from bulk_inferencer._units.plan import InputFile
-    from bulk_inferencer._units.run import read_batches
 
     predictor = SavedModel(prepared.saved_model).load("FORMAT_TF_EXAMPLE")
     encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
     bounds = BatchBounds()
-    inputs = [InputFile(path, Path(path).stat().st_size) for path in prepared.files]
     stages = _Stages()
     serve = predictor._functions[0]
-    warm = next(read_batches(inputs, replace(bounds, max_records=16)))
+    warm = next(read_batches(prepared.files, replace(bounds, max_records=16)))
     predictor.predict(warm.records)
-    batches = read_batches(inputs, bounds)
+    batches = read_batches(prepared.files, bounds)
     while True:
         with stages.stage("read into batches"):
             batch = next(batches, None)

@@ -13,10 +13,8 @@ def attach(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Returns `__getattr__` and `__dir__` for a package.
 
-    Args:
-      package: its full name.
-      module_of_name: the full name of the module that holds each public name; a module that is
-        itself public holds its own name.
+    `module_of_name` maps each public name to the full name of the module that holds it, and each
+    public module to its own full name.
     """
 
     def get(name: str) -> Any:

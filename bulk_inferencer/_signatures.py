@@ -1,4 +1,4 @@
-"""What predictors and results both know of a model: its signatures, and how outputs are named."""
+"""What predictors and results both know of a model: its signatures and the names of its outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ PREDICT = "predict"
 CLASSIFY = "classify"
 REGRESS = "regress"
 
-# Names of outputs that TensorFlow Serving gives a meaning (tf.saved_model.CLASSIFY_OUTPUT_CLASSES
-# and its kin).
+# The names of tf.saved_model.CLASSIFY_OUTPUT_CLASSES, CLASSIFY_OUTPUT_SCORES and REGRESS_OUTPUTS,
+# to which TensorFlow Serving gives a meaning.
 CLASSES_OUTPUT = "classes"
 SCORES_OUTPUT = "scores"
 REGRESS_OUTPUT = "outputs"
@@ -22,7 +22,7 @@ class Signature(NamedTuple):
     Attributes:
       name: its name in the model.
       method: `PREDICT`, `CLASSIFY` or `REGRESS`.
-      outputs: the names of its outputs.
+      outputs: the names of its outputs; empty if only the model's answers will tell.
     """
 
     name: str
@@ -31,20 +31,17 @@ class Signature(NamedTuple):
 
 
 def output_prefix(signature: Signature, signatures: Sequence[Signature]) -> str:
-    """Returns what precedes an output's name: nothing, or `<signature>/` if there are several."""
+    """Returns `<signature>/`, which precedes the name of an output, or "" for a lone signature."""
     return f"{signature.name}/" if len(signatures) > 1 else ""
 
 
 def output_names(signatures: Sequence[Signature]) -> tuple[str, ...]:
-    """Returns the names of a model's outputs; none where they are not all known in advance.
-
-    Some models tell their outputs with their first answer only.
-    """
+    """Returns the names of a model's outputs, or nothing if some are not known in advance."""
     if any(not signature.outputs for signature in signatures):
         return ()
     return tuple(output_prefix(s, signatures) + output for s in signatures for output in s.outputs)
 
 
 def multi_inference(signatures: Sequence[Signature]) -> bool:
-    """Returns whether the results are one log of several classifications and regressions."""
+    """Returns whether one log holds the results of several classifications and regressions."""
     return len(signatures) > 1 and all(s.method != PREDICT for s in signatures)

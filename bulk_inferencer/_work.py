@@ -1,23 +1,14 @@
-"""What scoring took: how often the model was called, with how much, and for how long."""
+"""What scoring took: how often the model was called, with how many records, and for how long."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 
 @dataclass
 class Distribution:
-    """Count, sum and range of values that are not kept.
-
-    Attributes:
-      count: how many values there were.
-      sum: their sum.
-      min: the least of them; 0 if there were none.
-      max: the largest of them; 0 if there were none.
-    """
+    """Count, sum, minimum and maximum of values that are not kept; all 0 without values."""
 
     count: int = 0
     sum: int = 0
@@ -25,11 +16,11 @@ class Distribution:
     max: int = 0
 
     def add(self, value: int) -> None:
-        """Takes one more value in."""
+        """Adds a value."""
         self.merge(Distribution(1, value, value, value))
 
     def merge(self, other: Distribution) -> None:
-        """Takes all values of another distribution in."""
+        """Adds all values of another distribution."""
         if other.count:
             self.min = min(self.min, other.min) if self.count else other.min
             self.max = max(self.max, other.max) if self.count else other.max
@@ -38,7 +29,7 @@ class Distribution:
 
     @property
     def mean(self) -> float:
-        """The mean; not a number if there were no values."""
+        """The mean; NaN if there are no values."""
         return self.sum / self.count if self.count else math.nan
 
 
@@ -52,8 +43,8 @@ class Work:
       inference_milliseconds: wall time of such a call.
       halvings: how often a batch did not fit into memory and was halved.
       model_loads: how often the model was loaded: once per process that scored.
-      model_load_milliseconds: wall time of that.
-      model_load_bytes: memory that the process gained by it.
+      model_load_milliseconds: wall time of a load.
+      model_load_bytes: how much the memory of the process grew by a load.
     """
 
     batches: int = 0
@@ -75,36 +66,27 @@ class Work:
         self.count("halvings")
 
     def loaded(self, seconds: float, bytes_gained: int) -> None:
-        """Counts that the model was loaded."""
+        """Counts a load of the model."""
         self.count("model_loads")
         self.observe("model_load_milliseconds", round(1000 * seconds))
         self.observe("model_load_bytes", bytes_gained)
 
     def count(self, name: str) -> None:
-        """Adds 1 to a number; what reports the work elsewhere too starts here."""
+        """Adds 1 to a number. Subclasses override this to report it elsewhere too."""
         setattr(self, name, getattr(self, name) + 1)
 
     def observe(self, name: str, value: int) -> None:
-        """Adds a value to a distribution; what reports the work elsewhere too starts here."""
+        """Adds a value to a distribution. Subclasses override this to report it elsewhere too."""
         getattr(self, name).add(value)
 
     def merge(self, other: Work) -> None:
         """Adds the work of another unit."""
         for name in (f.name for f in fields(Work)):
-            mine, its = getattr(self, name), getattr(other, name)
+            mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Distribution):
-                mine.merge(its)
+                mine.merge(theirs)
             else:
-                setattr(self, name, mine + its)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Work:
-        """Returns the work of which `dataclasses.asdict` made a dict."""
-        made: dict[str, Any] = {
-            name: Distribution(**value) if isinstance(value, dict) else value
-            for name, value in values.items()
-        }
-        return cls(**made)
+                setattr(self, name, mine + theirs)
 
     def __str__(self) -> str:
         if not self.batches:

@@ -1,6 +1,6 @@
 """Every error that this package raises on purpose.
 
-A message says what was expected, what was found, where, and what cures it. The tree is flat:
+A message says what was expected, what was found and where, and how to fix it. The tree is flat:
 catch `BulkInferencerError` for all of them, or the one that you can do something about.
 """
 
@@ -15,7 +15,7 @@ class BulkInferencerError(Exception):
 
 
 class SettingsError(BulkInferencerError, ValueError):
-    """A setting that its author has to correct."""
+    """A setting that is wrong or contradicts another."""
 
 
 class InputError(BulkInferencerError):
@@ -35,31 +35,34 @@ class FailureLimitError(BulkInferencerError):
 
 
 class ReconciliationError(BulkInferencerError):
-    """Counts, shards or sizes that do not add up: the outputs would not be complete."""
+    """Counts, shards or sizes that do not add up, so that the outputs would be incomplete."""
 
 
 class HookError(BulkInferencerError):
-    """A hook that does not return what it has to."""
+    """A hook that returned something other than its contract asks for."""
 
 
 class EndpointError(BulkInferencerError):
-    """A model server that does not answer, or not as it should."""
+    """A model server that does not answer, or answers wrongly."""
 
 
 class FailedRecordError(BulkInferencerError):
-    """A record that could not be scored, where failures were not asked for as an output."""
+    """A record that could not be scored, in a transform without a separate output for failures."""
+
+
+class MissingExtraError(BulkInferencerError, ImportError):
+    """A package that is not installed because it belongs to an extra of this one."""
 
 
 @contextmanager
-def located(where: str) -> Iterator[None]:
-    """Says where an error of ours was raised, if that is not said already.
+def prefix_errors(prefix: str) -> Iterator[None]:
+    """Begins messages of our errors with `prefix: `, such as `Model 'five': `.
 
-    Args:
-      where: what stands before the message, such as `Model 'five'`; empty to change nothing.
+    A message that already begins with the prefix stays as it is, as do all for an empty prefix.
     """
     try:
         yield
     except BulkInferencerError as error:
-        if not where or str(error).startswith(where):
+        if not prefix or str(error).startswith(prefix):
             raise
-        raise type(error)(f"{where}: {error}") from error
+        raise type(error)(f"{prefix}: {error}") from error

@@ -1,509 +1,334 @@
-"""Everything that one run needs, and the run itself. No TFX here."""
+"""What one run needs: records, models and folders for results. Checked before anything starts."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import functools
-import importlib.metadata
-import logging
-import os
-import platform
 import posixpath
-import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
-from bulk_inferencer import __version__, _files, errors
+from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
-from bulk_inferencer._models.batching import BatchBounds
-from bulk_inferencer._models.names import check_name, in_words
-from bulk_inferencer._models.predictor import (
+from bulk_inferencer._formats.record_format import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
     RECORD_FORMATS,
-    Model,
-    check_is_model,
 )
-from bulk_inferencer._models.routing import SplitRouting
-from bulk_inferencer._signatures import Signature, output_names
-from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_limit
-from bulk_inferencer._units.folders import (
-    all_or_nothing,
-    delete_work_folders,
-    existing_sizes,
-    make_folders,
-    merge_failures,
-)
-from bulk_inferencer._units.manifest import Manifest, add_up, check_shards, unrouted_by_split
-from bulk_inferencer._units.outputs import VARIANT, WORK_FOLDER, Outputs
-from bulk_inferencer._units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer._work import Work
-from bulk_inferencer.beam.run_units import RunUnits, WriteManifests
-from bulk_inferencer.errors import (
-    BulkInferencerError,
-    InputError,
-    SettingsError,
-    located,
-)
-from bulk_inferencer.results.compare import Comparison
-from bulk_inferencer.results.outcomes import Outcomes, outcomes_by_variant, read_outcomes
-from bulk_inferencer.results.summary import BranchSummary, StageCounts, Summary
-
-_logger = logging.getLogger(__name__)
-
-_MANIFESTS_FILE = "manifests.jsonl"
-_LIBRARIES = ("tfx", "apache-beam", "tensorflow", "numpy")
-_ONLY_MODEL = ""  # the name of a model that stands by itself
-
-NO_BLESSING = "no_blessing"
-_NO_BLESSING_REASON = "No blessing was asked for."
+from bulk_inferencer._gate import UNASKED, Decision
+from bulk_inferencer._layout import COMPRESSIONS, GZIP, INFERENCE_RESULT
+from bulk_inferencer._models.predictor import Model, check_is_model, check_name
+from bulk_inferencer._units.failure_limit import FailureLimit
+from bulk_inferencer._units.outcomes import check_outcomes, read_outcomes
+from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.sinks.comparison import ModelComparison
+from bulk_inferencer._units.sinks.failed_examples import FailedExamples
+from bulk_inferencer._units.sinks.failure_list import FailureList
+from bulk_inferencer._units.sinks.outcomes import MatchedOutcomes
+from bulk_inferencer._units.sinks.output_examples import OutputExamples, check_no_variant
+from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
+from bulk_inferencer._units.sinks.sink import Sink
+from bulk_inferencer.errors import SettingsError, prefix_errors
+from bulk_inferencer.results.compare import Comparing
 
 
 @dataclass(frozen=True)
-class InferenceJob:
-    """One run: which records, which model, where to.
+class Branch:
+    """One model of a run.
+
+    ```python
+    Branch("five", SavedModel("models/five_times"), folder="results/five")
+    ```
 
     Attributes:
-      splits: file patterns of TFRecord files by split. Patterns are those of Beam's
-        `FileSystems`.
+      name: the model's name in results and messages. A single model may be called
+        `inference_result`; then neither of them names it.
       model: the model.
-      outputs: the folders to write, which must be empty or not exist.
-      record_format: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE` or, for anything else that
-        the signature takes as a string, `FORMAT_PROTO`.
-      bounds: bounds of a batch.
-      failure_limit: how many records may fail.
-      allow_empty_splits: whether patterns may match no file, and the split is then empty.
-      gate: `blessed`, `not_blessed` or `no_blessing`, for the summary.
-      gate_reason: why, in a sentence.
+      folder: the folder of its PredictionLogs.
+      gate: whether it may run. A model that may not is in the summary, but gets no records.
 
     Raises:
-      SettingsError: a setting contradicts another.
+      SettingsError: the name or the model is not valid.
     """
 
-    splits: Mapping[str, Sequence[str]]
+    name: str
     model: Model
-    outputs: Outputs
-    record_format: str = FORMAT_TF_EXAMPLE
-    bounds: BatchBounds = field(default_factory=BatchBounds)
-    failure_limit: FailureLimit = field(default_factory=FailureLimit)
-    allow_empty_splits: bool = False
-    gate: str = NO_BLESSING
-    gate_reason: str = _NO_BLESSING_REASON
+    folder: str
+    gate: Decision = UNASKED
 
     def __post_init__(self) -> None:
-        _check_splits(self.splits)
-        check_is_model(self.model)
-        _check_outputs(self.outputs, self.record_format)
+        check_name(self.name, "model")
+        with prefix_errors(self.label):
+            check_is_model(self.model)
+
+    @property
+    def label(self) -> str:
+        """What messages about it begin with: `Model 'five'`, or nothing."""
+        return "" if self.name == INFERENCE_RESULT else f"Model '{self.name}'"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BranchJob:
-    """One run with several models: which records, which models, where to.
+class Outputs:
+    """The folders of a run's results, and what goes into them.
+
+    ```python
+    Outputs.under("results")
+    ```
 
     Attributes:
-      splits: see `InferenceJob`.
-      models: the models by name.
-      outputs: the folders to write, which must be empty or not exist, with one of predictions for
-        each model.
-      record_format: see `InferenceJob`.
-      bounds: bounds of a batch, for all models.
-      failure_limit: how many of the records that go to one model may fail.
-      allow_empty_splits: see `InferenceJob`.
-      routing: which model a record goes to; default: to each of them.
-      outcomes: with routing, a CSV file with columns `key` and `value`: what came of the keys that
-        were split by; see `bulk_inferencer.results.outcomes`. Optional.
-      gates: `blessed`, `not_blessed` or `no_blessing`, and why, for the summary; by model.
-      blocked: summaries of models that the gate kept out, for the summary.
+      summary: folder of the summary and of the lists of failures.
+      failed_examples: folder of the records that could not be scored, by split.
+      inference_result: folder of the PredictionLogs, for a job with one `model`. Branches have
+        folders of their own.
+      output_examples: folder of the records with predictions as features, by split; optional.
+      columns: the outputs that become features of the output examples. If every record goes to
+        several models, each column is there for each of them, as `<model>/<column>`. If a record
+        goes to one of them, the feature `variant` holds its name.
+      replace_features: whether a column may replace an input feature.
+      compression: of the PredictionLogs: `GZIP` or `NONE`.
+      comparison: folder of the comparison of several models; optional.
+      comparing: what the comparison keeps.
 
     Raises:
-      SettingsError: a setting contradicts another.
+      SettingsError: the compression is unknown, or there are output examples without columns or
+        columns without output examples.
+    """
+
+    summary: str
+    failed_examples: str
+    inference_result: str | None = None
+    output_examples: str | None = None
+    columns: tuple[Column, ...] = ()
+    replace_features: bool = False
+    compression: str = GZIP
+    comparison: str | None = None
+    comparing: Comparing = field(default_factory=Comparing)
+
+    def __post_init__(self) -> None:
+        if self.compression not in COMPRESSIONS:
+            raise SettingsError(
+                f"Outputs.compression must be one of {', '.join(COMPRESSIONS)}, not "
+                f"{self.compression!r}. Leave it out for {GZIP}."
+            )
+        if bool(self.columns) != bool(self.output_examples):
+            raise SettingsError(
+                "Outputs.output_examples and Outputs.columns need each other. Give both the folder "
+                "and the outputs that become features."
+            )
+
+    @classmethod
+    def under(cls, folder: str, compression: str = GZIP) -> Outputs:
+        """Returns outputs below one folder, without output examples."""
+        return cls(
+            summary=posixpath.join(folder, "summary"),
+            failed_examples=posixpath.join(folder, "failed_examples"),
+            inference_result=posixpath.join(folder, INFERENCE_RESULT),
+            compression=compression,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceJob:
+    """One run: which records, which models, and where the results go.
+
+    ```python
+    InferenceJob(
+        splits={"unlabelled": ["data/*.tfrecord.gz"]},
+        model=SavedModel("models/five_times"),
+        outputs=Outputs.under("results"),
+    )
+    ```
+
+    Attributes:
+      splits: patterns of TFRecord files, by split. Beam's `FileSystems` matches them.
+      outputs: the folders of the results, which must be empty or not exist.
+      branches: the models, at least one. For a single one, `model=` takes the model itself, and
+        its predictions go to `outputs.inference_result`.
+      record_format: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE`, or `FORMAT_PROTO` for
+        anything else that the signature takes as a string.
+      bounds: bounds of a batch, for all models.
+      failure_limit: how many of the records that go to one model may fail.
+      allow_empty_splits: whether patterns may match no file, which makes an empty split.
+      routing: which model a record goes to; default: to each of them. The keys of a model whose
+        gate is closed are shared among the others.
+      outcomes: with routing, a CSV file with the columns `key` and `value`: what came of the keys
+        that were split by. Optional.
+
+    Raises:
+      SettingsError: settings are missing or contradict each other.
     """
 
     splits: Mapping[str, Sequence[str]]
-    models: Mapping[str, Model]
     outputs: Outputs
+    branches: Sequence[Branch] = ()
+    model: InitVar[Model | None] = None
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
     allow_empty_splits: bool = False
     routing: SplitRouting | None = None
     outcomes: str = ""
-    gates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    blocked: Mapping[str, Summary] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _check_splits(self.splits)
-        _check_outputs(self.outputs, self.record_format)
-        if not self.models:
-            raise SettingsError("Expected at least one model, got none. Name the models to score.")
-        for name, model in self.models.items():
-            if self.models.keys() != {_ONLY_MODEL}:
-                check_name(name, "model")
-            check_is_model(model)
-        _check_same_names("folders of outputs.inference_result", self.outputs.results, self.models)
-        folders = [folder.rstrip("/") for folder in self.outputs.folders]
-        if doubled := sorted({folder for folder in folders if folders.count(folder) > 1}):
-            raise SettingsError(
-                f"Expected a folder for each of the outputs, got {', '.join(doubled)} for several. "
-                f"Name another folder for each of them."
-            )
-        if both := sorted(self.models.keys() & self.blocked.keys()):
-            raise SettingsError(
-                f"Expected models to be scored or blocked, got both for {', '.join(both)}. Leave "
-                f"them out of one."
-            )
+    def __post_init__(self, model: Model | None) -> None:
+        branches = tuple(self.branches)
+        if model is not None:
+            branches = _only_branch(model, branches, self.outputs)
+        object.__setattr__(self, "branches", branches)
+        _check_branches(branches, self.folders)
+        if self.open_branches:
+            _check_splits(self.splits)
+        _check_record_format(self.record_format, self.outputs, self.routing)
         if self.routing:
-            _check_same_names("weights of routing", self.routing.running, self.models)
-            if any(column.name == VARIANT for column in self.outputs.columns):
-                raise SettingsError(
-                    f"Expected no column '{VARIANT}' in OutputExampleSpec, since the name of the "
-                    f"model stands in that feature. Choose another name."
-                )
-            if self.routing.split_key and self.record_format == FORMAT_PROTO:
-                raise SettingsError(
-                    f"Expected {FORMAT_TF_EXAMPLE} or {FORMAT_TF_SEQUENCE_EXAMPLE} records to read "
-                    f"the split_key '{self.routing.split_key}' from, got {FORMAT_PROTO}. Leave it "
-                    f"out to split by whole records."
-                )
-        if self.outcomes and not (self.routing and self.routing.split_key):
+            self.routing.check_names(branch.name for branch in branches)
+            check_no_variant(self.outputs.columns)
+        if self.outcomes:
+            check_outcomes(self.outcomes, self.routing)
+        if (self.routing or self.outcomes) and bool(self.outcomes) != bool(self.outputs.comparison):
             raise SettingsError(
-                f"Expected a split_key to find the outcomes of {self.outcomes} by, got none. Name "
-                f"the feature that holds the key in SplitRouting.split_key."
-            )
-        if self.outcomes and not self.outputs.comparison:
-            raise SettingsError(
-                f"Expected a folder for what {self.outcomes} says of the models, got none. Name "
-                f"one in Outputs.comparison."
+                f"In an A/B test, outcomes and Outputs.comparison need each other, but only "
+                f"{self.outcomes or self.outputs.comparison} is there. Give both the file of "
+                f"outcomes and the folder for their comparison."
             )
 
+    @property
+    def open_branches(self) -> tuple[Branch, ...]:
+        """The models that may run."""
+        return tuple(branch for branch in self.branches if branch.gate.is_open)
 
-def run(
-    job: InferenceJob,
-    options: PipelineOptions | Sequence[str] = (),
-    make_pipeline: Callable[[], beam.Pipeline] | None = None,
-) -> Summary:
-    """Scores every record of the job's splits, and commits all results or none.
+    @property
+    def names_models(self) -> bool:
+        """Whether results carry the models' names."""
+        return any(branch.label for branch in self.branches)
 
-    Args:
-      job: what to run.
-      options: Beam's options. Without a runner among the arguments, Beam's local runner is used
-        with a thread per core.
-      make_pipeline: makes the pipeline instead of `options`.
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All folders that the run writes to."""
+        outputs = self.outputs
+        optional = (outputs.output_examples, outputs.comparison)
+        always = (*(b.folder for b in self.branches), outputs.summary, outputs.failed_examples)
+        return (*always, *(folder for folder in optional if folder))
 
-    Returns:
-      The summary, as written to `summary.json`.
+    def task(self) -> UnitTask:
+        """Returns what workers need to know.
 
-    Raises:
-      ModelError: the model, a signature or a tag does not exist, or cannot take the records.
-      SettingsError: a column names an output that the model does not have.
-      InputError: files are missing, damaged or named twice.
-      FailureLimitError: too many records failed.
-      ReconciliationError: the counts or shards do not add up.
-    """
-    only_branch = BranchJob(
-        splits=job.splits,
-        models={_ONLY_MODEL: job.model},
-        outputs=job.outputs,
-        record_format=job.record_format,
-        bounds=job.bounds,
-        failure_limit=job.failure_limit,
-        allow_empty_splits=job.allow_empty_splits,
-        gates={_ONLY_MODEL: (job.gate, job.gate_reason)},
-    )
-    return run_branches(only_branch, options, make_pipeline).models[_ONLY_MODEL]
-
-
-def run_branches(
-    job: BranchJob,
-    options: PipelineOptions | Sequence[str] = (),
-    make_pipeline: Callable[[], beam.Pipeline] | None = None,
-) -> BranchSummary:
-    """Scores the records with several models, which are read once; see `run`.
-
-    Returns:
-      The summary, as written to `summary.json`.
-
-    Raises:
-      BulkInferencerError: as for `run`, of any of the models.
-    """
-    clock = _Clock()
-    signatures = {name: _check_model(name, job) for name in job.models}
-    outcomes = read_outcomes(job.outcomes) if job.outcomes else None
-    inputs = _list_inputs(job)
-    units = plan_units(inputs)
-    fingerprints = {name: model.fingerprint() for name, model in job.models.items()}
-    clock.lap("plan")
-    with all_or_nothing(job.outputs):
-        make_folders(job.outputs, job.splits)
-        make_pipeline = make_pipeline or functools.partial(_make_pipeline, options)
-        manifests = _run_units(job, units, outcomes, make_pipeline)
-        clock.lap("score")
-        counts = add_up(units, manifests, is_split=job.routing is not None)
-        check_shards(manifests, existing_sizes(job.outputs))
-        check_failure_limit(job.failure_limit, counts, manifests)
-        merge_failures(job.outputs.summary, job.splits, manifests)
-        delete_work_folders(job.outputs)
-        if job.outputs.comparison:
-            _compare(job, manifests, outcomes).write(job.outputs.comparison)
-        clock.lap("commit")
-        versions = library_versions()
-        summaries = {
-            name: Summary(
-                counts[name],
-                *job.gates.get(name, (NO_BLESSING, _NO_BLESSING_REASON)),
-                model_path=model.uri,
-                model_fingerprint=fingerprints[name],
-                signature_names=tuple(signature.name for signature in signatures[name]),
-                seconds=clock.laps,
-                versions=versions,
-                **_all_of_model(manifests, name),
-            )
-            for name, model in job.models.items()
-        }
-        summary = BranchSummary(
-            models={**summaries, **job.blocked},
-            routing="split" if job.routing else "all",
-            unrouted=unrouted_by_split(manifests) if job.routing else {},
+        Raises:
+          InputError: the outcomes cannot be read.
+        """
+        running = self.open_branches
+        routing = self.routing
+        if routing and running:
+            closed = {branch.name for branch in self.branches if branch not in running}
+            routing = dataclasses.replace(routing, kept_out=routing.kept_out | closed)
+        return UnitTask(
+            models={branch.name: branch.model for branch in running},
+            labels={branch.name: branch.label for branch in running},
+            record_format=self.record_format,
+            bounds=self.bounds,
+            routing=routing,
+            sinks=tuple(self._sinks(running, routing)),
         )
-        (summaries.get(_ONLY_MODEL) or summary).write(job.outputs.summary)
-    _log_results(job, summary, inputs)
-    return summary
 
-
-def local_beam_args() -> list[str]:
-    """Returns the arguments of Beam's local runner with as many worker threads as cores.
-
-    The class path instead of `DirectRunner`: that one first tries to download another runner on
-    Beam 2.7x, and hangs where the network stalls.
-    """
-    return [
-        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-        "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={_available_cores()}",
-    ]
-
-
-def runner_of(args: Iterable[Any]) -> str | None:
-    """Returns the runner that Beam's arguments name, None if they leave it to the default."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--runner")
-    named: str | None = parser.parse_known_args([str(arg) for arg in args])[0].runner
-    return named
-
-
-def library_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that results depend on."""
-    versions = {"bulk-inferencer": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "not installed"
-    return versions
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
-    if isinstance(options, PipelineOptions):
-        return beam.Pipeline(options=options)
-    args = list(options)
-    if runner_of(args) is None:
-        args = [*local_beam_args(), *args]
-    return beam.Pipeline(options=PipelineOptions(args))
-
-
-def _list_inputs(job: BranchJob) -> dict[str, list[InputFile]]:
-    inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
-    for split, found in inputs.items():
-        if not found and not job.allow_empty_splits:
-            raise InputError(
-                f"Expected files for split '{split}', found none that match "
-                f"{', '.join(job.splits[split])}. Correct the pattern, or set allow_empty_splits."
+    def _sinks(self, running: Sequence[Branch], routing: SplitRouting | None) -> list[Sink]:
+        outputs = self.outputs
+        sinks: list[Sink] = [
+            *(PredictionLogs(b.name, b.folder, outputs.compression) for b in running),
+            FailedExamples(outputs.failed_examples),
+            FailureList(outputs.summary, self.names_models),
+        ]
+        if outputs.output_examples:
+            sinks.append(
+                OutputExamples(
+                    outputs.output_examples,
+                    outputs.columns,
+                    outputs.replace_features,
+                    is_split=routing is not None,
+                    names_models=self.names_models,
+                )
             )
-    return inputs
+        if outputs.comparison and routing and running:
+            digest = read_outcomes(self.outcomes).digest
+            sinks.append(MatchedOutcomes(outputs.comparison, self.outcomes, digest, routing))
+        elif outputs.comparison:
+            sinks.append(ModelComparison(outputs.comparison, outputs.comparing))
+        return sinks
 
 
-def _run_units(
-    job: BranchJob,
-    units: Sequence[Unit],
-    outcomes: Outcomes | None,
-    make_pipeline: Callable[[], beam.Pipeline],
-) -> list[Manifest]:
-    """Returns the manifests, in the order of the units."""
-    path = posixpath.join(job.outputs.summary, WORK_FOLDER, _MANIFESTS_FILE)
-    run_units = RunUnits(
-        units, job.models, job.record_format, job.bounds, job.outputs, job.routing, outcomes
-    )
-    try:
-        with make_pipeline() as pipeline:
-            _ = pipeline | "RunUnits" >> run_units | "WriteManifests" >> WriteManifests(path)
-    except Exception as error:
-        if raised := _error_of_worker(str(error)):
-            raise raised from None  # Beam has logged the worker's traceback, several times.
-        raise
-    with _files.open_to_read(path) as file:
-        manifests = [Manifest.from_json(line) for line in file.read().decode().splitlines()]
-    return sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
-
-
-def _all_of_model(manifests: Sequence[Manifest], model: str) -> dict[str, Any]:
-    """Returns what units say of a model together, as fields of its summary."""
-    work = Work()
-    versions: set[str] = set()
-    stages: Counter[str] = Counter()
-    for scores in (scores for manifest in manifests for scores in manifest.scores):
-        if scores.model == model:
-            work.merge(scores.work)
-            versions.update(scores.model_versions)
-            stages.update(scores.stages)
-    return {
-        "work": work,
-        "model_versions": tuple(sorted(versions)),
-        "stages": StageCounts.of_cascade(stages),
-    }
-
-
-def _compare(
-    job: BranchJob, manifests: Sequence[Manifest], outcomes: Outcomes | None
-) -> Comparison:
-    comparison = Comparison()
-    matched = 0
-    for manifest in manifests:
-        comparison = comparison.merge(manifest.comparison)
-        matched |= manifest.matched_outcomes
-    if not (outcomes and job.routing):
-        return comparison
-    if outcomes.keys and not matched:
-        _logger.warning(
-            "No key of %s is one of the records' %s: there are no outcomes to tell of.",
-            job.outcomes,
-            job.routing.split_key,
+def _only_branch(
+    model: Model, branches: tuple[Branch, ...], outputs: Outputs
+) -> tuple[Branch, ...]:
+    if branches:
+        raise SettingsError(
+            f"InferenceJob takes either model or branches, but got both: a model, and the branches "
+            f"{', '.join(branch.name for branch in branches)}. Leave out one."
         )
-    routing = job.routing
-    by_variant = outcomes_by_variant(
-        outcomes, matched, lambda key: routing.model_of(key.encode()), list(job.models)
-    )
-    return dataclasses.replace(comparison, outcomes=by_variant)
-
-
-def _log_results(
-    job: BranchJob, summary: BranchSummary, inputs: Mapping[str, Sequence[InputFile]]
-) -> None:
-    for name in job.models:
-        of_model = summary.models[name]
-        _logger.info(
-            "%s: %s read, %s predicted, %s failed; %s.",
-            of_model.model_path,
-            f"{of_model.total.examples_read:,}",
-            f"{of_model.total.predictions_written:,}",
-            f"{of_model.total.examples_failed:,}",
-            of_model.work,
+    if not outputs.inference_result:
+        raise SettingsError(
+            "Outputs.inference_result is missing: the predictions of the model need a folder. Name "
+            "one, or use Outputs.under(folder)."
         )
-    for split in job.splits:
-        read = sum(summary.models[name].splits[split].examples_read for name in job.models)
-        if not read + summary.unrouted.get(split, 0):
-            _logger.warning(
-                "Split '%s' is empty: no record in %d files.", split, len(inputs[split])
-            )
+    return (Branch(INFERENCE_RESULT, model, outputs.inference_result),)
 
 
-def _error_of_worker(text: str) -> BulkInferencerError | None:
-    """Returns the error of ours that a worker raised; runners hand on its traceback as text."""
-    pieces = re.split(r"^bulk_inferencer\.errors\.(\w+): ", text, flags=re.MULTILINE)
-    if len(pieces) == 1:
-        return None
-    kind, rest = pieces[-2:]
-    message = re.split(r" \[while running '|\n\n", rest)[0].rstrip()
-    error: BulkInferencerError = getattr(errors, kind)(message)
-    return error
+def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
+    names = [branch.name for branch in branches]
+    if not names:
+        raise SettingsError("The job has no model. Give InferenceJob a model or branches.")
+    if doubled := _doubled(names):
+        raise SettingsError(f"Several models are named {doubled}. Give each a name of its own.")
+    if len(branches) > 1 and INFERENCE_RESULT in names:
+        raise SettingsError(
+            f"Only a single model can be named '{INFERENCE_RESULT}', but there are "
+            f"{len(branches)}. Rename it."
+        )
+    if doubled := _doubled(folder.rstrip("/") for folder in folders):
+        raise SettingsError(
+            f"Several outputs have the folder {doubled}. Give each a folder of its own."
+        )
 
 
-# Checks before the run
+def _doubled(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    return ", ".join(sorted(value for value, count in counts.items() if count > 1))
 
 
 def _check_splits(splits: Any) -> None:
     if not isinstance(splits, Mapping):
         raise SettingsError(
-            f"Expected lists of file patterns by split, got {splits!r}. Name the split: "
-            f"{{'unlabelled': ['data/*.tfrecord.gz']}}."
+            f"InferenceJob.splits must hold lists of file patterns by split, not {splits!r}. Name "
+            f"the split: {{'unlabelled': ['data/*.tfrecord.gz']}}."
         )
     if not splits:
-        raise SettingsError("Expected at least one split, got none. Name the files to score.")
+        raise SettingsError("InferenceJob.splits is empty. Name the files to score.")
     for split, patterns in splits.items():
         if isinstance(patterns, str):
             raise SettingsError(
-                f"Expected a list of file patterns for split '{split}', got the string "
+                f"The file patterns of split '{split}' must be a list, not the string "
                 f"{patterns!r}. Put it into a list."
             )
 
 
-def _check_outputs(outputs: Outputs, record_format: str) -> None:
+def _check_record_format(
+    record_format: str, outputs: Outputs, routing: SplitRouting | None
+) -> None:
     if record_format not in RECORD_FORMATS:
         raise SettingsError(
-            f"Expected one of {', '.join(RECORD_FORMATS)} as record format, got "
-            f"{record_format}. Convert the examples to one of them."
+            f"The record_format must be one of {', '.join(RECORD_FORMATS)}, not {record_format}. "
+            f"Convert the examples to one of them."
         )
-    if bool(outputs.columns) != bool(outputs.output_examples):
+    if record_format != FORMAT_PROTO:
+        return
+    if outputs.output_examples:
         raise SettingsError(
-            "Expected output_examples and columns together, got one of them. Name the "
-            "outputs that become features in OutputExampleSpec."
+            f"Features can be added to {FORMAT_TF_EXAMPLE} and {FORMAT_TF_SEQUENCE_EXAMPLE} "
+            f"records, not to {FORMAT_PROTO}. Leave out Outputs.output_examples and "
+            f"Outputs.columns."
         )
-    if outputs.output_examples and record_format == FORMAT_PROTO:
+    if routing and routing.split_key:
         raise SettingsError(
-            f"Output examples need {RECORD_FORMATS[0]} or {RECORD_FORMATS[1]} records to add "
-            f"features to, got {FORMAT_PROTO}. Leave out output_example_spec."
+            f"The split_key '{routing.split_key}' can be read from {FORMAT_TF_EXAMPLE} and "
+            f"{FORMAT_TF_SEQUENCE_EXAMPLE} records, not from {FORMAT_PROTO}. Leave it out to split "
+            f"by whole records."
         )
-
-
-def _check_same_names(what: str, named: Iterable[str], models: Iterable[str]) -> None:
-    got, expected = sorted(named), sorted(models)
-    if got != expected:
-        raise SettingsError(
-            f"Expected {what} for the models {', '.join(expected)}, got them for "
-            f"{', '.join(got) or 'none'}. Use the same names."
-        )
-
-
-def _check_model(name: str, job: BranchJob) -> tuple[Signature, ...]:
-    """Returns the signatures of a model, after checking it as far as that goes without loading."""
-    model = job.models[name]
-    with located(in_words(name)):
-        signatures = model.check(job.record_format)
-        _check_columns(job.outputs.columns, signatures, model.uri)
-    return signatures
-
-
-def _check_columns(
-    columns: Sequence[Column], signatures: Sequence[Signature], model_path: str
-) -> None:
-    available = output_names(signatures)
-    for column in columns:
-        if available and column.output not in available:
-            raise SettingsError(
-                f"Expected column '{column.name}' to come from an output of {model_path}, got "
-                f"'{column.output}'; it has: {', '.join(available)}. Correct OutputExampleSpec."
-            )
-
-
-class _Clock:
-    """Wall time of consecutive steps, in seconds."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.laps[name] = round(now - self._last, 3)
-        self._last = now

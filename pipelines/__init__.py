@@ -1,1 +1,1 @@
-"""Example pipelines, with thin runners beside them. `python -m pipelines.run_local` starts one."""
+"""Example pipelines and what runs them. `python -m pipelines.run_local` starts one."""

@@ -11,13 +11,12 @@ PipelineJob. docs/kubeflow.md says how to build the image and where to put the d
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.run_local import BEAM_PIPELINE_ARGS, PIPELINES
+from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
 
 # Where the Dockerfile puts this repository's pipelines.
 CODE_ROOT = "/app"
@@ -46,7 +45,7 @@ def compile_pipeline(
     command: Sequence[str] | None = None,
     spec_2_1: bool = True,
     accelerator: tuple[str, int] | None = None,
-    **of_pipeline: Any,
+    **pipeline_arguments: Any,
 ) -> dict[str, Any]:
     """Writes pipeline `name` to a file for Kubeflow.
 
@@ -57,24 +56,20 @@ def compile_pipeline(
       code_root: the folder in the image that holds `pipelines/`.
       command: what each container runs; by default the entrypoint that restores types.
       spec_2_1: whether to write schema version 2.1, the only one that open-source Kubeflow takes,
-        and not 2.0.
-      accelerator: type and number of the accelerators that the inferencer's container gets, such as
+        or else 2.0.
+      accelerator: type and number of accelerators for the inferencer's container, such as
         `("NVIDIA_TESLA_T4", 1)`; default: none.
-      **of_pipeline: further arguments of the pipeline's `create_pipeline`.
+      **pipeline_arguments: arguments of the pipeline's `create_pipeline`.
 
     Returns:
       The PipelineJob.
     """
-    # Trainer would build a wheel of the model's file; the image has the file.
-    os.environ.setdefault("UNSUPPORTED_DO_NOT_PACKAGE_USER_MODULES", "1")
-    # Imported here: TFX takes seconds to import, and `--help` need not wait for it.
+    # Here, so that `--help` does not wait seconds for TFX.
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
     from bulk_inferencer.components import kubeflow_entrypoint
 
-    example = PIPELINES[name]
-    module = importlib.import_module(f"pipelines.{example.package}.{example.prefix}pipeline")
-    pipeline = module.create_pipeline(**of_pipeline)
+    pipeline = PIPELINES[name].load().create_pipeline(**pipeline_arguments)
     for node in pipeline.components:
         path = node.exec_properties.get("module_file")
         if path:
@@ -84,7 +79,7 @@ def compile_pipeline(
 
         resources = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec()
         resources.accelerator.type, resources.accelerator.count = accelerator
-        pipeline.components[-1].with_platform_config(resources)  # after which nothing comes
+        pipeline.components[-1].with_platform_config(resources)  # The inferencer comes last.
 
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(

@@ -4,7 +4,7 @@ r"""Compiles an example pipeline and submits it to Vertex AI Pipelines.
         --image IMAGE --pipeline-root gs://bucket/artifacts --data-root gs://bucket/labelled \
         --inference-data-root gs://bucket/unlabelled --service-account runner@mine.iam...
 
-It is the pipeline that run_kubeflow compiles; Vertex gets it as a PipelineJob.
+It submits what run_kubeflow compiles, as a PipelineJob.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def submit(
 
     Args:
       name: one of PIPELINES.
-      project: Google Cloud's project.
+      project: the Google Cloud project.
       location: its region, such as `europe-west1`.
       service_account: the account that the components run as; default: Compute Engine's.
       labels: labels of the run.
@@ -58,9 +58,9 @@ def submit(
       **settings: further arguments of `run_kubeflow.compile_pipeline`.
 
     Returns:
-      The `PipelineJob`, which runs.
+      The `PipelineJob`, which has been started.
     """
-    from google.cloud import aiplatform  # Here, since it takes seconds to import.
+    from google.cloud import aiplatform  # Here: it takes seconds to import.
 
     started = datetime.datetime.now(datetime.timezone.utc)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
         description="Compile an example pipeline and run it on Vertex AI Pipelines.",
     )
     add_arguments(parser)
-    parser.add_argument("--project", required=True, help="Google Cloud's project")
+    parser.add_argument("--project", required=True, help="the Google Cloud project")
     parser.add_argument("--location", required=True, help="its region, such as europe-west1")
     parser.add_argument("--service-account", help="what the components run as")
     parser.add_argument(

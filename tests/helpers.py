@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,8 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from bulk_inferencer import _files
+from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._signatures import PREDICT, Signature
-from bulk_inferencer._units.outputs import WORK_FOLDER
 
 RECORDS = tf.TensorSpec([None], tf.string)
 FLOAT = tf.io.FixedLenFeature([], tf.float32)
@@ -62,15 +63,6 @@ def write_tfrecord(path, records, compression="GZIP"):
 def read_tfrecord(path, compression="GZIP"):
     """Returns the records of a file, read with TensorFlow's own reader."""
     return list(tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator())
-
-
-def make_folders(outputs, split):
-    """Makes the folders that `run_unit` expects."""
-    for folder in outputs.folders:
-        _files.make_folder(posixpath.join(folder, WORK_FOLDER))
-    for folder in (outputs.failed_examples, outputs.output_examples):
-        if folder:
-            _files.make_folder(posixpath.join(folder, f"Split-{split}"))
 
 
 def tree(folder):
@@ -177,13 +169,11 @@ class Lengths:
 
     signatures = (Signature("serving_default", PREDICT, ("length",)),)
     input_name = "records"
-    versions = ()
-    stages = ()
 
     def predict(self, batch):
         if any(record.startswith(b"bad") for record in batch):
             raise ValueError("a bad record")
-        return {"length": np.array([len(record) for record in batch], np.int64)}
+        return Prediction({"length": np.array([len(record) for record in batch], np.int64)})
 
 
 # SavedModels
@@ -292,3 +282,17 @@ def edit_saved_model(path, change):
     proto = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     change(proto)
     file.write_bytes(proto.SerializeToString())
+
+
+# Amounts of work
+
+
+def calls_of(function):
+    """Returns how often Python functions and C functions were called."""
+    calls = Counter()
+    sys.setprofile(lambda frame, event, argument: calls.update([event]))
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls["call"], calls["c_call"]

@@ -1,35 +1,41 @@
-"""Predictions as further features of the records that they were made from.
+"""tf.Examples: predictions as further features, and the values of a feature.
 
 Concatenated messages are one merged message (https://protobuf.dev/programming-guides/encoding/
 #last-one-wins), and `Example.features` and `SequenceExample.context` are both field 1 of type
-`Features`. So a record gains features by appending bytes, whatever it holds and unparsed:
+`Features`. So appending bytes adds features to any record, and the record is not parsed:
 
     record | field 1: Features { feature { key: "y" value { float_list ... } } ... }
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from bulk_inferencer._formats import wire
+from bulk_inferencer._formats import dtypes, wire
 from bulk_inferencer._formats.partial import encode_groups
 from bulk_inferencer.errors import ModelError, SettingsError
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1
-_FEW_RECORDS = 32  # so few are parsed one by one as fast as at once
+_FEW_RECORDS = 32  # as fast to parse one by one as together
 _DTYPE_OF_KIND = {bytes: "string", int: "int64", float: "float32"}
 
 
 class Column(NamedTuple):
-    """One output that becomes one feature.
+    """An output that becomes a feature.
+
+    ```python
+    Column("probabilities", "score")
+    ```
 
     Attributes:
-      output: key in the predictor's outputs.
+      output: name of the output, as the predictor returns it.
       name: name of the feature.
     """
 
@@ -45,19 +51,19 @@ def append_columns(
 ) -> list[bytes]:
     """Returns each record with the columns as further features.
 
-    Values are flattened in row order: integers and booleans to an int64_list, floats to a
-    float_list (float32), strings to a bytes_list.
+    Values are flattened in row order. Integers and booleans become an int64_list, floats a
+    float_list (float32), strings a bytes_list.
 
     Args:
       records: n serialized tf.Examples or tf.SequenceExamples, whose context gets the features.
-      outputs: arrays of shape [n, ...] by name. Masked rows are of records that do not have the
-        output, and that do not gain its features.
+      outputs: arrays of shape [n, ...] by name. Records whose rows are masked do not have the
+        output, and do not get its features.
       columns: which outputs, under which names.
-      replace_features: whether a column may take the place of a feature of the same name.
+      replace_features: whether a column may replace a feature of the same name.
 
     Raises:
-      ModelError: the signature did not give an output, or one of another dtype.
-      SettingsError: a record has a feature of a column's name already.
+      ModelError: an output is missing, or its dtype cannot become a feature.
+      SettingsError: a record already has a feature of a column's name.
     """
     if not replace_features:
         for column in columns:
@@ -65,8 +71,8 @@ def append_columns(
     for column in columns:
         if column.output not in outputs:
             raise ModelError(
-                f"Expected output '{column.output}' for column '{column.name}', got "
-                f"{', '.join(sorted(outputs))}. Correct OutputExampleSpec."
+                f"Column '{column.name}' needs the output '{column.output}', but the model "
+                f"returned {', '.join(sorted(outputs))}. Name one of these outputs."
             )
     if not columns:
         return list(records)
@@ -77,7 +83,6 @@ def append_columns(
 def _append(
     columns: Sequence[Column], records: Sequence[bytes], outputs: Mapping[str, np.ndarray]
 ) -> list[bytes]:
-    """Returns each record with those columns whose outputs are there."""
     fixed_entries: list[bytes | np.ndarray] = []
     string_entries: list[list[bytes]] = []
     for column in columns:
@@ -101,12 +106,11 @@ def _number_entry(key: bytes, column: Column, values: np.ndarray) -> list[bytes 
     if kind in "iub":
         if kind == "u" and values.size and values.max() > _LARGEST_INT64:
             raise ModelError(
-                f"Expected output '{column.output}' to fit into int64 for feature "
-                f"'{column.name}', got {values.max()}. Cast it in the serving signature."
+                f"Output '{column.output}' holds {values.max()}, which is too large for the int64 "
+                f"feature '{column.name}'. Cast it in the serving signature."
             )
         list_field, packed = _INT64_LIST, wire.padded_varints(values)
-    # bfloat16 is of numpy's kind "V": it comes from ml_dtypes.
-    elif kind == "f" or values.dtype.name == "bfloat16":
+    elif dtypes.is_float(values.dtype):
         list_field, packed = _FLOAT_LIST, wire.raw_bytes(values.astype(np.float32))
     else:
         raise ModelError(
@@ -127,57 +131,51 @@ def _bytes_entry(key: bytes, values: Sequence[bytes]) -> bytes:
 
 
 def _check_no_feature(records: Sequence[bytes], column: Column) -> None:
-    """Raises if a record has the feature; records without its key's bytes are not parsed."""
     key = wire.field(1, column.name.encode())
     for record in records:
-        if key in record and column.name in _feature_names(record):
-            raise SettingsError(
-                f"Output '{column.output}' cannot become column '{column.name}': the input has "
-                f"a feature '{column.name}' already. Choose another name in OutputExampleSpec, "
-                f"or set OutputExampleSpec.replace_features."
-            )
+        if key not in record:  # so that few records are parsed, which is slow
+            continue
+        # A record that is no tf.Example is not refused here, since the model accepted it.
+        with contextlib.suppress(DecodeError):
+            if column.name in _features(record):
+                raise SettingsError(
+                    f"Output '{column.output}' cannot become column '{column.name}': the record "
+                    f"already has a feature '{column.name}'. Choose another name, or set "
+                    f"replace_features."
+                )
 
 
 def feature_values(record: bytes, name: str) -> list[bytes] | list[float] | list[int]:
-    """Returns the values of one feature, none where the record does not have it.
+    """Returns the values of a feature of a tf.Example, or of a tf.SequenceExample's context.
 
-    Args:
-      record: a serialized tf.Example, or a tf.SequenceExample, in whose context the feature is.
-      name: the feature.
+    The list is empty if the record does not have the feature.
 
     Raises:
       DecodeError: the record is neither.
     """
     features = _features(record)
-    if name not in features:  # the proto's map would make one of that name
+    if name not in features:  # a lookup would add it to the proto's map
         return []
     kind = features[name].WhichOneof("kind")
     return list(getattr(features[name], kind).value) if kind else []
 
 
 def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[Any]]:
-    """Returns the values of one feature for each record, in a fraction of the time.
+    """Returns what `feature_values` returns for each record, but many times faster.
 
-    Args:
-      records: serialized tf.Examples; TensorFlow's parser reads their one feature only.
-      name: the feature.
-
-    Returns:
-      For each record what `feature_values` returns, and nothing for one that is no tf.Example.
+    TensorFlow parses nothing but the feature. Records that are no tf.Examples have no values.
     """
     if len(records) <= _FEW_RECORDS:
-        return [_feature_values_or_none(record, name) for record in records]
+        return [_values_if_example(record, name) for record in records]
     try:
         return _parsed_values(records, name)
-    except ValueError:  # one of them is bad, or has values of another type
+    except ValueError:
         middle = len(records) // 2
         halves = records[:middle], records[middle:]
         return [values for half in halves for values in feature_values_of_batch(half, name)]
 
 
-def _feature_values_or_none(record: bytes, name: str) -> list[Any]:
-    from google.protobuf.message import DecodeError
-
+def _values_if_example(record: bytes, name: str) -> list[Any]:
     try:
         return list(feature_values(record, name))
     except DecodeError:
@@ -185,41 +183,30 @@ def _feature_values_or_none(record: bytes, name: str) -> list[Any]:
 
 
 def _parsed_values(records: Sequence[bytes], name: str) -> list[list[Any]]:
-    """Returns the values of one feature for each record, all parsed at once.
+    """Returns the values of a feature for each record.
 
     Raises:
-      ValueError: a record is no tf.Example, or has values of another type than the first.
+      ValueError: a record is no tf.Example, or its values have another type than those of others.
     """
     import tensorflow as tf
-    from google.protobuf.message import DecodeError
 
     try:
         found = (value for record in records for value in feature_values(record, name))
         dtype = _DTYPE_OF_KIND[type(next(found, b""))]
         feature = {name: tf.io.VarLenFeature(dtype)}
         parsed = tf.io.parse_example(tf.constant(records, tf.string), feature)[name]
-    # Not UTF-8: TensorFlow's message quotes the record.
+    # UnicodeDecodeError: TensorFlow's message quotes a record that is not UTF-8.
     except (DecodeError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        raise ValueError("these records cannot be parsed at once") from error
+        raise ValueError("these records cannot be parsed together") from error
     values: list[list[Any]] = [[] for _ in records]
-    for row, value in zip(
-        parsed.indices.numpy()[:, 0].tolist(), parsed.values.numpy().tolist(), strict=True
-    ):
+    rows = parsed.indices.numpy()[:, 0].tolist()
+    for row, value in zip(rows, parsed.values.numpy().tolist(), strict=True):
         values[row].append(value)
     return values
-
-
-def _feature_names(record: bytes) -> set[str]:
-    from google.protobuf.message import DecodeError
-
-    try:
-        return set(_features(record))
-    except DecodeError:
-        return set()  # The model took it all the same, so it is not for us to refuse.
 
 
 def _features(record: bytes) -> Any:
     from tensorflow.core.example import example_pb2
 
-    # SequenceExample.context reads as Example.features; what follows is skipped as unknown.
+    # SequenceExample.context reads as Example.features; its other fields are skipped as unknown.
     return example_pb2.Example.FromString(record).features.feature

@@ -1,11 +1,10 @@
-"""Outputs that only some of the records have.
+"""Outputs that only some of the records have: masked arrays in which whole rows are masked.
 
-They are masked arrays whose rows are masked as a whole:
+    record   0  1  2  3
+    small/y  y  y  y  y    a cascade in which two of four records
+    full/y   -  y  y  -    went on to the second model
 
-    y      y       -       y       small/y and full/y of a cascade: the second
-    -      full/y  full/y  -       model saw two of four records only
-
-What encodes records gets groups of them that have the same outputs, as plain arrays.
+Encoders get groups of records that have the same outputs, as plain arrays.
 """
 
 from __future__ import annotations
@@ -18,14 +17,7 @@ Encode = Callable[[Sequence[bytes], Mapping[str, np.ndarray]], list[bytes]]
 
 
 def rows_with(values: np.ndarray) -> np.ndarray:
-    """Returns which records have an output.
-
-    Args:
-      values: an array of shape [n, ...], masked or not.
-
-    Returns:
-      Booleans of shape [n].
-    """
+    """Returns which records have an output of shape [n, ...], as booleans of shape [n]."""
     if not isinstance(values, np.ma.MaskedArray) or not values.size:
         return np.ones(len(values), bool)
     mask = np.broadcast_to(values.mask, values.shape)
@@ -33,17 +25,15 @@ def rows_with(values: np.ndarray) -> np.ndarray:
 
 
 def plain(values: np.ndarray) -> np.ndarray:
-    """Returns an array without its mask; masked rows hold anything."""
+    """Returns an array without its mask; the values of masked rows mean nothing."""
     return values.data if isinstance(values, np.ma.MaskedArray) else values
 
 
 def spread(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
-    """Returns one array from values of some of its rows; rows without any are masked.
+    """Puts values into the rows that they belong to, and masks those of `count` rows without any.
 
-    Args:
-      parts: row numbers, of shape [k], and their values, of shape [k, ...] and of one dtype; no
-        row stands in two parts.
-      count: number of rows.
+    Each part has row numbers of shape [k] and the values of these rows, of shape [k, ...]. All
+    parts have one dtype and no rows in common.
     """
     values = parts[0][1]
     if len(values) == count:
@@ -59,13 +49,10 @@ def spread(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.nda
 def encode_groups(
     encode: Encode, records: Sequence[bytes], outputs: Mapping[str, np.ndarray]
 ) -> list[bytes]:
-    """Calls `encode` with records that have the same outputs, and restores their order.
+    """Encodes n records, with one call of `encode` for each group that has the same outputs.
 
-    Args:
-      encode: takes k records and their outputs, plain arrays of shape [k, ...], and returns k
-        encoded records.
-      records: n records.
-      outputs: arrays of shape [n, ...] by name, masked or not.
+    The outputs are arrays of shape [n, ...] by name, masked or not. `encode` gets k records and
+    those outputs that they have, as plain arrays of shape [k, ...].
     """
     if not any(isinstance(values, np.ma.MaskedArray) for values in outputs.values()):
         return encode(records, outputs)
@@ -73,11 +60,8 @@ def encode_groups(
     encoded: list[bytes] = [b""] * len(records)
     for pattern in np.unique(present, axis=0):
         rows = np.flatnonzero((present == pattern).all(axis=1))
-        of_group = {
-            name: plain(values)[rows]
-            for (name, values), is_present in zip(outputs.items(), pattern, strict=True)
-            if is_present
-        }
-        for row, record in zip(rows, encode([records[i] for i in rows], of_group), strict=True):
+        names = [name for name, is_present in zip(outputs, pattern, strict=True) if is_present]
+        group = {name: plain(outputs[name])[rows] for name in names}
+        for row, record in zip(rows, encode([records[i] for i in rows], group), strict=True):
             encoded[row] = record
     return encoded

@@ -3,7 +3,7 @@
 A log holds the request, whose last field is the record, and the response:
 
     PredictionLog
-      request  = headers, which depend on the lengths alone and are cached | the record
+      request  = headers, which depend on lengths alone and are cached | the record
       response = header | one row of the batch's matrix | string outputs
 
 The messages parse to what `tfx_bsl`'s RunInference writes for the same model.
@@ -13,6 +13,7 @@ Sources: tensorflow_serving/apis/prediction_log.proto and tensorflow/core/framew
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,13 +38,8 @@ Outputs = Mapping[str, np.ndarray]
 
 _MULTI_INFERENCE = "multi_inference"
 _LOG_FIELD = {CLASSIFY: 2, REGRESS: 3, _MULTI_INFERENCE: 4, PREDICT: 6}
-_EXAMPLE_LEVELS = (
-    (b"", 1),
-    (b"", 1),
-    (b"", 2),
-    (b"", 1),
-)  # examples, list, input, request
-_RESPONSE_FIELD = 2  # of each kind of log; the request is field 1
+_EXAMPLE_LEVELS = ((b"", 1), (b"", 1), (b"", 2), (b"", 1))  # examples, list, input, request
+_RESPONSE_FIELD = 2  # in logs of every kind; the request is field 1
 _STRING_TENSOR_OF_ONE = b"\x08\x07" + wire.field(2, wire.field(2, b"\x08\x01"))
 
 
@@ -54,9 +50,9 @@ class PredictionLogEncoder:
         """Chooses the kind of log.
 
         Args:
-          signatures: those that were called, at least one. One classify or regress signature
-            gives a `classify_log` or `regress_log`, several of them a `multi_inference_log`,
-            anything else a `predict_log`.
+          signatures: the signatures that were called, at least one. One classify or regress
+            signature gives a `classify_log` or `regress_log`, several of them a
+            `multi_inference_log`, anything else a `predict_log`.
           input_name: the name under which a `predict_log` carries the record.
         """
         self._encode_responses: Callable[[Outputs, int], list[bytes]]
@@ -86,11 +82,11 @@ class PredictionLogEncoder:
 
         Args:
           records: n serialized records.
-          outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`. Masked
-            rows are of records that do not have the output, and whose logs leave it out.
+          outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`. Records
+            whose rows are masked do not have the output, and their logs leave it out.
 
         Raises:
-          ModelError: an output has a dtype or shape that its kind of log cannot carry.
+          ModelError: this kind of log cannot carry an output of that dtype or shape.
         """
         return encode_groups(self._encode, records, outputs)
 
@@ -103,16 +99,19 @@ class PredictionLogEncoder:
 def _log_header(
     levels: Sequence[tuple[bytes, int]], log_field: int, record_bytes: int, response_bytes: int
 ) -> bytes:
-    """Returns what stands before the record, if `response_bytes` follow it."""
-    request = wire.nested_headers(record_bytes, levels)
+    """Returns what precedes a record that `response_bytes` follow.
+
+    The record is the last field of nested messages. For each of them, from the inside out, `levels`
+    has the fields that precede the record and the number of the field that holds it.
+    """
+    request = b""
+    for before, number in levels:
+        request = before + wire.header(number, len(request) + record_bytes) + request
     return wire.header(log_field, len(request) + record_bytes + response_bytes) + request
 
 
-# Responses: each as the field of the log that holds it
-
-
 def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[bytes]:
-    """Returns the field with a PredictResponse per record: a map from name to TensorProto."""
+    """Returns, as fields of their logs, PredictResponses: maps from name to TensorProto."""
     parts: list[bytes | np.ndarray] = []
     string_entries = []
     for name, values in outputs.items():
@@ -123,7 +122,8 @@ def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[
             parts += _numeric_output_entry(key, name, values)
     parts.append(wire.field(2, model_spec))
     if not string_entries:
-        return wire.field_rows(_RESPONSE_FIELD, parts, count)
+        width = sum(part.shape[1] if isinstance(part, np.ndarray) else len(part) for part in parts)
+        return wire.rows([wire.header(_RESPONSE_FIELD, width), *parts], count)
     entries = zip(*string_entries, wire.rows(parts, count), strict=True)
     return _response_fields(map(b"".join, entries))
 
@@ -138,30 +138,25 @@ def _response_header(length: int) -> bytes:
 
 
 def _numeric_output_entry(key: bytes, name: str, values: np.ndarray) -> list[bytes | np.ndarray]:
-    """Returns the parts of one `outputs` entry: constants around the columns of values."""
+    """Returns the parts of an `outputs` entry: a constant and the columns of values."""
     layout = _TENSOR_LAYOUTS.get(values.dtype.name)
     if layout is None:
         raise ModelError(
             f"Output '{name}' has dtype {values.dtype}; a PredictionLog can carry "
             f"{', '.join(sorted(_TENSOR_LAYOUTS))} and strings. Cast it in the serving signature."
         )
-    size = int(np.prod(values.shape[1:], dtype=np.int64))
+    size = math.prod(values.shape[1:])
     if size > 1 and layout.as_content:
-        columns, field_number = wire.raw_bytes(values), 4
+        field_number, columns = 4, wire.raw_bytes(values)
     else:
-        columns, field_number = (
-            layout.encode(values.reshape(len(values), size)),
-            layout.field,
-        )
+        field_number = layout.field
+        columns = layout.encode(values.reshape(len(values), size))
+    width = columns.shape[1]
     tensor = _tensor_head(layout.data_type, values.shape[1:])
     if size:
-        tensor += wire.header(field_number, columns.shape[1])
-    tensor_bytes = len(tensor) + columns.shape[1]
-    value = wire.header(2, tensor_bytes) + tensor
-    return [
-        wire.header(1, len(key) + len(value) + columns.shape[1]) + key + value,
-        columns,
-    ]
+        tensor += wire.header(field_number, width)
+    value = wire.header(2, len(tensor) + width) + tensor
+    return [wire.header(1, len(key) + len(value) + width) + key + value, columns]
 
 
 def _string_output_entries(key: bytes, values: np.ndarray) -> Iterator[bytes]:
@@ -179,70 +174,53 @@ def _tensor_head(data_type: int, shape: Sequence[int]) -> bytes:
     return wire.tag(1, 0) + wire.varint(data_type) + wire.field(2, sizes)
 
 
-def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
-    """Returns a ClassificationResult per record, from `classes`, `scores` or both."""
-    classes, scores = outputs.get(CLASSES_OUTPUT), outputs.get(SCORES_OUTPUT)
-    _check(CLASSES_OUTPUT, classes, "strings of shape [batch, classes]", object, ndim=2)
-    _check(SCORES_OUTPUT, scores, "float32 of shape [batch, classes]", np.float32, ndim=2)
-    if classes is not None and scores is not None and classes.shape != scores.shape:
-        raise ModelError(
-            f"Outputs 'classes' and 'scores' of a classify signature must have one shape; got "
-            f"{classes.shape} and {scores.shape}. Correct the signature."
-        )
-    score_fields: list[list[bytes]] = []
-    if scores is not None:
-        tags = b"\x15"  # field 2, 32 bits
-        for column in range(scores.shape[1]):
-            values = wire.raw_bytes(scores[:, column : column + 1])
-            score_fields.append(wire.rows([tags, values], count))
-    by_record = zip(*score_fields, strict=True) if score_fields else [()] * count
-    if classes is None:
-        return [wire.field(1, b"".join(wire.field(1, f) for f in fields)) for fields in by_record]
-    results = []
-    for labels, fields in zip(classes.tolist(), by_record, strict=True):
-        with_labels = zip(labels, fields or [b""] * len(labels), strict=True)
-        members = [_label_field(label) + score for label, score in with_labels]
-        results.append(wire.field(1, b"".join(wire.field(1, member) for member in members)))
-    return results
-
-
-def _regression_results(outputs: Outputs, count: int) -> list[bytes]:
-    """Returns a RegressionResult per record, from `outputs` [batch] or [batch, 1]."""
-    values = outputs[REGRESS_OUTPUT]
-    if values.dtype != np.float32 or values.shape not in ((count,), (count, 1)):
-        expected = "float32 of shape [batch] or [batch, 1]"
-        raise _unexpected(REGRESS_OUTPUT, expected, values)
-    value_field = b"\x0d"  # field 1, 32 bits
-    return wire.rows([wire.header(1, 5) + value_field, wire.raw_bytes(values)], count)
-
-
 def _single_responses(
     results: Callable[[Outputs, int], list[bytes]], outputs: Outputs, count: int
 ) -> list[bytes]:
-    """Returns the field with a ClassificationResponse or RegressionResponse per record."""
+    """Returns ClassificationResponses or RegressionResponses."""
     return _response_fields(wire.field(1, result) for result in results(outputs, count))
 
 
 def _multi_inference_responses(
     signatures: Sequence[Signature], outputs: Outputs, count: int
 ) -> list[bytes]:
-    """Returns the field with a MultiInferenceResponse per record: a result per signature."""
+    """Returns MultiInferenceResponses: a result for each signature."""
     by_signature = []
     for signature in signatures:
         prefix = output_prefix(signature, signatures)
         own = {n.removeprefix(prefix): v for n, v in outputs.items() if n.startswith(prefix)}
         model_spec = wire.field(1, wire.field(3, signature.name.encode()))
         number = 2 if signature.method == CLASSIFY else 3
-        by_signature.append(
-            [
-                wire.field(1, model_spec + wire.field(number, result))
-                for result in _RESULTS[signature.method](own, count)
-            ]
-        )
+        results = _RESULTS[signature.method](own, count)
+        by_signature.append([wire.field(1, model_spec + wire.field(number, r)) for r in results])
     return _response_fields(map(b"".join, zip(*by_signature, strict=True)))
 
 
-_RESULTS = {CLASSIFY: _classification_results, REGRESS: _regression_results}
+def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
+    """Returns ClassificationResults, from `classes`, `scores` or both."""
+    classes, scores = outputs.get(CLASSES_OUTPUT), outputs.get(SCORES_OUTPUT)
+    if classes is not None and (classes.dtype != object or classes.ndim != 2):
+        raise _unexpected(CLASSES_OUTPUT, "strings of shape [batch, classes]", classes)
+    if scores is not None and (scores.dtype != np.float32 or scores.ndim != 2):
+        raise _unexpected(SCORES_OUTPUT, "float32 of shape [batch, classes]", scores)
+    if classes is not None and scores is not None and classes.shape != scores.shape:
+        raise ModelError(
+            f"Outputs 'classes' and 'scores' of a classify signature must have the same shape, "
+            f"got {classes.shape} and {scores.shape}. Correct the signature."
+        )
+    parts: list[list[list[bytes]]] = []  # for each output and class, a field per record
+    if classes is not None:
+        parts.append([list(map(_label_field, column)) for column in classes.T.tolist()])
+    if scores is not None:
+        tag = b"\x15"  # field 2, 32 bits
+        columns = [wire.raw_bytes(column[:, np.newaxis]) for column in scores.T]
+        parts.append([wire.rows([tag, column], count) for column in columns])
+    members = [
+        [wire.field(1, b"".join(fields)) for fields in zip(*of_class, strict=True)]
+        for of_class in zip(*parts, strict=True)
+    ]
+    by_record = zip(*members, strict=True) if members else [()] * count
+    return [wire.field(1, b"".join(record_members)) for record_members in by_record]
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -251,42 +229,39 @@ def _label_field(label: bytes) -> bytes:
         label.decode()
     except UnicodeDecodeError as error:
         raise ModelError(
-            f"Output 'classes' of a classify signature must hold UTF-8; got {label!r}. "
-            f"Return text labels, or use a predict signature."
+            f"Output 'classes' of a classify signature must be UTF-8 text, got {label!r}. Return "
+            f"text labels, or use a predict signature."
         ) from error
     return wire.field(1, label)
 
 
-def _check(name: str, values: np.ndarray | None, expected: str, dtype: type, ndim: int) -> None:
-    if values is not None and (values.dtype != dtype or values.ndim != ndim):
-        raise _unexpected(name, expected, values)
+def _regression_results(outputs: Outputs, count: int) -> list[bytes]:
+    """Returns RegressionResults, from `outputs` of shape [batch] or [batch, 1]."""
+    values = outputs[REGRESS_OUTPUT]
+    if values.dtype != np.float32 or values.shape not in ((count,), (count, 1)):
+        raise _unexpected(REGRESS_OUTPUT, "float32 of shape [batch] or [batch, 1]", values)
+    value_tag = b"\x0d"  # field 1, 32 bits
+    return wire.rows([wire.header(1, 5) + value_tag, wire.raw_bytes(values)], count)
+
+
+_RESULTS = {CLASSIFY: _classification_results, REGRESS: _regression_results}
 
 
 def _unexpected(name: str, expected: str, values: np.ndarray) -> ModelError:
-    dtype = "string" if values.dtype == object else values.dtype
+    dtype = "strings" if values.dtype == object else values.dtype
     return ModelError(
-        f"Expected output '{name}' to be {expected}; got {dtype} of shape {values.shape}. "
-        f"Correct the signature, or export it as a predict signature."
+        f"Output '{name}' must be {expected}, got {dtype} of shape {values.shape}. Correct the "
+        f"signature, or export it as a predict signature."
     )
 
 
-# How tensors carry numbers
-
-
 class _TensorLayout(NamedTuple):
-    """How a TensorProto carries one dtype.
+    """How a TensorProto carries one dtype."""
 
-    Attributes:
-      data_type: its DataType.
-      field: number of the typed field, which holds single values.
-      encode: from [n, k] values to the uint8 columns of that field.
-      as_content: whether more than one value per record go to `tensor_content` instead.
-    """
-
-    data_type: int
-    field: int
-    encode: Callable[[np.ndarray], np.ndarray]
-    as_content: bool = True
+    data_type: int  # its DataType
+    field: int  # number of the field for values of this type
+    encode: Callable[[np.ndarray], np.ndarray]  # makes uint8 columns of that field from [n, k]
+    as_content: bool = True  # whether several values per record go to `tensor_content` instead
 
 
 def _half_bits(values: np.ndarray) -> np.ndarray:

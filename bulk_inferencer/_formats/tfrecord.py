@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 
 if google_crc32c.implementation == "python":
     _logger.warning(
-        "Expected the C implementation of google-crc32c, found the one in Python: reading and "
-        "writing take many times longer. Install a wheel of google-crc32c for this platform."
+        "google-crc32c runs without its C extension here, which makes reading and writing many "
+        "times slower. Install a wheel of google-crc32c for this platform."
     )
 
 _CRC_MASK_DELTA = 0xA282EAD8
@@ -34,7 +34,7 @@ _HEADER = struct.Struct("<QI")  # the length of a record and its checksum
 _CHECKSUM_BYTES = 4  # after the record
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_ERRORS = (EOFError, gzip.BadGzipFile, cast(type[Exception], isal_zlib.error))
-_GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it carries no time, so bytes repeat.
+_GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it holds no time, so bytes repeat
 # What fits into the processor's cache is parsed fastest.
 _BLOCK_BYTES = 1 << 20
 _MAX_CACHED_LENGTHS = 1 << 16
@@ -43,21 +43,20 @@ _MAX_CACHED_LENGTHS = 1 << 16
 def read_chunks(path: str, max_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes]]:
     """Reads a TFRecord file, plain or gzip.
 
-    Not TensorFlow's reader: it takes many files that were cut short for whole ones, allocates
-    whatever a record's length field says, and opens fewer filesystems; this one is also faster,
-    by isal.
+    TensorFlow's own reader takes many truncated files for whole ones, allocates as much memory as
+    a record's length field says, opens fewer filesystems, and is slower.
 
     Args:
       path: a file on any filesystem that Beam can open.
-      max_bytes: how many bytes of framed records a chunk should hold at most; a larger record is a
-        chunk with those that came before it.
+      max_bytes: most bytes of framed records in a chunk. A larger record is in a chunk with the
+        records just before it.
 
     Yields:
       Chunks of serialized records, in the order of the file.
 
     Raises:
-      InputError: the file does not exist or is damaged. Errors that may pass, such as a network's,
-        come as they are, for the runner to try again.
+      InputError: the file does not exist or is damaged. Errors that may be transient, such as a
+        network's, are raised unchanged, so that the runner retries.
     """
     read = 0
     try:
@@ -82,8 +81,8 @@ def read_chunks(path: str, max_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes
         if isinstance(error, _DamagedError):
             read += error.whole_records
         raise InputError(
-            f"Expected a readable TFRecord file, got an error in {path} after record {read}: "
-            f"{error}. Write the file again as TFRecord, or leave it out of the examples."
+            f"Cannot read {path} as TFRecord: {error} (after record {read}). Write the file again, "
+            f"or leave it out of the examples."
         ) from error
 
 
@@ -99,71 +98,53 @@ def frame(payloads: Sequence[bytes]) -> bytes:
 
 
 def gzip_member(data: bytes) -> bytes:
-    """Returns `data` as one gzip member; members follow one another in a file (RFC 1952)."""
-    compressed: bytes = isal_zlib.compress(data, 1, wbits=_GZIP_WINDOW_BITS)
+    """Returns `data` as one gzip member; a file may hold several in a row (RFC 1952)."""
+    # Not isal_zlib.compress: of the same few bytes it makes different ones from thread to thread,
+    # and a second attempt at a unit has to write what the first one wrote.
+    compressor = isal_zlib.compressobj(1, wbits=_GZIP_WINDOW_BITS)
+    compressed: bytes = compressor.compress(data) + compressor.flush()
     return compressed
 
 
-def _mask(checksums: np.ndarray) -> np.ndarray:
-    """Returns checksums (uint32) as TFRecord stores them: rotated by 15 bits, plus a constant."""
-    rotated = (checksums >> np.uint32(15)) | (checksums << np.uint32(17))
-    return rotated + np.uint32(_CRC_MASK_DELTA)
-
-
 def _masked_checksums(payloads: Sequence[bytes]) -> np.ndarray:
-    """Returns the checksums (little-endian uint32) of payloads as they follow these in a file."""
+    """Returns checksums as TFRecord stores them: rotated by 15 bits, plus a constant."""
     checksums = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
-    return _mask(checksums).astype("<u4", copy=False)
-
-
-@functools.lru_cache(maxsize=_MAX_CACHED_LENGTHS)
-def _length_checksum(length: int) -> int:
-    checksum = np.array([google_crc32c.value(_LENGTH.pack(length))], np.uint32)
-    return int(_mask(checksum)[0])
+    rotated = (checksums >> np.uint32(15)) | (checksums << np.uint32(17))
+    return (rotated + np.uint32(_CRC_MASK_DELTA)).astype("<u4", copy=False)
 
 
 @functools.lru_cache(maxsize=_MAX_CACHED_LENGTHS)
 def _header(length: int) -> bytes:
-    return _HEADER.pack(length, _length_checksum(length))
+    return _HEADER.pack(length, _masked_checksums([_LENGTH.pack(length)])[0])
 
 
 class _DamagedError(Exception):
-    """What was written is not what is there; `whole_records` of a buffer precede the damage."""
+    """Bytes do not match their checksum; `whole_records` of a buffer precede the damage."""
 
-    def __init__(self, message: str, whole_records: int) -> None:
+    def __init__(self, message: str, whole_records: int = 0) -> None:
         super().__init__(message)
         self.whole_records = whole_records
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:
-    """Returns the content of a file, which is gzip if its first bytes say so.
-
-    The first bytes of a plain file are a length and may look like gzip; its checksum tells.
-    """
     start = file.read(_HEADER.size)
     file.seek(0)
-    if not start.startswith(_GZIP_MAGIC):
+    # The length that begins a plain file may look like gzip, but then its checksum is right.
+    is_plain = start == _header(int.from_bytes(start[: _LENGTH.size], "little"))
+    if is_plain or not start.startswith(_GZIP_MAGIC):
         return file
-    if len(start) == _HEADER.size:
-        length, checksum = _HEADER.unpack(start)
-        if checksum == _length_checksum(length):
-            return file
     decompressed: BinaryIO = igzip.open(file)
     return decompressed
 
 
 def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
-    """Returns the whole records of a buffer, where they end, and how many bytes the next one lacks.
-
-    Raises:
-      _DamagedError: a checksum does not match.
-    """
+    """Returns a buffer's whole records, where they end, and how many bytes the next one lacks."""
     records: list[bytes] = []
     missing = 1
     last_header, last_stop = len(buffer) - _HEADER.size, len(buffer) - _CHECKSUM_BYTES
     try:
         records, position = _run_of_one_length(buffer)
-        # Every other record passes through here: no more in this loop than there has to be.
+        # All other records pass through this loop: it must do no more than it has to.
         while position <= last_header:
             start = position + _HEADER.size
             stop = start + _LENGTHS[buffer[position:start]]
@@ -182,13 +163,9 @@ def _parse(buffer: bytes) -> tuple[list[bytes], int, int]:
 
 
 def _run_of_one_length(buffer: bytes) -> tuple[list[bytes], int]:
-    """Returns the records that a buffer starts with and that have one length, and where they end.
+    """Returns the records at the start of a buffer that have one length, and where they end.
 
-    Records of numbers often have, and then they are rows of a matrix. Where the first has a length
-    of its own, there are none to speak of.
-
-    Raises:
-      _DamagedError: the first length does not match its checksum.
+    Records of numbers often do, and then they are rows of a matrix.
     """
     if len(buffer) < _HEADER.size:
         return [], 0
@@ -203,7 +180,7 @@ def _run_of_one_length(buffer: bytes) -> tuple[list[bytes], int]:
 
 
 def _written_checksums(buffer: bytes, records: Sequence[bytes]) -> np.ndarray:
-    """Returns the checksums that follow the records in a buffer that starts with them."""
+    """Returns the checksums in a buffer that starts with the records."""
     framing = _HEADER.size + _CHECKSUM_BYTES
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)) + framing)
     offsets = ends[:, np.newaxis] + np.arange(-_CHECKSUM_BYTES, 0)
@@ -211,13 +188,12 @@ def _written_checksums(buffer: bytes, records: Sequence[bytes]) -> np.ndarray:
 
 
 class _Lengths(dict[bytes, int]):
-    """Lengths of records by header; a header is checked when it is met for the first time."""
+    """Lengths of records by header. A header is checked when it is seen for the first time."""
 
     def __missing__(self, header: bytes) -> int:
-        length: int
-        length, checksum = _HEADER.unpack(header)
-        if checksum != _length_checksum(length):
-            raise _DamagedError("a length does not match its checksum", 0)
+        length = int.from_bytes(header[: _LENGTH.size], "little")
+        if header != _header(length):
+            raise _DamagedError("a length does not match its checksum")
         if len(self) >= _MAX_CACHED_LENGTHS:
             self.clear()
         self[header] = length

@@ -1,46 +1,55 @@
-"""Models one after the other, as one model: a cheap one may settle what the dear one need not see.
+"""Several models in order, as one model: a cheap one may spare the expensive one most records.
 
     records -> small -> exits?  yes -> settled by small
                                 no  -> record + columns -> full -> settled by full
 
-Stages run in one process, batch by batch, and nothing goes through disk between them.
+All stages run in one process, batch by batch; nothing in between goes through disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from bulk_inferencer._formats import dtypes
 from bulk_inferencer._formats.example import Column, append_columns
 from bulk_inferencer._formats.partial import plain, rows_with, spread
-from bulk_inferencer._models.names import check_name
-from bulk_inferencer._models.predictor import (
+from bulk_inferencer._formats.record_format import (
     FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
     FORMAT_TF_SEQUENCE_EXAMPLE,
+)
+from bulk_inferencer._models.predictor import (
     Model,
     OutOfMemory,
+    Prediction,
     Predictor,
     RecordError,
     check_is_model,
+    check_name,
+    refuse_path,
 )
 from bulk_inferencer._signatures import PREDICT, Signature, output_names
-from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, located
+from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, prefix_errors
 
 
 @dataclass(frozen=True)
 class ExitWhen:
-    """Which records a stage settles: those whose output lies within the bounds that are given.
+    """Settles the records for which an output lies within bounds.
+
+    ```python
+    ExitWhen("probability", at_least=0.9)
+    ```
 
     Attributes:
-      output: an output of numbers; of several values for one record, the largest counts.
-      at_least: the least value that settles a record.
-      at_most: the largest value that does.
+      output: an output of numbers. If a record has several values, the largest one counts.
+      at_least: the smallest value that settles a record.
+      at_most: the largest value that settles a record.
 
     Raises:
       SettingsError: there is no bound, or no value lies within them.
@@ -53,15 +62,15 @@ class ExitWhen:
     def __post_init__(self) -> None:
         if self.at_least is None and self.at_most is None:
             raise SettingsError(
-                f"Expected at_least, at_most or both for the exit on output '{self.output}', got "
+                f"ExitWhen needs at_least, at_most or both for output '{self.output}', got "
                 f"neither. Say which values settle a record."
             )
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         if not low <= high:  # NaN is neither
             raise SettingsError(
-                f"Expected at_least to be no larger than at_most for the exit on output "
-                f"'{self.output}', got {low} and {high}. For two ranges, give two exits."
+                f"No value of output '{self.output}' is at least {low} and at most {high}, as "
+                f"ExitWhen asks. For two separate ranges, use two of them."
             )
 
     def settles(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -71,12 +80,12 @@ class ExitWhen:
           outputs: arrays of shape [n, ...] by name.
 
         Raises:
-          ModelError: the output does not exist, or holds no numbers.
+          ModelError: the output does not exist, or does not hold numbers.
         """
         if self.output not in outputs:
             raise ModelError(
-                f"Expected output '{self.output}' to exit by, got {', '.join(sorted(outputs))}. "
-                f"Correct exit_when."
+                f"Stage.exit_when names output '{self.output}', but the model returned only "
+                f"{', '.join(sorted(outputs))}. Correct the name."
             )
         values = outputs[self.output]
         settled = rows_with(values)
@@ -84,12 +93,12 @@ class ExitWhen:
             return np.zeros(len(values), bool)
         if not settled.any():
             return settled
-        if not _is_number(values.dtype):
+        if not dtypes.is_number(values.dtype):
             raise ModelError(
-                f"Expected output '{self.output}' to hold numbers to exit by, got {values.dtype} "
-                f"of shape {values.shape}. Name an output of numbers in exit_when."
+                f"Stage.exit_when needs numbers to compare, but output '{self.output}' is "
+                f"{values.dtype} of shape {values.shape}. Name an output of numbers."
             )
-        # In the output's own precision: a probability of 0.9 is at least 0.9 in float32 too.
+        # In the output's own precision: a probability of 0.9 is at least 0.9 in float32, too.
         numbers = plain(values)
         if numbers.dtype.kind == "V":  # bfloat16
             numbers = numbers.astype(np.float32)
@@ -105,16 +114,20 @@ class ExitWhen:
 class Stage:
     """One model of a cascade.
 
+    ```python
+    Stage("small", SavedModel("models/small"), exit_when=[ExitWhen("probability", at_least=0.9)])
+    ```
+
     Attributes:
-      name: its name; its outputs stand under `<name>/<output>`.
+      name: its name; its outputs are called `<name>/<output>`.
       model: the model.
-      columns: outputs that become features of the next stage's records, in place of features of
-        the same name.
-      exit_when: which records are settled here and do not reach the next stage: those that one of
-        these settles. Default: none.
+      columns: outputs that become features of the next stage's records. A column replaces a
+        feature of the same name.
+      exit_when: a record that any of these settles does not reach the next stage. Default: every
+        record does.
 
     Raises:
-      SettingsError: the model, columns or exits are something else.
+      SettingsError: the model is a path, or columns or exits are not lists of those.
     """
 
     name: str
@@ -123,130 +136,140 @@ class Stage:
     exit_when: Sequence[ExitWhen] = ()
 
     def __post_init__(self) -> None:
-        check_is_model(self.model)
+        refuse_path(self.model)  # `CascadeModel` checks the rest: Beam's Cascade takes specs, too
         for setting, kind in (("columns", Column), ("exit_when", ExitWhen)):
             given = getattr(self, setting)
-            # A Column is a tuple itself, of two strings.
+            # A Column is itself a tuple, of two strings.
             if isinstance(given, kind) or not all(isinstance(entry, kind) for entry in given):
                 raise SettingsError(
-                    f"Expected a list of {kind.__name__} as {setting} of stage '{self.name}', got "
-                    f"{given!r}. Put it into a list."
+                    f"Expected Stage.{setting} of stage '{self.name}' to be a list of "
+                    f"{kind.__name__}, got {given!r}. Write [{kind.__name__}(...)]."
                 )
             object.__setattr__(self, setting, tuple(given))
+
+    @property
+    def label(self) -> str:
+        """The beginning of messages about it."""
+        return f"Stage '{self.name}'"
 
 
 @dataclass(frozen=True)
 class CascadeModel:
-    """Several models in order, each with what the one before it returned.
+    """Several models in order, each of which may use the outputs of the one before.
 
-    The outputs of a record are those of the last stage that ran for it and, under
-    `<stage>/<output>`, those of every stage that did.
+    ```python
+    CascadeModel(
+        [
+            Stage("small", small, exit_when=[ExitWhen("probability", at_least=0.9)]),
+            Stage("full", full),
+        ]
+    )
+    ```
+
+    A record has the outputs of the last stage that ran for it and, as `<stage>/<output>`, those of
+    every stage that ran for it.
 
     Attributes:
       stages: the models, at least one.
 
     Raises:
-      SettingsError: a stage is of another type, its name is none or is taken, or the last one
-        names columns or exits although there is no next one.
+      SettingsError: a stage is something else, its name is not valid or not unique, or the last
+        stage has columns or exits.
     """
 
-    stages: tuple[Stage, ...]
+    stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
-            raise SettingsError("Expected at least one stage, got none. Name the models in order.")
+            raise SettingsError("A cascade needs at least one stage, got none. List its models.")
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise SettingsError(
-                    f"Expected stages of a cascade, got a {type(stage).__name__}. Give "
-                    f"Stage(name, model)."
+                    f"Expected a Stage for each model of a cascade, got a {type(stage).__name__}. "
+                    f"Use Stage(name, model)."
                 )
             check_name(stage.name, "stage")
+            with prefix_errors(stage.label):
+                check_is_model(stage.model)
         names = [stage.name for stage in self.stages]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise SettingsError(
-                f"Expected every stage to have a name of its own, got {', '.join(doubled)} more "
+                f"Expected every stage to have a name of its own, got {', '.join(repeated)} more "
                 f"than once. Rename one."
             )
         last = self.stages[-1]
         if last.columns or last.exit_when:
             raise SettingsError(
-                f"Expected the last stage, '{last.name}', without columns and exits, since no "
-                f"stage follows it. Leave them out, or add a stage."
+                f"The last stage, '{last.name}', has Stage.columns or Stage.exit_when, but no "
+                f"stage follows it. Remove them, or add a stage."
             )
 
     @property
     def uri(self) -> str:
-        """See `Model.uri`: those of all stages."""
         return " > ".join(stage.model.uri for stage in self.stages)
 
     def check(self, record_format: str) -> tuple[Signature, ...]:
-        """See `Model.check`.
+        """Returns one signature with the outputs of all stages.
 
         Raises:
-          SettingsError: a stage's columns or exits name an output that it does not have, or need
-            records of another format.
+          ModelError: see `Model.check`.
+          SettingsError: columns or exits name an output that their stage does not have, or the
+            records cannot take columns.
         """
         signatures = []
         for stage in self.stages:
-            with located(_where(stage)):
+            with prefix_errors(stage.label):
                 signatures.append(stage.model.check(record_format))
                 _check_stage(stage, signatures[-1], record_format)
         return (_signature(self.stages, signatures),)
 
     def load(self, record_format: str) -> Predictor:
-        """See `Model.load`."""
         predictors = []
         for stage in self.stages:
-            with located(_where(stage)):
+            with prefix_errors(stage.label):
                 predictors.append(stage.model.load(record_format))
         return _CascadePredictor(self.stages, predictors)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of all that makes the stages, empty where a model has none."""
+        """Returns the SHA-256 of all settings and models, or an empty string if one has none."""
         fingerprints = [stage.model.fingerprint() for stage in self.stages]
         if not all(fingerprints):
             return ""
-        made_of = [
+        parts = [
             (stage.name, fingerprint, stage.columns, stage.exit_when)
             for stage, fingerprint in zip(self.stages, fingerprints, strict=True)
         ]
-        return hashlib.sha256(repr(made_of).encode()).hexdigest()
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 class _CascadePredictor:
     def __init__(self, stages: Sequence[Stage], predictors: Sequence[Predictor]) -> None:
         self._stages = tuple(zip(stages, predictors, strict=True))
-        self.stages = tuple(stage.name for stage in stages)
         self.signatures = (_signature(stages, [p.signatures for p in predictors]),)
+        self.input_name = predictors[0].input_name
 
-    @property
-    def input_name(self) -> str:
-        return self._stages[0][1].input_name
-
-    @property
-    def versions(self) -> Collection[str]:
-        return {
-            f"{stage.name}/{v}" for stage, predictor in self._stages for v in predictor.versions
-        }
-
-    def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def predict(self, batch: Sequence[bytes]) -> Prediction:
         count = len(batch)
         records, rows = list(batch), np.arange(count)
-        of_stages: dict[str, np.ndarray] = {}
-        settled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        counts = {stage.name: 0 for stage, _ in self._stages}
+        versions: set[str] = set()
+        by_stage: dict[str, np.ndarray] = {}
+        final: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for stage, predictor in self._stages:
-            with located(_where(stage)):
+            with prefix_errors(stage.label):
                 with _blaming_records(stage):
-                    outputs = predictor.predict(records)
+                    prediction = predictor.predict(records)
+                outputs = dict(prediction.outputs)
+                counts[stage.name] = len(rows)
+                versions.update(f"{stage.name}/{version}" for version in prediction.versions)
                 leaves = self._leaves(stage, outputs, len(rows))
                 for name, values in outputs.items():
                     if len(rows) < count and not values.size:
-                        continue  # without a value there is nothing to tell who has it
-                    of_stages[f"{stage.name}/{name}"] = spread([(rows, values)], count)
+                        continue  # an array without values cannot show which records have it
+                    by_stage[f"{stage.name}/{name}"] = spread([(rows, values)], count)
                     if rows_with(values)[leaves].any():
-                        settled.setdefault(name, []).append((rows[leaves], values[leaves]))
+                        final.setdefault(name, []).append((rows[leaves], values[leaves]))
                 if leaves.all():
                     break
                 stays = np.flatnonzero(~leaves)
@@ -257,16 +280,17 @@ class _CascadePredictor:
                     stage.columns,
                     replace_features=True,
                 )
-        _check_alike(settled)
-        ran = {name: spread(parts, count) for name, parts in settled.items()} | of_stages
-        # Outputs of stages that did not run exist too: for none of the records.
+        _check_alike(final)
+        found = {name: spread(parts, count) for name, parts in final.items()} | by_stage
+        # Outputs of stages that did not run exist, too: no record has them.
         absent = np.ma.masked_all(count, object)  # type: ignore[no-untyped-call]
-        # Sorted, since what settles records differs from batch to batch, and a second attempt has
-        # to write what the first one wrote.
-        return {**dict.fromkeys(self.signatures[0].outputs, absent), **dict(sorted(ran.items()))}
+        # Sorted, since which stages settle records changes from batch to batch, and a second
+        # attempt has to write the same as the first one.
+        known = dict.fromkeys(self.signatures[0].outputs, absent)
+        return Prediction({**known, **dict(sorted(found.items()))}, counts, frozenset(versions))
 
-    def _leaves(self, stage: Stage, outputs: dict[str, np.ndarray], count: int) -> np.ndarray:
-        """Returns which of `count` records no other stage gets to see."""
+    def _leaves(self, stage: Stage, outputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+        """Returns which of `count` records do not reach another stage."""
         if stage is self._stages[-1][0]:
             return np.ones(count, bool)
         leaves = np.zeros(count, bool)
@@ -275,39 +299,12 @@ class _CascadePredictor:
         return leaves
 
 
-def count_stages(stages: Sequence[str], outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Returns how many records each stage ran for, by the outputs that they have.
-
-    Args:
-      stages: names of the stages.
-      outputs: what a cascade's predictor returned.
-    """
-    ran = dict.fromkeys(stages, 0)
-    for name, values in outputs.items():
-        stage, _, output = name.partition("/")
-        if output and stage in ran:
-            # Not each of its outputs: with a cascade as a stage, some are of a stage of that.
-            ran[stage] = max(ran[stage], int(rows_with(values).sum()))
-    return ran
-
-
-def _is_number(dtype: np.dtype) -> bool:
-    # bfloat16 is of numpy's kind "V": it comes from ml_dtypes.
-    return dtype.kind in "biuf" or dtype.name == "bfloat16"
-
-
-def _check_alike(settled: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
-    """Checks that an output is the same kind of thing whichever stage it comes from.
-
-    Raises:
-      ModelError: it is not.
-    """
-    for name, parts in settled.items():
-        kinds = {(str(values.dtype), values.shape[1:]) for _, values in parts}
+def _check_alike(final: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
+    """Checks that an output does not change its dtype or shape with the stage it comes from."""
+    for name, parts in final.items():
+        kinds = sorted({(str(values.dtype), values.shape[1:]) for _, values in parts})
         if len(kinds) > 1:
-            listed = " and ".join(
-                f"{dtype} of shape {list(shape)}" for dtype, shape in sorted(kinds)
-            )
+            listed = " and ".join(f"{dtype} of shape {list(shape)}" for dtype, shape in kinds)
             raise ModelError(
                 f"Expected output '{name}' to have one dtype and shape in all stages that settle "
                 f"records, got {listed}. Rename or cast it in one of the serving signatures."
@@ -317,74 +314,60 @@ def _check_alike(settled: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]])
 def _check_stage(stage: Stage, signatures: Sequence[Signature], record_format: str) -> None:
     if stage.columns and record_format == FORMAT_PROTO:
         raise SettingsError(
-            f"Expected {FORMAT_TF_EXAMPLE} or {FORMAT_TF_SEQUENCE_EXAMPLE} records to add columns "
-            f"to, got {FORMAT_PROTO}. Leave out the columns: the next stage then gets the record "
-            f"as it is."
+            f"Stage.columns needs {FORMAT_TF_EXAMPLE} or {FORMAT_TF_SEQUENCE_EXAMPLE} records, got "
+            f"{FORMAT_PROTO}. Remove the columns: the next stage then gets the record as it is."
         )
     outputs = output_names(signatures)
     wanted = [column.output for column in stage.columns] + [e.output for e in stage.exit_when]
     missing = [output for output in wanted if outputs and output not in outputs]
     if missing:
         raise SettingsError(
-            f"Expected columns and exits to name outputs of {stage.model.uri}, got "
+            f"Expected Stage.columns and Stage.exit_when to name outputs of {stage.model.uri}, got "
             f"{', '.join(map(repr, missing))}; it has: {', '.join(outputs)}. Correct the names."
         )
 
 
-def _check_signatures(stages: Sequence[Stage], signatures: Sequence[Signature]) -> None:
-    """Checks that `<signature>/<output>` of a stage cannot be taken for `<stage>/<output>`.
-
-    Raises:
-      SettingsError: it can.
-    """
-    named_alike = {stage.name for stage in stages} & {signature.name for signature in signatures}
-    if len(signatures) > 1 and named_alike:
-        raise SettingsError(
-            f"Expected stages with other names than those of several signatures of a stage, got "
-            f"{', '.join(sorted(named_alike))} for both. Rename the stage."
-        )
-
-
 def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]]) -> Signature:
-    """Returns one signature for all: whatever theirs are, a `predict_log` holds their outputs.
+    """Returns the signature of the cascade, whose results are a `predict_log`.
 
     Raises:
-      SettingsError: two outputs have one name.
+      SettingsError: two outputs would have the same name.
     """
     names: list[str] = []
-    settled: dict[str, None] = {}
-    of_stages: dict[str, None] = {}
+    final: dict[str, None] = {}
+    by_stage: dict[str, None] = {}
     is_known = True
-    for stage, of_stage in zip(stages, signatures, strict=True):
-        names += [f"{stage.name}/{signature.name}" for signature in of_stage]
-        _check_signatures(stages, of_stage)
-        known = output_names(of_stage)
+    for stage, own in zip(stages, signatures, strict=True):
+        names += [f"{stage.name}/{signature.name}" for signature in own]
+        ambiguous = {other.name for other in stages} & {signature.name for signature in own}
+        if len(own) > 1 and ambiguous:
+            raise SettingsError(
+                f"Expected stages and the signatures of a stage with several of them to have "
+                f"different names, got {', '.join(sorted(ambiguous))} for both. Rename the stage."
+            )
+        known = output_names(own)
         is_known = is_known and bool(known)
         settles = stage is stages[-1] or bool(stage.exit_when)
-        settled.update(dict.fromkeys(known if settles else ()))
-        of_stages.update(dict.fromkeys(f"{stage.name}/{output}" for output in known))
-    if taken := sorted(settled.keys() & of_stages.keys()):
+        final.update(dict.fromkeys(known if settles else ()))
+        by_stage.update(dict.fromkeys(f"{stage.name}/{output}" for output in known))
+    if taken := sorted(final.keys() & by_stage.keys()):
         raise SettingsError(
             f"Expected every output to have a name of its own, got {', '.join(taken)} both as an "
-            f"output of a stage and under the name of another. Rename that stage."
+            f"output of one stage and as <stage>/<output> of another. Rename the latter stage."
         )
-    return Signature(",".join(names), PREDICT, (*settled, *of_stages) if is_known else ())
+    return Signature(",".join(names), PREDICT, (*final, *by_stage) if is_known else ())
 
 
 @contextmanager
 def _blaming_records(stage: Stage) -> Iterator[None]:
-    """Names the stage in what a model raises because of its batch."""
+    """Names the stage in the errors that a model raises because of its batch."""
     try:
         yield
     except BulkInferencerError:
         raise
     except OutOfMemory as error:
-        raise OutOfMemory(f"{_where(stage)}: {error}") from error
+        raise OutOfMemory(f"{stage.label}: {error}") from error
     except RecordError as error:
-        raise RecordError(error.error_type, f"{_where(stage)}: {error.message}") from error
+        raise RecordError(error.error_type, f"{stage.label}: {error.message}") from error
     except Exception as error:  # a model may run any code
-        raise RecordError(type(error).__name__, f"{_where(stage)}: {error}") from error
-
-
-def _where(stage: Stage) -> str:
-    return f"Stage '{stage.name}'"
+        raise RecordError(type(error).__name__, f"{stage.label}: {error}") from error

@@ -9,9 +9,6 @@ from typing import Any
 from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer.errors import SettingsError
 
-_INPUT = "examples"
-_UNNAMED_OUTPUT = "outputs"
-
 
 def export(
     model: Callable[..., Any],
@@ -19,23 +16,26 @@ def export(
     feature_spec: Mapping[str, Any],
     *,
     transform: Callable[[dict[str, Any]], Any] | None = None,
-    output_name: str = _UNNAMED_OUTPUT,
+    output_name: str = "outputs",
     signature_name: str = DEFAULT_SIGNATURE,
 ) -> str:
-    """Saves a model with a signature from serialized tf.Examples [batch] to its outputs.
+    """Saves a model with a signature that takes serialized tf.Examples, of shape [batch].
+
+    ```python
+    serving.export(model, "models/five_times", {"x": tf.io.FixedLenFeature([1], tf.float32)})
+    ```
 
     Args:
       model: a Keras 3 or tf_keras model, a tf.function, or anything else that can be called with
-        tensors. It gets the dict of parsed features, or the tensor alone where there is one
-        feature and the model does not name its inputs.
+        tensors. It gets the dict of parsed features, or the tensor alone if there is one feature
+        and the model does not name its inputs.
       path: a folder that is empty or does not exist.
       feature_spec: the features to parse, for `tf.io.parse_example`: `FixedLenFeature`,
         `VarLenFeature` (gives a sparse tensor) or `RaggedFeature`, by name.
-      transform: what turns the dict of parsed features into the model's input, such as the layer
-        that TensorFlow Transform returns, or a function; `dict` leaves it as it is.
-      output_name: the name of the output where the model returns one tensor. From a model that
-        returns a dict, its keys are the names; from one that returns a list, the names are
-        `<output_name>_0` and so on.
+      transform: turns the dict of parsed features into the model's input, such as the layer that
+        TensorFlow Transform returns, or a function; `dict` leaves it as it is.
+      output_name: the name of the output if the model returns one tensor. If it returns a dict, its
+        keys are the names; if it returns a list, the names are `<output_name>_0` and so on.
       signature_name: the signature's name.
 
     Returns:
@@ -44,17 +44,18 @@ def export(
     Raises:
       SettingsError: the folder is not empty, or the model cannot be called.
     """
+    import keras
     import tensorflow as tf
 
     folder = os.fspath(path)
     if tf.io.gfile.isdir(folder) and tf.io.gfile.listdir(folder):
         raise SettingsError(
-            f"Expected a folder that is empty or does not exist to export to, got {folder}. "
-            f"Choose another one: models are never overwritten."
+            f"Cannot export to {folder}, which is not empty, since models are never overwritten. "
+            f"Choose an empty or a new folder."
         )
     if not callable(model):
         raise SettingsError(
-            f"Expected a model that can be called, got {type(model).__name__}. Give the model "
+            f"Expected a model that can be called, got a {type(model).__name__}. Pass the model "
             f"itself, such as a Keras model or a tf.function."
         )
     takes_tensor = transform is None and _takes_one_tensor(model, feature_spec)
@@ -64,56 +65,22 @@ def export(
         inputs: Any = next(iter(features.values())) if takes_tensor else features
         return _named(model(transform(inputs) if transform else inputs), output_name)
 
-    signature = [tf.TensorSpec([None], tf.string, name=_INPUT)]
-    if _is_keras_3(model):
-        _export_keras_3(model, transform, serve, signature, folder, signature_name)
-    else:
-        _export_module(model, transform, serve, signature, folder, signature_name)
-    return folder
-
-
-def _export_keras_3(
-    model: Any,
-    transform: Any,
-    serve: Callable[[Any], Any],
-    signature: list[Any],
-    folder: str,
-    signature_name: str,
-) -> None:
-    """Saves through Keras' own archive, whose models TF1 sessions can load as well."""
-    import keras
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    if hasattr(transform, "_trackable_children"):  # not a plain function
-        archive.track(transform)
-    archive.add_endpoint(signature_name, serve, input_signature=signature)
-    archive.write_out(folder, verbose=False)
-
-
-def _export_module(
-    model: Any,
-    transform: Any,
-    serve: Callable[[Any], Any],
-    signature: list[Any],
-    folder: str,
-    signature_name: str,
-) -> None:
-    import tensorflow as tf
-
-    function = tf.function(serve, input_signature=signature)
-    concrete = function.get_concrete_function()
+    specs = [tf.TensorSpec([None], tf.string, name="examples")]
+    if keras.__version__.startswith("3.") and isinstance(model, keras.Model):
+        archive = keras.export.ExportArchive()  # TF1 sessions can load its models, too
+        archive.track(model)
+        if hasattr(transform, "_trackable_children"):  # unlike a plain function
+            archive.track(transform)
+        archive.add_endpoint(signature_name, serve, input_signature=specs)
+        archive.write_out(folder, verbose=False)
+        return folder
+    concrete = tf.function(serve, input_signature=specs).get_concrete_function()
     module = tf.Module()
     module.model, module.transform = model, transform
-    # A plain function does not own the variables that it uses; what is saved has to.
+    # A plain function does not own the variables that it uses, but what is saved has to.
     module.captured = list(concrete.graph.variables)
     tf.saved_model.save(module, folder, {signature_name: concrete})
-
-
-def _is_keras_3(model: Any) -> bool:
-    import keras
-
-    return keras.__version__.startswith("3.") and isinstance(model, keras.Model)
+    return folder
 
 
 def _takes_one_tensor(model: Any, feature_spec: Mapping[str, Any]) -> bool:

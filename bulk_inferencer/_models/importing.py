@@ -1,4 +1,4 @@
-"""Modules and functions that settings name, because they have to be there on every worker."""
+"""Functions that settings name, for workers to import."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bulk_inferencer.errors import SettingsError
 
 
 def function(setting: str, value: Callable[..., Any] | str) -> Callable[..., Any]:
-    """Returns a function that is given itself, or as `package.module:function`.
+    """Returns a function that is given as itself, or as `package.module:function`.
 
     Args:
-      setting: what it is for, for messages.
+      setting: the name of the setting, for messages.
       value: the function or its name.
 
     Raises:
@@ -22,8 +22,8 @@ def function(setting: str, value: Callable[..., Any] | str) -> Callable[..., Any
     found = _imported(setting, value) if isinstance(value, str) else value
     if not callable(found):
         raise SettingsError(
-            f"Expected a function as {setting}, got {value!r}, which is a {type(found).__name__}. "
-            f"Name a function."
+            f"Expected {setting} to be a function, got {value!r}, which is a "
+            f"{type(found).__name__}. Pass a function, or name one as package.module:function."
         )
     return found
 
@@ -32,8 +32,8 @@ def _imported(setting: str, value: str) -> Any:
     module, _, name = value.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module of the user's may raise anything when it is imported
+    except Exception as error:  # a user's module may raise anything when it is imported
         raise SettingsError(
-            f"Expected a function as {setting}, named as package.module:function, got {value!r}: "
-            f"{error}. Install its module on every worker."
+            f"Could not import {setting} {value!r}: {error}. Name the function as "
+            f"package.module:function, and install its module on every worker."
         ) from error

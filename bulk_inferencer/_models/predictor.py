@@ -1,9 +1,10 @@
-"""What everything that scores records has in common."""
+"""The interface of a model and of its predictor, and what all kinds of models share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,22 +12,18 @@ import numpy as np
 from bulk_inferencer._signatures import Signature
 from bulk_inferencer.errors import SettingsError
 
-# Formats of a record, named as in TFX's example_gen.proto.
-FORMAT_TF_EXAMPLE = "FORMAT_TF_EXAMPLE"
-FORMAT_TF_SEQUENCE_EXAMPLE = "FORMAT_TF_SEQUENCE_EXAMPLE"
-FORMAT_PROTO = "FORMAT_PROTO"
-RECORD_FORMATS = (FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE, FORMAT_PROTO)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _WHERE_IN_GRAPH = re.compile(r"^\{\{function_node .*?\}\} ")
 _ABOUT_GRAPH = re.compile(r"Graph execution error|Detected at node|<stack traces|\s*\[\[\{\{")
 
 
 class RecordError(Exception):
-    """Raised by a predictor for a batch with a record that cannot be scored.
+    """Raised by a predictor when a record of the batch cannot be scored.
 
     Attributes:
-      error_type: what kind of error it was, where it came from, such as `InvalidArgumentError`.
-      message: why, in a line.
+      error_type: the kind of error, as its source names it, such as `InvalidArgumentError`.
+      message: the reason, on one line.
     """
 
     def __init__(self, error_type: str, message: str) -> None:
@@ -39,62 +36,65 @@ class RecordError(Exception):
 
 
 class OutOfMemory(Exception):
-    """Raised by a predictor for a batch that does not fit; a smaller one may."""
+    """Raised by a predictor when a batch does not fit; a smaller one may."""
 
 
-def cause(message: str) -> str:
-    """Returns the lines of TensorFlow's message that speak of the data and not of the graph."""
+def without_graph(message: str) -> str:
+    """Returns the lines of TensorFlow's message that are about the data, not about the graph."""
     lines = [line for line in message.splitlines() if line and not _ABOUT_GRAPH.match(line)]
     joined = _WHERE_IN_GRAPH.sub("", " ".join(lines or message.splitlines()))
     return joined.removeprefix("Name: <unknown>, ").partition(" [Op:")[0]
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor returns for a batch of n records.
+
+    Attributes:
+      outputs: arrays of shape [n, ...] by output name, or by `<signature>/<output>` if there are
+        several signatures. Strings are object arrays of `bytes`. If only some of the records have
+        an output, it is a masked array in which the rows of the others are masked.
+      stages: for a cascade, how many of the records each stage ran for, in the order of the stages.
+      versions: the versions of the model that answered, for models whose server may change them.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    stages: Mapping[str, int] = field(default_factory=dict)
+    versions: frozenset[str] = frozenset()
+
+
 class Predictor(Protocol):
-    """Scores batches of records. Called from several threads at once."""
+    """Scores batches of records. Several threads call it at once.
+
+    Attributes:
+      signatures: the signatures that `predict` calls, in the order of the results.
+      input_name: the name under which a PredictionLog carries the record.
+    """
 
     @property
-    def signatures(self) -> Sequence[Signature]:
-        """The signatures that `predict` calls, in the order of the results."""
-        ...
+    def signatures(self) -> Sequence[Signature]: ...
 
     @property
-    def input_name(self) -> str:
-        """The name under which a PredictionLog carries the record."""
-        ...
+    def input_name(self) -> str: ...
 
-    @property
-    def versions(self) -> Collection[str]:
-        """The versions of the model that have answered so far, where a server may change them."""
-        ...
-
-    @property
-    def stages(self) -> Sequence[str]:
-        """The stages of a cascade, in order; none for a model by itself."""
-        ...
-
-    def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def predict(self, batch: Sequence[bytes]) -> Prediction:
         """Scores a batch.
 
         Args:
           batch: n serialized records.
 
-        Returns:
-          Arrays of shape [n, ...] by output name, or by `<signature>/<output>` where there are
-          several signatures. Strings are object arrays of `bytes`. An output that some of the
-          records do not have is a masked array with their rows masked.
-
         Raises:
-          BulkInferencerError: not because of a record: the model does not keep the contract above,
-            or does not answer.
+          BulkInferencerError: the model breaks the contract above, or does not answer. No record is
+            at fault.
           OutOfMemory: the batch is too large.
-          RecordError: a record of the batch cannot be scored. So can any other exception be held
-            against a record, since models may run any code.
+          RecordError: a record of the batch cannot be scored. Any other exception means the same,
+            since models may run any code.
         """
         ...
 
 
 class Model(Protocol):
-    """Settings that say which model to use, and how to get a predictor from them on a worker."""
+    """Settings that say which model to use. A worker turns them into a predictor."""
 
     @property
     def uri(self) -> str:
@@ -124,17 +124,43 @@ class Model(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Returns a digest of the model's content, or nothing where it cannot be seen."""
+        """Returns a digest of the model's content, or an empty string if it is out of reach."""
         ...
 
 
-def check_is_model(value: Any) -> None:
-    """Checks that a path was not given for the model that is there.
+def is_model(value: Any) -> bool:
+    """Returns whether a value has every attribute of the protocol `Model`."""
+    names = ("uri", "check", "load", "fingerprint")
+    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
-    Raises:
-      SettingsError: it was.
-    """
+
+def refuse_path(value: Any) -> None:
+    """Raises SettingsError if a string, most likely a path, stands in place of a model."""
     if isinstance(value, str):
         raise SettingsError(
-            f"Expected a model, got the string {value!r}. Give SavedModel({value!r})."
+            f"Expected a model, got the string {value!r}. Use SavedModel({value!r})."
+        )
+
+
+def check_is_model(value: Any) -> None:
+    """Raises SettingsError if a value is not a model."""
+    refuse_path(value)
+    if not is_model(value):
+        raise SettingsError(
+            f"Expected a model, got a {type(value).__name__}: {value!r}. Use SavedModel(path), "
+            f"TFServing(address, model_name) or VertexEndpoint(name)."
+        )
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises SettingsError if a name cannot be part of channels, files and outputs.
+
+    Args:
+      name: the name.
+      what: what it names, for the message: `model` or `stage`.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{name!r} cannot be the name of a {what}. Use lower-case letters, digits and "
+            f"underscores, and begin with a letter."
         )

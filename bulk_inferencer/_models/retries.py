@@ -1,4 +1,4 @@
-"""Requests to servers: made again while that may help, held back while servers are overloaded."""
+"""Requests to servers: repeated while that may help, held back while a server is overloaded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _Answer = TypeVar("_Answer")
 
 _THROTTLE_WINDOW_MS = 60_000
 _THROTTLE_BUCKET_MS = 1_000
-# Requests per accepted request, above which the throttler holds back.
+# The throttler holds requests back once there are more of them per accepted one than this.
 _OVERLOAD_RATIO = 2.0
-_HELD_BACK = "held back, since the server turns most requests down"
+_HELD_BACK = "held back, since the server turns down most requests"
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 30.0
 
@@ -33,10 +33,10 @@ class Limits:
 
     Attributes:
       request_seconds: deadline of one request.
-      total_seconds: how long a batch may take with all attempts and the pauses between them.
+      total_seconds: how long a batch may take, including all attempts and the pauses in between.
 
     Raises:
-      SettingsError: a limit is not positive, or the total is less than one request.
+      SettingsError: a limit is not positive, or the total is shorter than one request.
     """
 
     request_seconds: float = 60.0
@@ -45,16 +45,16 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 < self.request_seconds <= self.total_seconds:
             raise SettingsError(
-                f"Expected 0 < request_seconds <= total_seconds as limits, got "
-                f"{self.request_seconds} and {self.total_seconds}. Correct them."
+                f"Expected 0 < Limits.request_seconds <= Limits.total_seconds, got "
+                f"{self.request_seconds} and {self.total_seconds}. Correct the limits."
             )
 
 
-class PassingError(Exception):
-    """Raised by a request that may succeed when it is made again.
+class TransientError(Exception):
+    """Raised by a request that may succeed if it is repeated.
 
     Attributes:
-      retry_after_seconds: how long the server asks to wait, if it says.
+      retry_after_seconds: how long the server asks to wait, if it says so.
     """
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
@@ -63,12 +63,12 @@ class PassingError(Exception):
 
 
 class Caller:
-    """Makes requests to one server. May be used from several threads.
+    """Makes requests to one server. Several threads may share it.
 
-    A request that fails for now is made again after a pause that grows exponentially, with full
-    jitter, so that workers do not come back all at once. While more than half of the recent
-    requests were turned down, attempts are held back on this side (`AdaptiveThrottler`), but never
-    two of a call in a row: a server that is back has to be found.
+    After a transient error, the request is repeated. The pauses in between grow exponentially, with
+    full jitter, so that workers do not all come back at once. If the server turned down more than
+    half of the recent requests, some attempts are not sent (`AdaptiveThrottler`), but never two of
+    a call in a row: otherwise nobody would notice that the server is back.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Caller:
           where: the server, for messages.
           limits: how long to wait for it.
           clock: returns the time in seconds.
-          sleep: waits for some seconds.
+          sleep: waits for a number of seconds.
         """
         self._where = where
         self._limits = limits
@@ -99,8 +99,8 @@ class Caller:
         """Returns what `request` returns.
 
         Args:
-          request: is given its deadline in seconds, and raises `PassingError` where another
-            attempt may help.
+          request: takes its deadline in seconds, and raises `TransientError` if another attempt
+            may help.
 
         Raises:
           EndpointError: no attempt succeeded within the time limit.
@@ -108,7 +108,7 @@ class Caller:
         started = self._clock()
         total_seconds = self._limits.total_seconds
         requests = 0
-        last = PassingError(_HELD_BACK)
+        last = TransientError(_HELD_BACK)
         is_held_back = False
 
         def attempt() -> _Answer:
@@ -116,12 +116,12 @@ class Caller:
             now = self._clock()
             is_held_back = self._is_overloaded(now) and not is_held_back
             if is_held_back:
-                raise PassingError(_HELD_BACK)
+                raise TransientError(_HELD_BACK)
             requests += 1
             left_seconds = total_seconds - (now - started)
             try:
                 answer = request(max(0.001, min(self._limits.request_seconds, left_seconds)))
-            except PassingError as error:
+            except TransientError as error:
                 last = error
                 raise
             except Exception:
@@ -132,7 +132,7 @@ class Caller:
 
         retrying = tenacity.Retrying(
             sleep=self._sleep,
-            retry=tenacity.retry_if_exception_type(PassingError),
+            retry=tenacity.retry_if_exception_type(TransientError),
             stop=lambda state: self._clock() - started + state.upcoming_sleep >= total_seconds,
             wait=_wait,
             before_sleep=self._log,
@@ -141,9 +141,9 @@ class Caller:
             return retrying(attempt)
         except tenacity.RetryError:
             raise EndpointError(
-                f"Expected an answer from {self._where} within {total_seconds:g} s, got none; "
-                f"attempts: {requests}, the last: {last}. Check that the server is up and can take "
-                f"the load, or raise the time limit."
+                f"No answer from {self._where} within {total_seconds:g} s; attempts: {requests}, "
+                f"the last: {last}. Check that the server is up and can take the load, or raise "
+                f"the time limit."
             ) from last
 
     def _is_overloaded(self, now: float) -> bool:
@@ -153,7 +153,7 @@ class Caller:
         return is_overloaded
 
     def _was_answered(self, now: float) -> None:
-        """Counts an answer, which may be that the request itself is at fault."""
+        """Counts an answer; an error that blames the request is one, too."""
         with self._lock:
             self._throttler.successful_request(int(now * 1000))
 
@@ -161,7 +161,7 @@ class Caller:
         assert state.outcome is not None  # an attempt has just failed
         assert state.next_action is not None  # and the pause before the next one is known
         _logger.info(
-            "Attempt %d at %s: %s; the next one in %.1f s.",
+            "Attempt %d at %s failed: %s. The next one is in %.1f s.",
             state.attempt_number,
             self._where,
             state.outcome.exception(),
@@ -173,8 +173,8 @@ _backoff = tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_S
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    """Returns seconds until the next attempt: those that the server asks for, at least."""
+    """Returns the seconds until the next attempt, at least as many as the server asks for."""
     assert state.outcome is not None  # an attempt has just failed
     error = state.outcome.exception()
-    asked = error.retry_after_seconds if isinstance(error, PassingError) else None
+    asked = error.retry_after_seconds if isinstance(error, TransientError) else None
     return max(asked or 0.0, _backoff(state))

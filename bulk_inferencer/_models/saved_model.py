@@ -16,7 +16,7 @@ import numpy as np
 
 from bulk_inferencer import _files
 from bulk_inferencer._models import signature_defs
-from bulk_inferencer._models.predictor import OutOfMemory, RecordError, cause
+from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
 from bulk_inferencer._signatures import Signature, output_prefix
 from bulk_inferencer.errors import ModelError, SettingsError
 
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 DEFAULT_TAG = "serve"
 
-# Libraries that are known to register ops, by the ops that they register.
+# Libraries that register ops, by the names of those ops.
 _MODULE_OF_OP = {
     r"SimpleML\w+": "tensorflow_decision_forests",
     r"TFText>.*|\w*(Wordpiece|Sentencepiece|WhitespaceTokenize|UnicodeScriptTokenize|RegexSplit"
@@ -41,17 +41,21 @@ _READ_BUFFER_BYTES = 8 << 20
 class SavedModel:
     """A SavedModel on a filesystem that TensorFlow can open.
 
+    ```python
+    SavedModel("models/five_times", signatures=("serving_default",))
+    ```
+
     Attributes:
-      path: the folder with `saved_model.pb`.
+      path: the folder that holds `saved_model.pb`.
       signatures: names of the signatures to call; default: `serving_default`.
       tags: tags of the meta graph; default: `serve`.
       import_modules: modules to import first, because they register custom ops.
-      load_override_fn: loads the model instead of `tf.saved_model.load`: takes the path and the
+      load_override_fn: loads the model instead of `tf.saved_model.load`. It takes the path and the
         list of tags, and returns an object with `signatures` or a TF1 session that holds the
         graph.
 
     Raises:
-      SettingsError: a string stands where there should be a tuple of them.
+      SettingsError: a setting is a string where it should be a tuple of strings.
     """
 
     path: str
@@ -70,36 +74,24 @@ class SavedModel:
 
     @property
     def uri(self) -> str:
-        """See `Model.uri`."""
         return self.path
 
     def check(self, record_format: str) -> tuple[Signature, ...]:
-        """Reads the model's description, without loading it, and returns the signatures to call.
-
-        Args:
-          record_format: one of `RECORD_FORMATS`.
+        """Returns the signatures to call; reads the model's description, without loading it.
 
         Raises:
-          ModelError: folder, tag, signature or module does not exist, or the model cannot take
-            records of this format.
+          ModelError: the folder, a tag, a signature or a module does not exist, or the model
+            cannot take records of this format.
         """
         for module in self.import_modules:
             _import_module(module)
         return signature_defs.signatures(self._signature_defs(record_format))
 
     def load(self, record_format: str) -> SavedModelPredictor:
-        """Loads the model.
-
-        Args:
-          record_format: one of `RECORD_FORMATS`.
-
-        Raises:
-          ModelError: as for `check`, or the model does not load.
-        """
         return SavedModelPredictor(self, record_format)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the model's files, by their names within the folder.
+        """Returns the SHA-256 of the names and contents of the model's files.
 
         Raises:
           ModelError: there is no model in the folder.
@@ -117,7 +109,6 @@ class SavedModel:
         return digest.hexdigest()
 
     def _signature_defs(self, record_format: str) -> dict[str, Any]:
-        """Returns the SignatureDefs to call, checked, in the order in which they were named."""
         wanted_tags = set(self.tags or (DEFAULT_TAG,))
         meta_graphs = _saved_model_proto(self.path).meta_graphs
         found_tags = [sorted(graph.meta_info_def.tags) for graph in meta_graphs]
@@ -125,22 +116,21 @@ class SavedModel:
         if not matching:
             raise ModelError(
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
-                f"{', '.join(map(str, found_tags)) or 'none'}. Set ModelSpec.tag (without TFX: "
-                f"tags)."
+                f"{', '.join(map(str, found_tags)) or 'none'}. Correct SavedModel.tags."
             )
         return signature_defs.select(
-            matching[0].signature_def, self.signatures, record_format, self.path
+            matching[0].signature_def,
+            self.signatures,
+            record_format,
+            self.path,
+            "SavedModel.signatures",
         )
 
 
 class SavedModelPredictor:
-    """A loaded SavedModel. See `Predictor`."""
-
-    versions: tuple[str, ...] = ()
-    stages: tuple[str, ...] = ()
+    """A loaded SavedModel; see `Predictor`."""
 
     def __init__(self, model: SavedModel, record_format: str) -> None:
-        """Loads the model; see `SavedModel.load`."""
         for module in model.import_modules:
             _import_module(module)
         definitions = model._signature_defs(record_format)
@@ -153,11 +143,9 @@ class SavedModelPredictor:
 
     @property
     def input_name(self) -> str:
-        """See `Predictor.input_name`."""
         return self._feeds.input_name
 
-    def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """See `Predictor.predict`."""
+    def predict(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf
 
         try:
@@ -166,15 +154,15 @@ class SavedModelPredictor:
                 self.signatures, self._functions, self._feeds(batch), strict=True
             ):
                 prefix = output_prefix(signature, self.signatures)
-                # Sorted, since the order of a TF1 model's outputs differs from process to process,
-                # and a second attempt has to write what the first one wrote.
+                # Sorted, since the order of a TF1 model's outputs changes from process to process,
+                # and a second attempt has to write the same as the first one.
                 for name, value in sorted(function(**inputs).items()):
                     outputs[prefix + name] = _checked_array(name, value, len(batch))
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(str(error)) from error
         except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, cause(error.message)) from error
-        return outputs
+            raise RecordError(type(error).__name__, without_graph(error.message)) from error
+        return Prediction(outputs)
 
 
 def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
@@ -182,7 +170,7 @@ def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
 
     if not isinstance(value, (tf.Tensor, np.ndarray, np.generic, bytes)):
         raise signature_defs.composite_output_error(name, type(value).__name__)
-    # Scalars are Python's bytes or numbers, and not arrays, where they are strings.
+    # A string scalar comes as Python's bytes, not as an array.
     array = np.asarray(value.numpy() if isinstance(value, tf.Tensor) else value)
     signature_defs.check_rows(name, array, count)
     return array
@@ -202,7 +190,7 @@ def _saved_model_proto(path: str) -> Any:
         return text_format.Parse(content, saved_model_pb2.SavedModel())
     except (DecodeError, text_format.ParseError) as error:
         raise ModelError(
-            f"Expected a SavedModel in {file_path}, got {len(content)} bytes that are none: "
+            f"Expected a SavedModel in {file_path}, but could not parse its {len(content)} bytes: "
             f"{str(error).rstrip('.')}. Export the model again."
         ) from error
 
@@ -213,13 +201,13 @@ def _saved_model_file(path: str) -> str:
         if _files.exists(file_path):
             return file_path
     raise ModelError(
-        f"Expected a SavedModel, found no saved_model.pb in {path}. Check the path, and that the "
-        f"Trainer exported the model for serving (fn_args.serving_model_dir)."
+        f"No saved_model.pb in {path}. Check the path, and that the Trainer exported the model for "
+        f"serving (to fn_args.serving_model_dir)."
     )
 
 
 def _load(model: SavedModel) -> Any:
-    """Loads the model, once more with the library that is known to hold a missing op."""
+    """Loads the model; if an op is missing, tries again with the library known to define it."""
     import tensorflow as tf
 
     load = model.load_override_fn or tf.saved_model.load
@@ -234,8 +222,8 @@ def _load(model: SavedModel) -> Any:
         name, cause = op[1], error
     module = next((m for ops, m in _MODULE_OF_OP.items() if re.fullmatch(ops, name)), None)
     message = (
-        f"Expected op '{name}' to be registered, but it is not, and {model.path} needs it. "
-        f"Install the library that defines it and name its module in ModelSpec.import_modules"
+        f"{model.path} needs the op '{name}', which is not registered. Install the library that "
+        f"defines it, and name its module in SavedModel.import_modules"
     )
     if module is None:
         raise ModelError(f"{message}.") from cause
@@ -243,33 +231,33 @@ def _load(model: SavedModel) -> Any:
     try:
         importlib.import_module(module)
         return load(model.path, tags)
-    except Exception as error:  # noqa: BLE001, whatever it is, the op stays missing
-        raise ModelError(f"{message}; {module} was tried: {error}") from cause
+    except Exception as error:  # noqa: BLE001, whatever it is, the op is still missing
+        raise ModelError(f"{message}. Importing {module} did not help: {error}") from cause
 
 
 def _functions(
     model: SavedModel, loaded: Any, definitions: dict[str, Any]
 ) -> list[Callable[..., Any]]:
-    """Returns what calls each signature: takes tensors, returns outputs, by name."""
+    """Returns a function for each signature, from tensors to outputs, both by name."""
     if hasattr(loaded, "signatures"):
         missing = [name for name in definitions if name not in loaded.signatures]
         if missing:
             raise ModelError(
-                f"Expected load_override_fn to return an object with the signatures "
+                f"Expected SavedModel.load_override_fn to return an object with the signatures "
                 f"{', '.join(definitions)} of {model.path}, got one without {', '.join(missing)}. "
-                f"Return what tf.saved_model.load does."
+                f"Return what tf.saved_model.load returns."
             )
         return [loaded.signatures[name] for name in definitions]
     if hasattr(loaded, "run") and hasattr(loaded, "graph"):
         return [functools.partial(_run_session, loaded, d) for d in definitions.values()]
     raise ModelError(
-        f"Expected load_override_fn to return an object with signatures, as tf.saved_model.load "
-        f"does, or a TF1 session, got {type(loaded).__name__} for {model.path}. Return one of them."
+        f"Expected SavedModel.load_override_fn to return an object with signatures, as "
+        f"tf.saved_model.load does, or a TF1 session, got a {type(loaded).__name__} for "
+        f"{model.path}. Return one of them."
     )
 
 
 def _run_session(session: Any, definition: Any, **inputs: Any) -> dict[str, Any]:
-    """Calls a signature of a model that a TF1 session holds."""
     fetches = {name: info.name for name, info in definition.outputs.items()}
     feeds = {definition.inputs[name].name: tensor.numpy() for name, tensor in inputs.items()}
     outputs: dict[str, Any] = session.run(fetches, feeds)
@@ -277,21 +265,21 @@ def _run_session(session: Any, definition: Any, **inputs: Any) -> dict[str, Any]
 
 
 def _grow_gpu_memory() -> None:
-    """Lets TensorFlow take a GPU's memory as it needs it, and not all of it at once."""
+    """Lets TensorFlow take a GPU's memory as it needs it, instead of all of it at once."""
     import tensorflow as tf
 
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # once in use, its configuration is fixed
+        except RuntimeError as error:  # a GPU in use cannot be configured any more
             _logger.warning("Memory growth of %s stays as it is: %s", gpu.name, error)
 
 
 def _import_module(module: str) -> None:
     try:
         importlib.import_module(module)
-    except Exception as error:  # a library of ops that does not fit TensorFlow raises any kind
+    except Exception as error:  # a library of ops that does not fit TensorFlow may raise anything
         raise ModelError(
-            f"Expected a module that can be imported, got '{module}' in "
-            f"ModelSpec.import_modules: {error}. Install it on every worker."
+            f"Could not import '{module}', which SavedModel.import_modules names: {error}. Install "
+            f"it on every worker."
         ) from error

@@ -1,6 +1,6 @@
-"""A model's SignatureDefs: which of them to call, whether they can be, and what to feed them.
+"""A model's SignatureDefs: which ones to call, whether that is possible, and what to feed them.
 
-Loaded models and model servers describe themselves in the same protos, so this serves both.
+SavedModels and model servers describe themselves in the same protos.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bulk_inferencer._models.predictor import FORMAT_TF_EXAMPLE, RecordError
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.predictor import RecordError
 from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
@@ -24,43 +25,32 @@ from bulk_inferencer.errors import ModelError
 
 DEFAULT_SIGNATURE = "serving_default"
 
-_METHODS = {
-    "tensorflow/serving/classify": CLASSIFY,
-    "tensorflow/serving/regress": REGRESS,
-}
-_EXPECTED_OUTPUTS = {
-    CLASSIFY: (CLASSES_OUTPUT, SCORES_OUTPUT),
-    REGRESS: (REGRESS_OUTPUT,),
-}
+_METHODS = {"tensorflow/serving/classify": CLASSIFY, "tensorflow/serving/regress": REGRESS}
+_EXPECTED_OUTPUTS = {CLASSIFY: (CLASSES_OUTPUT, SCORES_OUTPUT), REGRESS: (REGRESS_OUTPUT,)}
 # Features of a tf.Example are float32, int64 or bytes; other inputs are cast from the nearest.
 _PARSED_DTYPES = {
-    "float32": "float32",
-    "float64": "float32",
-    "float16": "float32",
-    "bfloat16": "float32",
-    "int64": "int64",
-    "int32": "int64",
-    "int16": "int64",
-    "int8": "int64",
-    "uint8": "int64",
-    "uint16": "int64",
-    "uint32": "int64",
-    "uint64": "int64",
-    "bool": "int64",
+    **dict.fromkeys(("float16", "bfloat16", "float32", "float64"), "float32"),
+    **dict.fromkeys(("bool", "int8", "int16", "int32", "int64"), "int64"),
+    **dict.fromkeys(("uint8", "uint16", "uint32", "uint64"), "int64"),
     "string": "string",
 }
 
 
 def select(
-    available: Mapping[str, Any], names: Sequence[str], record_format: str, where: str
+    available: Mapping[str, Any],
+    names: Sequence[str],
+    record_format: str,
+    where: str,
+    setting: str,
 ) -> dict[str, Any]:
     """Returns the SignatureDefs to call, checked, in the order in which they were named.
 
     Args:
       available: all SignatureDefs of the model, by name.
-      names: those to call; default: `serving_default`.
+      names: the signatures to call; default: `serving_default`.
       record_format: one of `RECORD_FORMATS`.
       where: the model, for messages.
+      setting: the setting that holds the names, for messages.
 
     Raises:
       ModelError: a signature does not exist, or cannot take records of this format.
@@ -70,18 +60,17 @@ def select(
         if name not in available:
             has = ", ".join(sorted(n for n in available if not n.startswith("__"))) or "none"
             raise ModelError(
-                f"Signature '{name}' not found in {where}; it has: {has}. "
-                f"Set ModelSpec.model_signature_name (without TFX: signatures)."
+                f"Signature '{name}' not found in {where}; it has: {has}. Correct {setting}."
             )
-        _check_inputs(name, available[name], record_format)
+        _check_inputs(name, available[name], record_format, setting)
         _check_outputs(name, available[name])
     definitions = {name: available[name] for name in names}
-    Feeds(definitions)  # whether the signatures agree on what they parse
+    Feeds(definitions)  # raises if the signatures disagree on an input
     return definitions
 
 
 def signatures(definitions: Mapping[str, Any]) -> tuple[Signature, ...]:
-    """Returns what results need to know of SignatureDefs."""
+    """Returns what results need to know about SignatureDefs."""
     return tuple(
         Signature(name, _method(definition), tuple(sorted(definition.outputs)))
         for name, definition in definitions.items()
@@ -89,15 +78,11 @@ def signatures(definitions: Mapping[str, Any]) -> tuple[Signature, ...]:
 
 
 def check_rows(name: str, output: np.ndarray, count: int) -> None:
-    """Checks that an output has a row for each of `count` records.
-
-    Raises:
-      ModelError: it has not.
-    """
-    if not output.shape or output.shape[0] != count:
+    """Raises ModelError if an output does not have a row for each of `count` records."""
+    if output.shape[:1] != (count,):
         raise ModelError(
             f"Expected output '{name}' to have the batch size {count} as its first dimension, "
-            f"got shape {output.shape}. Return one row per record from the signature."
+            f"got shape {output.shape}. Return one row for each record from the signature."
         )
 
 
@@ -112,12 +97,16 @@ def composite_output_error(name: str, kind: str) -> ModelError:
 class Feeds:
     """Turns a batch of records into the inputs of each signature.
 
-    A signature with one vector of strings as its only input gets the records themselves; any other
-    gets features of its inputs' names, parsed from tf.Examples, once for all signatures.
+    A signature whose only input is a vector of strings gets the records themselves. Any other
+    signature gets the features that its inputs are named after. They are parsed from tf.Examples,
+    once for all signatures.
     """
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
-        """Plans the inputs of SignatureDefs that `select` returned.
+        """Plans the inputs.
+
+        Args:
+          definitions: what `select` returned.
 
         Raises:
           ModelError: two signatures take a feature of one name in different forms.
@@ -131,7 +120,7 @@ class Feeds:
 
     @property
     def input_name(self) -> str:
-        """The name of the first signature's input, or `examples` where features are parsed."""
+        """The name of the first signature's input, or `examples` if features are parsed."""
         return next(iter(self._record_inputs.values())) or "examples"
 
     def __call__(self, batch: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -139,7 +128,7 @@ class Feeds:
 
         Raises:
           tf.errors.OpError: a record is not a tf.Example or lacks a feature.
-          RecordError: a feature does not fit into its input's integers.
+          RecordError: a number does not fit into its input's integers.
         """
         import tensorflow as tf
 
@@ -157,7 +146,7 @@ class Feeds:
 
 
 def _cast(name: str, feature: Any, enum: int) -> Any:
-    """Returns a feature as its input takes it; what does not fit would wrap around unnoticed."""
+    """Returns a feature in its input's dtype; integers that do not fit would wrap around."""
     import tensorflow as tf
 
     dtype = tf.as_dtype(enum)
@@ -172,7 +161,6 @@ def _cast(name: str, feature: Any, enum: int) -> Any:
 
 
 def _features_of(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the parsing spec of all features that signatures take."""
     import tensorflow as tf
 
     features: dict[str, Any] = {}
@@ -183,7 +171,7 @@ def _features_of(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             feature = tf.io.FixedLenFeature(shape, dtype)
             if features.setdefault(name, feature) != feature:
                 raise ModelError(
-                    f"Signatures disagree on input '{name}': expected {features[name]}, got "
+                    f"Signatures disagree on input '{name}': it is {features[name]} in one, but "
                     f"{feature} in '{signature}'. Score them in separate runs."
                 )
     return features
@@ -194,7 +182,7 @@ def _method(definition: Any) -> str:
 
 
 def _record_input(definition: Any) -> str | None:
-    """Returns the input that takes serialized records: the only one, a vector of strings."""
+    """Returns the name of the input if it is the only one and a vector of strings."""
     import tensorflow as tf
 
     if len(definition.inputs) != 1:
@@ -204,36 +192,36 @@ def _record_input(definition: Any) -> str | None:
     return name if info.dtype == tf.string.as_datatype_enum and is_vector else None
 
 
-def _check_inputs(signature: str, definition: Any, record_format: str) -> None:
+def _check_inputs(signature: str, definition: Any, record_format: str, setting: str) -> None:
     import tensorflow as tf
 
     if _method(definition) != PREDICT and record_format != FORMAT_TF_EXAMPLE:
         raise ModelError(
-            f"Expected {FORMAT_TF_EXAMPLE} records for the {_method(definition)} signature "
-            f"'{signature}', got {record_format}. Its log holds a tf.Example; name a predict "
-            f"signature in ModelSpec.model_signature_name."
+            f"The {_method(definition)} signature '{signature}' takes {FORMAT_TF_EXAMPLE} records "
+            f"only, since its log holds a tf.Example, got {record_format}. Name a predict "
+            f"signature in {setting}."
         )
     if _record_input(definition):
         return
-    inputs = ", ".join(
-        f"{name} {tf.as_dtype(info.dtype).name}{_shape(info)}"
+    types = {
+        name: f"{tf.as_dtype(info.dtype).name}{_shape(info)}"
         for name, info in sorted(definition.inputs.items())
-    )
+    }
+    advice = "Export a signature with one string input of shape [None] that parses the records."
     if record_format != FORMAT_TF_EXAMPLE:
         raise ModelError(
-            f"Signature '{signature}' takes ({inputs}), which can be parsed from "
-            f"{FORMAT_TF_EXAMPLE} records only, got {record_format}. Export a signature with one "
-            f"string input of shape [None] that parses the records."
+            f"Signature '{signature}' takes ({', '.join(map(' '.join, types.items()))}), which can "
+            f"only be parsed from {FORMAT_TF_EXAMPLE} records, got {record_format}. {advice}"
         )
-    for name, info in sorted(definition.inputs.items()):
+    for name, type_ in types.items():
+        info = definition.inputs[name]
         sizes = [dim.size for dim in info.tensor_shape.dim]
         is_fixed = sizes and not info.tensor_shape.unknown_rank and -1 not in sizes[1:]
         if not is_fixed or tf.as_dtype(info.dtype).name not in _PARSED_DTYPES:
             raise ModelError(
-                f"Input '{name}' of signature '{signature}' must have a dtype that tf.Example "
-                f"can hold and a known shape after the batch dimension, got "
-                f"{tf.as_dtype(info.dtype).name}{_shape(info)}. Export a signature with one "
-                f"string input of shape [None] that parses the records."
+                f"Expected input '{name}' of signature '{signature}' to have a dtype that "
+                f"tf.Example can hold and a known shape after the batch dimension, got {type_}. "
+                f"{advice}"
             )
 
 
@@ -244,7 +232,7 @@ def _check_outputs(signature: str, definition: Any) -> None:
         raise ModelError(
             f"Expected the {method} signature '{signature}' to have an output named "
             f"{' or '.join(map(repr, expected))}, got {', '.join(sorted(definition.outputs))}. "
-            f"Rename the output, or export it as a predict signature."
+            f"Rename the output, or export a predict signature."
         )
     for name, info in sorted(definition.outputs.items()):
         encoding = info.WhichOneof("encoding")
@@ -253,7 +241,7 @@ def _check_outputs(signature: str, definition: Any) -> None:
         if not info.tensor_shape.unknown_rank and not info.tensor_shape.dim:
             raise ModelError(
                 f"Expected output '{name}' of signature '{signature}' to have the batch size as "
-                f"its first dimension, got a scalar. Return one row per record."
+                f"its first dimension, got a scalar. Return one row for each record."
             )
 
 

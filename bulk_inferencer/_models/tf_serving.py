@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
 
 from bulk_inferencer._models import importing, signature_defs
-from bulk_inferencer._models.predictor import OutOfMemory, RecordError, cause
-from bulk_inferencer._models.retries import Caller, Limits, PassingError
+from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
+from bulk_inferencer._models.retries import Caller, Limits, TransientError
 from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
@@ -24,23 +24,24 @@ from bulk_inferencer._signatures import (
 )
 from bulk_inferencer.errors import EndpointError, SettingsError
 
-_PASSING = (
+_TRANSIENT = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
-# What no record can be the cause of.
-_OF_THE_SERVER = (
+# Errors that no record can cause.
+_SERVER_ERRORS = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
 )
 _TOO_LARGE = re.compile(r"larger than max|OOM when allocating")
+_Result: TypeAlias = tuple[Any, dict[str, np.ndarray]]  # a server's response, and outputs by name
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A server that comes back should not wait two minutes for us, which is the default.
+    # The default, two minutes, is too long for a server that has come back.
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
@@ -49,15 +50,20 @@ _CHANNEL_OPTIONS = (
 class TFServing:
     """A model that TensorFlow Serving serves.
 
+    ```python
+    TFServing("models.example.com:8500", "five_times", credentials="grpc:ssl_channel_credentials")
+    ```
+
     Attributes:
-      address: `host:port` of its gRPC port.
-      model_name: the model's name there.
-      version: which version; default: the one that the server chooses.
-      version_label: which version, by its label, instead of `version`.
+      address: the server's gRPC port, as `host:port`.
+      model_name: the model's name on the server.
+      version: the version to ask for; default: the server chooses.
+      version_label: the label of the version to ask for, instead of `version`.
       signatures: names of the signatures to call; default: `serving_default`.
-      credentials: makes the channel's credentials on each worker, with call credentials if need
-        be; or where to import that function from, as `package.module:function`. The public
-        certificate authorities: `grpc:ssl_channel_credentials`. Default: no encryption.
+      credentials: a function that makes the channel's credentials on each worker, which may include
+        call credentials; or the name to import it by, as `package.module:function`.
+        `grpc:ssl_channel_credentials` trusts the public certificate authorities. Default: no
+        encryption.
       channel_options: gRPC's channel arguments, such as `(("grpc.keepalive_time_ms", 10000),)`.
       limits: how long to wait.
 
@@ -77,86 +83,85 @@ class TFServing:
     def __post_init__(self) -> None:
         if not self.address or not self.model_name:
             raise SettingsError(
-                f"Expected TFServing to have an address (host:port) and a model_name, got "
-                f"{self.address!r} and {self.model_name!r}. Fill in both."
+                f"TFServing needs an address (host:port) and a model_name, got {self.address!r} "
+                f"and {self.model_name!r}. Fill in both."
             )
         if self.version is not None and self.version_label:
             raise SettingsError(
-                f"Expected a version or a version_label in TFServing, got both: {self.version} "
-                f"and {self.version_label!r}. Give one of them."
+                f"TFServing takes a version or a version_label, got both: {self.version} and "
+                f"{self.version_label!r}. Leave out one of them."
             )
 
     @property
     def uri(self) -> str:
-        """See `Model.uri`."""
         base = f"grpc://{self.address}/{self.model_name}"
         if self.version is not None:
             return f"{base}/versions/{self.version}"
         return f"{base}/labels/{self.version_label}" if self.version_label else base
 
     def check(self, record_format: str) -> tuple[Signature, ...]:
-        """Asks the server for the signatures, for as long as one request takes; see `Model.check`.
+        """Asks the server for the signatures, for no longer than one request may take.
 
-        Unlike a worker, the launcher has no use for a server that comes back minutes later.
+        Unlike a worker, the launcher should not wait minutes for a server to come back.
         """
         limits = replace(self.limits, total_seconds=self.limits.request_seconds)
         return replace(self, limits=limits).load(record_format).signatures
 
     def load(self, record_format: str) -> TFServingPredictor:
-        """Asks the server for the signatures; see `Model.load`."""
         return TFServingPredictor(self, record_format)
 
     def fingerprint(self) -> str:
-        """Returns nothing: a server does not show the model's files."""
+        """Returns an empty string, since a server does not show the model's files."""
         return ""
 
 
 class TFServingPredictor:
-    """Sends batches to the server. See `Predictor`."""
-
-    stages: tuple[str, ...] = ()
+    """Sends batches to the server; see `Predictor`."""
 
     def __init__(self, model: TFServing, record_format: str) -> None:
-        """Connects; see `TFServing.load`."""
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self._model = model
         self._caller = Caller(model.uri, model.limits)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(_channel(model))
         definitions = signature_defs.select(
-            self._signature_defs(), model.signatures, record_format, model.uri
+            self._signature_defs(),
+            model.signatures,
+            record_format,
+            model.uri,
+            "TFServing.signatures",
         )
         self.signatures = signature_defs.signatures(definitions)
-        self.versions: set[str] = set()
         self._feeds = signature_defs.Feeds(definitions)
         self._methods = {CLASSIFY: self._classify, REGRESS: self._regress}
 
     @property
     def input_name(self) -> str:
-        """See `Predictor.input_name`."""
         return self._feeds.input_name
 
-    def predict(self, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """See `Predictor.predict`."""
+    def predict(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf
 
         try:
             feeds = self._feeds(batch)
         except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, cause(error.message)) from error
+            raise RecordError(type(error).__name__, without_graph(error.message)) from error
         outputs = {}
+        versions = set()
         for signature, inputs in zip(self.signatures, feeds, strict=True):
             if signature.method in self._methods:
-                result = self._methods[signature.method](signature, batch)
+                response, result = self._methods[signature.method](signature, batch)
             else:
-                result = self._predict(signature, inputs)
+                response, result = self._predict(signature, inputs)
+            if response.model_spec.HasField("version"):
+                versions.add(str(response.model_spec.version.value))
             prefix = output_prefix(signature, self.signatures)
             for name, values in sorted(result.items()):
                 signature_defs.check_rows(name, values, len(batch))
                 outputs[prefix + name] = values
-        return outputs
+        return Prediction(outputs, versions=frozenset(versions))
 
-    def _predict(self, signature: Signature, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _predict(self, signature: Signature, inputs: dict[str, Any]) -> _Result:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -164,9 +169,9 @@ class TFServingPredictor:
         for name, tensor in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
         response = self._call(self._stub.Predict, request, signature)
-        return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+        return response, {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
 
-    def _classify(self, signature: Signature, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def _classify(self, signature: Signature, batch: Sequence[bytes]) -> _Result:
         from tensorflow_serving.apis import classification_pb2
 
         request = classification_pb2.ClassificationRequest()
@@ -177,16 +182,16 @@ class TFServingPredictor:
             SCORES_OUTPUT: np.array([[c.score for c in row] for row in rows], np.float32),
             CLASSES_OUTPUT: np.array([[c.label.encode() for c in row] for row in rows], object),
         }
-        return {name: values for name, values in outputs.items() if name in signature.outputs}
+        return response, {n: values for n, values in outputs.items() if n in signature.outputs}
 
-    def _regress(self, signature: Signature, batch: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def _regress(self, signature: Signature, batch: Sequence[bytes]) -> _Result:
         from tensorflow_serving.apis import regression_pb2
 
         request = regression_pb2.RegressionRequest()
         _add_examples(request, batch)
         response = self._call(self._stub.Regress, request, signature)
         values = [regression.value for regression in response.result.regressions]
-        return {REGRESS_OUTPUT: np.array(values, np.float32)}
+        return response, {REGRESS_OUTPUT: np.array(values, np.float32)}
 
     def _signature_defs(self) -> dict[str, Any]:
         from tensorflow_serving.apis import get_model_metadata_pb2
@@ -196,8 +201,8 @@ class TFServingPredictor:
             response = self._call(self._stub.GetModelMetadata, request)
         except RecordError as error:
             raise EndpointError(
-                f"Expected {self._model.uri} to describe its signatures, got {error.error_type}: "
-                f"{error.message}. Check the address and the model's name."
+                f"{self._model.uri} did not describe its signatures: {error}. Check the address "
+                f"and the model's name."
             ) from error
         found = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(found)
@@ -219,23 +224,20 @@ class TFServingPredictor:
             except grpc.RpcError as error:
                 raise self._translated(error) from error
 
-        response = self._caller.call(attempt)
-        if signature and response.model_spec.HasField("version"):
-            self.versions.add(str(response.model_spec.version.value))
-        return response
+        return self._caller.call(attempt)
 
     def _translated(self, error: grpc.RpcError) -> Exception:
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
             return OutOfMemory(details)
-        if code in _PASSING:
-            return PassingError(f"{code.name}: {details}")
-        if code in _OF_THE_SERVER:
+        if code in _TRANSIENT:
+            return TransientError(f"{code.name}: {details}")
+        if code in _SERVER_ERRORS:
             return EndpointError(
-                f"Expected {self._model.uri} to answer, got {code.name}: {details}. Check the "
-                f"address, the model's name and version, and the credentials."
+                f"{self._model.uri} refused a request: {code.name}: {details}. Check the address, "
+                f"the model's name and version, and the credentials."
             )
-        return RecordError(code.name, cause(details))
+        return RecordError(code.name, without_graph(details))
 
 
 def _channel(model: TFServing) -> grpc.Channel:
@@ -247,7 +249,7 @@ def _channel(model: TFServing) -> grpc.Channel:
 
 
 def _add_examples(request: Any, batch: Sequence[bytes]) -> None:
-    """Adds records as tf.Examples; the server parses them all, so each has to be one."""
+    """Adds records to a request, which holds them as parsed tf.Examples."""
     from google.protobuf.message import DecodeError
 
     for record in batch:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bulk_inferencer._units.manifest import Failure, Manifest, unrouted_by_split
-from bulk_inferencer.errors import FailureLimitError, SettingsError
-from bulk_inferencer.results.summary import Counts
+from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.sinks.failure_list import Failure, first_failures
+from bulk_inferencer.errors import FailureLimitError, SettingsError, prefix_errors
 
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """How many records of one split may fail; exceeding either limit fails the run.
+    """How many records of one split may fail. Exceeding either limit fails the run.
+
+    ```python
+    FailureLimit(max_count=100, max_fraction=0.05)
+    ```
 
     Attributes:
       max_count: most records, or None for no limit.
-      max_fraction: largest share of the records, from 0 to 1.
+      max_fraction: largest fraction of the records, from 0 to 1.
 
     Raises:
       SettingsError: a limit is out of its range.
@@ -28,45 +32,38 @@ class FailureLimit:
     def __post_init__(self) -> None:
         if self.max_count is not None and self.max_count < 0:
             raise SettingsError(
-                f"Expected at least 0 in FailureLimit.max_count, got {self.max_count}. Leave it "
-                f"out for no limit."
+                f"FailureLimit.max_count must be at least 0, not {self.max_count}. Leave it out "
+                f"for no limit."
             )
         if not 0 <= self.max_fraction <= 1:
             raise SettingsError(
-                f"Expected a fraction from 0 to 1 in FailureLimit.max_fraction, got "
-                f"{self.max_fraction}. One percent is 0.01."
+                f"FailureLimit.max_fraction must be from 0 to 1, not {self.max_fraction}. One "
+                f"percent is 0.01."
             )
 
 
 def check_failure_limit(
-    limit: FailureLimit,
-    counts_by_model: Mapping[str, Mapping[str, Counts]],
-    manifests: Sequence[Manifest],
+    limit: FailureLimit, manifests: Sequence[Manifest], labels: Mapping[str, str]
 ) -> None:
-    """Checks the failures of each split: those of each model, and those that went to none.
-
-    Args:
-      limit: how many there may be.
-      counts_by_model: counts by model and split.
-      manifests: what units say of themselves.
+    """Checks the failures of each model, and of records that reached none, split by split.
 
     Raises:
-      FailureLimitError: there are more.
+      FailureLimitError: there are more than the limit allows.
     """
-    for model, splits in counts_by_model.items():
-        for split, counts in splits.items():
-            where = f"of split '{split}'" + (f" for model '{model}'" if model else "")
-            first = _first_failures(manifests, split, model)
-            _check(limit, where, counts.examples_failed, counts.examples_read, first)
-    for split, unrouted in unrouted_by_split(manifests).items():
-        where = f"of split '{split}', before they reach a model,"
-        read = sum(manifest.examples_read for manifest in manifests if manifest.split == split)
-        _check(limit, where, unrouted, read, _first_failures(manifests, split, ""))
-
-
-def _first_failures(manifests: Sequence[Manifest], split: str, model: str) -> list[Failure]:
-    of_split = (manifest for manifest in manifests if manifest.split == split)
-    return [f for manifest in of_split for f in manifest.first_failures if f.model == model]
+    for split in dict.fromkeys(manifest.split for manifest in manifests):
+        units = [manifest for manifest in manifests if manifest.split == split]
+        first = [failure for unit in units for failure in first_failures(unit)]
+        for branch, label in labels.items():
+            accounts = [unit.branches[branch] for unit in units]
+            failed = sum(account.examples_failed for account in accounts)
+            read = sum(account.examples_read for account in accounts)
+            with prefix_errors(label):
+                own = [failure for failure in first if failure.branch == branch]
+                _check(limit, f"split '{split}'", failed, read, own)
+        unrouted = sum(unit.unrouted for unit in units)
+        read = sum(unit.examples_read for unit in units)
+        lost = [failure for failure in first if failure.branch is None]
+        _check(limit, f"split '{split}' before they reached a model", unrouted, read, lost)
 
 
 def _check(
@@ -76,13 +73,12 @@ def _check(
     # As a quotient: 0.29 * 100 is less than 29 in floating point.
     too_large = failed / max(1, read) > limit.max_fraction
     if too_many or too_large:
-        allowed = f"at most {limit.max_fraction:.2%}"
+        allowed = f"{limit.max_fraction:.2%}"
         if limit.max_count is not None:
-            allowed += f" and at most {limit.max_count}"
+            allowed += f" and {limit.max_count} records"
         reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
         raise FailureLimitError(
-            f"Expected {allowed} of the records {where} to fail, got "
-            f"{failed} of {read}. The first ones:\n{reasons}\n"
-            f"Mend the records or the model, or raise the failure_limit to keep the "
-            f"failures in failed_examples."
+            f"{failed} of {read} records failed in {where}, but at most {allowed} may. The first "
+            f"ones:\n{reasons}\nFix the records or the model. Or raise the FailureLimit, to keep "
+            f"the failures in failed_examples."
         )

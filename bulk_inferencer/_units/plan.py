@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bulk_inferencer import _files
+from bulk_inferencer import _files, _layout
 from bulk_inferencer.errors import InputError
 
 _TARGET_BYTES = 64 << 20
@@ -33,33 +33,34 @@ class Unit:
 
     Attributes:
       split: name of the split.
-      index: number of the shard, from 0.
-      of: how many shards the split has.
-      files: the input files, in the order in which they are read; none for an empty split.
+      index: number of the unit within the split, and of its shard, from 0.
+      count: how many units the split has.
+      files: the input files, in the order in which they are read; empty for an empty split.
     """
 
     split: str
     index: int
-    of: int
+    count: int
     files: tuple[InputFile, ...]
 
-    def shard_name(self, prefix: str, suffix: str) -> str:
-        """Returns `<prefix>-SSSSS-of-NNNNN<suffix>`."""
-        return f"{prefix}-{self.index:05d}-of-{self.of:05d}{suffix}"
+    @property
+    def shard(self) -> str:
+        """The part of its files' names that is unique within the split."""
+        return _layout.shard_name(self.index, self.count)
 
 
 def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
     """Packs each split's files into units of about equal size.
 
-    A file is never cut, since gzip cannot be read from the middle. A split has a unit per 64 MiB
-    and at least 64 of them, so that workers have something to share, but not more than files. A
-    split without files gets one empty unit, so that it has a shard too.
+    A file is never cut, since gzip cannot be read from the middle. A split gets one unit per
+    64 MiB, and at least 64 so that there is something to share among workers, but never more units
+    than files. A split without files gets one empty unit, so that it has a shard too.
 
     Args:
       splits: the input files of each split.
 
     Returns:
-      The units of all splits: every file in exactly one unit, in the same way each time.
+      The units of all splits. The same files are packed in the same way each time.
     """
     units = []
     for split, files in splits.items():
@@ -71,7 +72,7 @@ def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
         for file in sorted(files, key=lambda file: (-file.bytes, file.path)):
             load, i = heapq.heappop(filled)
             bins[i].append(file)
-            # Empty files count too: no unit goes without a file.
+            # Empty files count too, so that every unit gets a file.
             heapq.heappush(filled, (load + max(1, file.bytes), i))
         units += [
             Unit(split, i, count, tuple(sorted(packed, key=lambda file: file.path)))
@@ -81,7 +82,7 @@ def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
 
 
 def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
-    """Returns the files that match, by path.
+    """Returns the files that match any pattern, sorted by path.
 
     Args:
       split: name of the split, for messages.
@@ -95,8 +96,8 @@ def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
         for path, size in _files.matching(pattern).items():
             if path in found:
                 raise InputError(
-                    f"Expected every file once in split '{split}', got {path} twice. Remove the "
-                    f"pattern that matches it a second time: {', '.join(patterns)}."
+                    f"Two patterns of split '{split}' match {path}, so it would be scored twice. "
+                    f"Remove one of them: {', '.join(patterns)}."
                 )
             found[path] = InputFile(path, size)
     return [found[path] for path in sorted(found)]

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._models.cascade import CascadeModel, Stage
 from bulk_inferencer.beam.run_inference import RunInference
 from bulk_inferencer.beam.specs import bounds_of, model_of
+from bulk_inferencer.errors import prefix_errors
 
 
 class Cascade(RunInference):
-    """`RunInference` with several models in order, batch by batch in the memory of one worker.
+    """`RunInference` with several models in order, which hand on each batch in memory.
 
-    A PredictionLog holds the outputs of the last stage that ran for its record and, under
-    `<stage>/<output>`, those of every stage that did. Where stages need workers of different
-    kinds, `PredictionsToExamples` between two `RunInference` gives each its own.
+    ```python
+    small = Stage("small", SavedModel("models/small"), exit_when=[ExitWhen("score", at_least=0.9)])
+    predictions = records | Cascade([small, Stage("large", SavedModel("models/large"))])
+    ```
+
+    A PredictionLog holds the outputs of the last stage that ran for its record and, as
+    `<stage>/<output>`, those of every stage that ran. If stages need different kinds of workers,
+    use `PredictionsToExamples` between two `RunInference` instead.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        *,
-        bounds: BatchBounds | None = None,
-    ) -> None:
-        """Describes the models and how to call them; see `RunInference` for the other arguments.
+    def __init__(self, stages: Sequence[Stage], *, bounds: BatchBounds | None = None) -> None:
+        """Takes the models in order.
 
         Args:
-          stages: the models in order. A stage's model is of any kind that `RunInference` takes.
-          bounds: bounds of a batch; default: the tightest `batch_parameters` of the stages' specs.
+          stages: the models; each is of any kind that `RunInference` takes.
+          bounds: bounds of a batch. Default: the tightest `batch_parameters` of the stages' specs.
 
         Raises:
           SettingsError: a stage is not consistent.
         """
-        cascade = CascadeModel(tuple(stages))  # which says best what is wrong with a stage
-        bounds = bounds or bounds_of([stage.model for stage in cascade.stages])
-        models = [dataclasses.replace(s, model=model_of(s.model, None)) for s in cascade.stages]
-        super().__init__(CascadeModel(tuple(models)), bounds=bounds)
+        # `CascadeModel` refuses anything that is not a stage.
+        bounds = bounds or bounds_of([stage.model for stage in stages if isinstance(stage, Stage)])
+        super().__init__(CascadeModel(tuple(map(_with_model, stages))), bounds=bounds)
+
+
+def _with_model(stage: Any) -> Any:
+    if not isinstance(stage, Stage):
+        return stage
+    with prefix_errors(stage.label):
+        return dataclasses.replace(stage, model=model_of(stage.model))

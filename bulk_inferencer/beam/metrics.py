@@ -1,4 +1,4 @@
-"""Beam metrics, for display: some runners report attempts, so results never rest on them."""
+"""Beam metrics, for display only: some runners count failed attempts too."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ def count(examples_read: int, predictions_written: int, examples_failed: int) ->
 
 
 class MeteredWork(Work):
-    """Work that is counted in Beam metrics too. Only for a thread on which Beam runs a step."""
+    """Work that Beam metrics count too. Beam must be running a step on the calling thread."""
 
     def count(self, name: str) -> None:
-        """See `Work.count`."""
         super().count(name)
         Metrics.counter(NAMESPACE, name).inc()
 
     def observe(self, name: str, value: int) -> None:
-        """See `Work.observe`."""
         super().observe(name, value)
         Metrics.distribution(NAMESPACE, name).update(value)

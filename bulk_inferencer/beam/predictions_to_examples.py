@@ -15,13 +15,17 @@ from bulk_inferencer.results.reader import prediction_of
 
 
 class PredictionsToExamples(beam.PTransform):
-    """Gives the record of each PredictionLog outputs as further features.
+    """Turns each PredictionLog into its record, with outputs as further features.
 
         PredictionLog                     bytes
         (key, PredictionLog)           -> (key, bytes)
         (key, list of PredictionLogs)     (key, list of bytes)
 
-    Records are serialized tf.Examples or tf.SequenceExamples, whose context gets the features.
+    ```python
+    records = predictions | PredictionsToExamples([Column(output="y", name="x")])
+    ```
+
+    Records are serialized tf.Examples, or tf.SequenceExamples, whose context gets the features.
     """
 
     def __init__(self, columns: Sequence[Column], replace_features: bool = False) -> None:
@@ -29,7 +33,7 @@ class PredictionsToExamples(beam.PTransform):
 
         Args:
           columns: outputs and the names of their features.
-          replace_features: whether a column may take the place of a feature of the same name.
+          replace_features: whether a column may replace a feature of the same name.
 
         Raises:
           SettingsError: there is no column.
@@ -39,8 +43,8 @@ class PredictionsToExamples(beam.PTransform):
         self._replace_features = replace_features
         if not self._columns:
             raise SettingsError(
-                "Expected at least one column in PredictionsToExamples, got none. Name an output "
-                "and its feature: Column('y', 'x')."
+                "PredictionsToExamples needs at least one column. Name an output and its feature: "
+                "Column('y', 'x')."
             )
 
     def expand(self, predictions: beam.PCollection) -> beam.PCollection:
@@ -55,34 +59,29 @@ class PredictionsToExamples(beam.PTransform):
         return element[0], self._convert_value(element[1])
 
     def _convert_value(self, value: Any) -> Any:
-        if isinstance(value, PredictionLog):
-            return self._example_of(value)
         if isinstance(value, list):
             return [self._example_of(log) for log in value]
-        raise _element_error(type(value).__name__)
+        return self._example_of(value)
 
-    def _example_of(self, log: PredictionLog) -> bytes:
+    def _example_of(self, log: Any) -> bytes:
+        if not isinstance(log, PredictionLog):
+            raise _element_error(type(log).__name__)
         record, outputs = prediction_of(log)
-        of_batch = {name: values[None] for name, values in outputs.items()}
-        (example,) = append_columns([record], of_batch, self._columns, self._replace_features)
+        batch = {name: values[None] for name, values in outputs.items()}
+        (example,) = append_columns([record], batch, self._columns, self._replace_features)
         return example
 
 
 def _element_error(got: str) -> SettingsError:
     return SettingsError(
-        f"Expected PredictionLogs, each alone, as (key, log) or as (key, [log, ...]), got {got}. "
-        f"Put PredictionsToExamples right behind RunInference."
+        f"PredictionsToExamples takes PredictionLogs, alone, as (key, log) or as "
+        f"(key, [log, ...]), got {got}. Put it directly after RunInference."
     )
 
 
 def _type_of(element_type: Any) -> Any:
-    """Returns the type of the results, from what Beam knows of the elements."""
-    if element_type is PredictionLog:
-        return bytes
+    types = {PredictionLog: bytes, typehints.List[PredictionLog]: typehints.List[bytes]}
     if isinstance(element_type, typehints.TupleConstraint) and len(element_type.tuple_types) == 2:
         key_type, value_type = element_type.tuple_types
-        if value_type is PredictionLog:
-            return typehints.Tuple[key_type, bytes]
-        if isinstance(value_type, typehints.ListConstraint):
-            return typehints.Tuple[key_type, typehints.List[bytes]]
-    return typehints.Any
+        return typehints.Tuple[key_type, types.get(value_type, typehints.Any)]
+    return types.get(element_type, typehints.Any)

@@ -1,17 +1,9 @@
-"""RunInference and its kin: what a Beam author calls.
-
-As little logic as possible in this module: models are in `models/`, PredictionLogs in `formats/`.
-
-    Example | SequenceExample | bytes                    PredictionLog
-    (key, one of them)                 -> RunInference -> (key, PredictionLog)
-    (key, list of them)                                  (key, list of PredictionLogs)
-
-With several models, a tuple of the models' results stands where one result would.
-"""
+"""RunInference and its variants: the wiring between Beam and `Bundle`, which does the work."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +11,14 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions, WindowedValue
 from apache_beam.utils.shared import Shared
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from bulk_inferencer._models.batching import BatchBounds, Failed
-from bulk_inferencer._models.hooks import Hooked, Postprocess, Preprocess
-from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE
+from bulk_inferencer._models.hooks import HookedModel, Postprocess, Preprocess
+from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer.beam import metrics
-from bulk_inferencer.beam.elements import records_of, types_of
-from bulk_inferencer.beam.encoded import Encoded, failed_record_error
+from bulk_inferencer.beam.bundle import Bundle, RecordFailure, failed_record_error
+from bulk_inferencer.beam.element_types import types_of
 from bulk_inferencer.beam.specs import bounds_of, model_of
 from bulk_inferencer.errors import EndpointError, SettingsError
 
@@ -34,30 +26,17 @@ _logger = logging.getLogger(__name__)
 
 _FAILURES = "failures"
 _ONE_WINDOW_PER_ELEMENT = (FixedWindows, GlobalWindows, Sessions)
-_NO_KEY = object()  # of an element that is no pair; a key may be None
-
-
-class RecordFailure(NamedTuple):
-    """A record that could not be scored.
-
-    Attributes:
-      key: its key, None where records have none.
-      record: the serialized record.
-      error_type: what kind of error it was, such as `InvalidArgumentError`.
-      message: why it could not be scored.
-    """
-
-    key: Any
-    record: bytes
-    error_type: str
-    message: str
 
 
 class Results(NamedTuple):
-    """What `with_failures` returns.
+    """What a transform returns after `with_failures()`.
+
+    ```python
+    predictions, failures = records | RunInference(model).with_failures()
+    ```
 
     Attributes:
-      predictions: as without failures.
+      predictions: what the transform returns without it.
       failures: a `PCollection[RecordFailure]`.
     """
 
@@ -66,51 +45,48 @@ class Results(NamedTuple):
 
 
 class _RunInference(beam.PTransform):
-    """The transform behind the public ones: scores elements with one model, or with several."""
-
+    _is_per_model = False
     _takes_keyed_batches_only = False
 
     def __init__(
         self,
         specs: Sequence[Any],
         load_override_fn: Callable[[str, list[str]], Any] | None,
-        *,
         preprocess: Preprocess | str | None,
         postprocess: Postprocess | str | None,
         bounds: BatchBounds | None,
-        is_per_model: bool,
     ) -> None:
         super().__init__()
         if not specs:
-            raise SettingsError("Expected at least one model in inference_spec_types, got none.")
+            raise SettingsError("inference_spec_types is empty. Give at least one model.")
         models = [model_of(spec, load_override_fn) for spec in specs]
         if preprocess or postprocess:
-            models = [Hooked(model, preprocess, postprocess) for model in models]
+            models = [HookedModel(model, preprocess, postprocess) for model in models]
         self._models = models
         self._bounds = bounds or bounds_of(specs)
-        self._is_per_model = is_per_model
         self._with_failures = False
 
     def with_failures(self) -> beam.PTransform:
-        """Returns this transform with `Results`: predictions, and the records that have none."""
+        """Returns a copy that gives `Results`: predictions, and the records without one."""
         transform = copy.copy(self)
+        # `with_resource_hints` changes this dict of Beam's in place.
+        transform._resource_hints = dict(self.get_resource_hints())
         transform._with_failures = True
         return transform
 
     def expand(self, examples: beam.PCollection) -> beam.PCollection | Results:
-        output_type, record_format = types_of(
+        output_type, has_sequences = types_of(
             examples.element_type, self._is_per_model, self._takes_keyed_batches_only
         )
+        record_format = FORMAT_TF_SEQUENCE_EXAMPLE if has_sequences else FORMAT_TF_EXAMPLE
         for model in self._models:
             try:
                 model.check(record_format)
             except EndpointError as error:
                 _logger.warning("Could not check %s before the run: %s", model.uri, error)
         one_window = type(examples.windowing.windowfn) in _ONE_WINDOW_PER_ELEMENT
-        do_fn = (_Predict if one_window else _PredictPerWindow)(
-            self._models, record_format, self._bounds, self._is_per_model, self._with_failures
-        )
-        predict = beam.ParDo(do_fn)
+        do_fn = _Predict if one_window else _PredictPerWindow
+        predict = beam.ParDo(do_fn(self, record_format))
         if not self._with_failures:
             return examples | "Predict" >> predict.with_output_types(output_type)
         results = examples | "Predict" >> predict.with_outputs(_FAILURES, main="predictions")
@@ -122,10 +98,16 @@ class _RunInference(beam.PTransform):
 class RunInference(_RunInference):
     """Scores each element of a collection with a model.
 
-    Elements are tf.Examples, tf.SequenceExamples or serialized records, each alone, as
-    `(key, record)` or as `(key, [record, ...])`. Keys may be of any type, repeated or None. Results
-    are PredictionLogs in the same place, in the element's window and with its timestamp. Their
-    order is not promised.
+        record                   PredictionLog
+        (key, record)         -> (key, PredictionLog)
+        (key, [record, ...])     (key, [PredictionLog, ...])
+
+    ```python
+    predictions = records | RunInference(SavedModel("models/five_times"))
+    ```
+
+    A record is a tf.Example, a tf.SequenceExample or `bytes`. Keys may be of any type, repeated or
+    None. Results have the element's window and timestamp, and come in no particular order.
     """
 
     def __init__(
@@ -137,35 +119,34 @@ class RunInference(_RunInference):
         postprocess: Postprocess | str | None = None,
         bounds: BatchBounds | None = None,
     ) -> None:
-        """Describes the model and how to call it.
+        """Takes the model and how to call it.
 
         Args:
           inference_spec_type: `SavedModel`, `TFServing`, `VertexEndpoint` or tfx_bsl's
             `InferenceSpecType` with a `saved_model_spec`.
           load_override_fn: loads a SavedModel; see `SavedModel.load_override_fn`.
-          preprocess: see `Hooked`.
-          postprocess: see `Hooked`.
-          bounds: bounds of a batch; default: the `batch_parameters` of the spec. A batch does not
-            outlast a bundle.
+          preprocess: see `HookedModel`.
+          postprocess: see `HookedModel`.
+          bounds: bounds of a batch. Default: the spec's `batch_parameters`. A batch never spans
+            two bundles.
 
         Raises:
-          SettingsError: the spec is of another kind or not consistent.
+          SettingsError: the model is of another kind, or its settings contradict each other.
         """
-        super().__init__(
-            [inference_spec_type],
-            load_override_fn,
-            preprocess=preprocess,
-            postprocess=postprocess,
-            bounds=bounds,
-            is_per_model=False,
-        )
+        super().__init__([inference_spec_type], load_override_fn, preprocess, postprocess, bounds)
 
 
 class RunInferencePerModel(_RunInference):
-    """Scores each element with several models: like `RunInference`, with a tuple of results.
+    """Scores each element with several models; a result is a tuple with one entry per model.
 
-    A record that one of the models fails on is a failure.
+    ```python
+    pairs = records | RunInferencePerModel([SavedModel("models/1"), SavedModel("models/2")])
+    ```
+
+    Otherwise it works as `RunInference`. A record that one of the models fails on is a failure.
     """
+
+    _is_per_model = True
 
     def __init__(
         self,
@@ -176,163 +157,79 @@ class RunInferencePerModel(_RunInference):
         postprocess: Postprocess | str | None = None,
         bounds: BatchBounds | None = None,
     ) -> None:
-        """Describes the models; see `RunInference` for the other arguments.
+        """Takes the models in the order of the results; see `RunInference` for the rest.
 
-        Args:
-          inference_spec_types: the models, in the order of the results.
-          load_override_fn: loads each SavedModel.
-          preprocess: runs before each model.
-          postprocess: runs after each model.
-          bounds: bounds of a batch; default: the tightest `batch_parameters` of the specs.
+        Hooks run around each model. By default, batches have the tightest bounds of all specs.
 
         Raises:
-          SettingsError: there is no spec, or one is of another kind or not consistent.
+          SettingsError: there is no model, or see `RunInference`.
         """
-        super().__init__(
-            list(inference_spec_types),
-            load_override_fn,
-            preprocess=preprocess,
-            postprocess=postprocess,
-            bounds=bounds,
-            is_per_model=True,
-        )
+        specs = list(inference_spec_types)
+        super().__init__(specs, load_override_fn, preprocess, postprocess, bounds)
 
 
 class RunInferenceOnKeyedBatches(RunInference):
-    """`RunInference` for `(key, [record, ...])` alone; gives `(key, [PredictionLog, ...])`."""
+    """`RunInference` for `(key, [record, ...])` only; gives `(key, [PredictionLog, ...])`."""
 
     _takes_keyed_batches_only = True
 
 
 class RunInferencePerModelOnKeyedBatches(RunInferencePerModel):
-    """`RunInferencePerModel` for `(key, [record, ...])`; gives `(key, (logs of a model, ...))`."""
+    """`RunInferencePerModel` for `(key, [record, ...])` only; gives `(key, (list per model))`."""
 
     _takes_keyed_batches_only = True
 
 
 class _Predict(beam.DoFn):
-    """Gathers elements of a bundle into batches, and scores these. Each is in one window."""
+    """Scores elements that are in one window each, a batch at a time."""
 
-    def __init__(
-        self,
-        models: Sequence[Model],
-        record_format: str,
-        bounds: BatchBounds,
-        is_per_model: bool,
-        with_failures: bool,
-    ) -> None:
-        self._models = models
-        self._record_format = record_format
-        self._bounds = bounds
-        self._is_per_model = is_per_model
-        self._with_failures = with_failures
-        self._shared = [Shared() for _ in models]
-
-    def setup(self) -> None:
-        self._encoded = [
-            shared.acquire(lambda model=model: Encoded(model, self._record_format, self._bounds))
-            for shared, model in zip(self._shared, self._models, strict=True)
+    def __init__(self, transform: _RunInference, record_format: str) -> None:
+        self._bounds = transform._bounds
+        self._is_per_model = transform._is_per_model
+        self._with_failures = transform._with_failures
+        self._loaders = [
+            (Shared(), functools.partial(LogScorer.load, model, record_format, self._bounds))
+            for model in transform._models
         ]
 
+    def setup(self) -> None:
+        self._scorers = [shared.acquire(load) for shared, load in self._loaders]
+
     def start_bundle(self) -> None:
-        self._clear()
+        self._bundle = Bundle(self._scorers, self._bounds, self._is_per_model)
 
     def process(
         self, element: Any, windowed_value: WindowedValue = beam.DoFn.WindowedValueParam
     ) -> Iterable[Any] | None:
-        records = records_of(element)
-        if isinstance(records, bytes):
-            self._records.append(records)
-            self._bytes += len(records)
-        else:
-            self._records += records
-            self._bytes += sum(map(len, records))
-        # Two lists, not one of pairs: objects that live on are what the garbage collector looks at.
-        self._elements.append(windowed_value)
-        self._records_of_elements.append(records)
-        is_full = (
-            len(self._records) >= self._bounds.max_records or self._bytes >= self._bounds.max_bytes
-        )
-        # Beam multiplies the windows of what is returned here by those of the element; what is in
-        # several, although its collection's windows do not say so, waits for the next one.
+        is_full = self._bundle.add(windowed_value, element)
+        # Beam multiplies the windows of what is returned here by those of this element. An element
+        # may be in several even if its collection's windowing does not say so; then the batch
+        # waits for the next element.
         return self._flush() if is_full and len(windowed_value.windows) == 1 else None
 
     def finish_bundle(self) -> Iterable[Any]:
         return self._flush()
 
-    def _clear(self) -> None:
-        self._elements: list[WindowedValue] = []
-        self._records_of_elements: list[bytes | list[bytes]] = []
-        self._records: list[bytes] = []
-        self._bytes = 0
-
     def _flush(self) -> Iterator[Any]:
-        elements = zip(self._elements, self._records_of_elements, strict=True)
-        results = self._results(self._records)
-        read, failed = len(self._records), 0
-        self._clear()
-        for element, records in elements:
-            value = element.value
-            key = value[0] if isinstance(value, tuple) else _NO_KEY
-            if isinstance(records, bytes):
-                result = next(results)
-                if type(result) is Failed:
-                    failed += 1
-                    yield self._failure(element, key, records, result)
-                else:
-                    yield element.with_value(result if key is _NO_KEY else (key, result))
-                continue
-            scored = []
-            for record in records:
-                result = next(results)
-                if type(result) is Failed:
-                    failed += 1
-                    yield self._failure(element, key, record, result)
-                else:
-                    scored.append(result)
-            if scored or not records:
-                yield element.with_value((key, self._list_of(scored)))
+        read, failed = yield from self._bundle.flush(
+            metrics.MeteredWork(), WindowedValue.with_value, self._fail
+        )
         metrics.count(read, read - failed, failed)
 
-    def _results(self, records: list[bytes]) -> Iterator[Any]:
-        """Yields for each record a PredictionLog, or a tuple of them with several models.
-
-        Where a model fails on a record, that one's failure stands in their place.
-        """
-        parse = PredictionLog.FromString
-        work = metrics.MeteredWork()
-        by_model = [encoded.logs(records, work) for encoded in self._encoded]
-        if not self._is_per_model:
-            for log in by_model[0]:
-                yield log if type(log) is Failed else parse(log)
-            return
-        for row in zip(*by_model, strict=True):
-            failure = next((log for log in row if type(log) is Failed), None)
-            yield failure or tuple([parse(log) for log in row])
-
-    def _list_of(self, scored: list[Any]) -> Any:
-        """Returns the results of a list of records: a list, or one for each of several models."""
-        if not self._is_per_model:
-            return scored
-        return tuple([[logs[i] for logs in scored] for i in range(len(self._models))])
-
-    def _failure(
-        self, element: WindowedValue, key: Any, record: bytes, failure: Failed
-    ) -> beam.pvalue.TaggedOutput:
-        """Returns a failure for the output of them, or raises it where nobody asked for that."""
-        if not self._with_failures:
-            which = f"{record[:80]!r}" if key is _NO_KEY else f"with key {key!r}"
-            raise failed_record_error(which, failure, "with_failures")
-        key = None if key is _NO_KEY else key
-        value = RecordFailure(key, record, failure.error_type, failure.message)
-        return beam.pvalue.TaggedOutput(_FAILURES, element.with_value(value))
+    def _fail(self, element: WindowedValue, failure: RecordFailure) -> beam.pvalue.TaggedOutput:
+        if self._with_failures:
+            return beam.pvalue.TaggedOutput(_FAILURES, element.with_value(failure))
+        which = repr(failure.record[:80])
+        if failure.key is not None:
+            which += f" with key {failure.key!r}"
+        raise failed_record_error(which, failure, "with_failures")
 
 
 class _PredictPerWindow(_Predict):
-    """The same for elements in several windows: each is scored once for each of them.
+    """Scores elements that may be in several windows, once for each of them.
 
-    A step that asks for the window is called once per window of an element, which costs every
-    element time. One that does not would see Beam multiply the windows of what it returns by those
+    Beam calls a step that asks for the window once per window of an element. That costs time for
+    every element, but without it Beam would multiply the windows of what the step returns by those
     of the element that it is called with.
     """
 

@@ -1,4 +1,4 @@
-"""What says which model: tfx_bsl's message becomes ours here, and nowhere else."""
+"""Turns tfx_bsl's `InferenceSpecType` into a model and bounds of batches."""
 
 from __future__ import annotations
 
@@ -6,67 +6,62 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bulk_inferencer._models.batching import BatchBounds
+from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._models.predictor import Model, check_is_model
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.errors import SettingsError
 
 
-def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None) -> Model:
-    """Returns the model that a spec describes.
-
-    Args:
-      spec: a model of ours, or tfx_bsl's `InferenceSpecType`.
-      load_override_fn: see `SavedModel.load_override_fn`.
+def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None = None) -> Model:
+    """Returns the model that an `InferenceSpecType` describes; a model stays as it is.
 
     Raises:
-      SettingsError: the spec is of another kind or not consistent.
+      SettingsError: the spec describes no SavedModel, the value is neither a spec nor a model, or
+        `load_override_fn` is given for a model that is not a `SavedModel`.
     """
-    kind = spec.WhichOneof("type") if _is_inference_spec_type(spec) else None
-    if kind == "saved_model_spec":
+    if _is_inference_spec_type(spec):
+        kind = spec.WhichOneof("type")
+        if kind != "saved_model_spec":
+            raise SettingsError(
+                f"Expected InferenceSpecType.saved_model_spec, got {kind or 'nothing'}. For a "
+                f"model behind a server, use TFServing or VertexEndpoint; AI Platform Prediction "
+                f"has been shut down."
+            )
         given = spec.saved_model_spec
         spec = SavedModel(given.model_path, tuple(given.signature_name), tuple(given.tag))
-    elif kind == "ai_platform_prediction_model_spec":
-        raise SettingsError(
-            "Expected a saved_model_spec, got an ai_platform_prediction_model_spec: that service "
-            "has been shut down. Use VertexEndpoint or TFServing."
-        )
     check_is_model(spec)
-    if kind is None and not all(hasattr(spec, name) for name in ("check", "load", "uri")):
-        got = f"{type(spec).__name__} {spec}".strip()
-        raise SettingsError(
-            f"Expected SavedModel, TFServing, VertexEndpoint or an InferenceSpecType with a "
-            f"saved_model_spec, got {got}."
-        )
     if load_override_fn is None:
         return spec
     if not isinstance(spec, SavedModel):
         raise SettingsError(
-            f"Expected a SavedModel for load_override_fn, got {type(spec).__name__}. Leave it out."
+            f"load_override_fn can only load a SavedModel, got {type(spec).__name__}. Leave it out."
         )
     return dataclasses.replace(spec, load_override_fn=load_override_fn)
 
 
-def _is_inference_spec_type(spec: Any) -> bool:
-    descriptor = getattr(spec, "DESCRIPTOR", None)
-    return getattr(descriptor, "name", None) == "InferenceSpecType"
-
-
 def bounds_of(specs: Sequence[Any]) -> BatchBounds:
-    """Returns the tightest of the specs' batch parameters, where zero stands for the default.
+    """Returns the tightest of the specs' batch parameters, where zero means the default.
 
     Raises:
-      SettingsError: a spec contradicts itself.
+      SettingsError: the parameters of a spec contradict each other.
     """
-    given = [s.batch_parameters for s in specs if _is_inference_spec_type(s)]
+    given = [spec.batch_parameters for spec in specs if _is_inference_spec_type(spec)]
     for parameters in given:
         if 0 < parameters.max_batch_size < parameters.min_batch_size:
             raise SettingsError(
-                f"Expected min_batch_size to be at most max_batch_size in batch_parameters, got "
-                f"{parameters.min_batch_size} and {parameters.max_batch_size}."
+                f"batch_parameters.min_batch_size is larger than max_batch_size: "
+                f"{parameters.min_batch_size} and {parameters.max_batch_size}. Lower it."
             )
-    bounds = {
-        "max_records": [p.max_batch_size for p in given if p.max_batch_size],
-        "first_records": [p.min_batch_size for p in given if p.min_batch_size],
-    }
-    return BatchBounds(**{name: min(sizes) for name, sizes in bounds.items() if sizes})
+    default = BatchBounds()
+    largest = [p.max_batch_size for p in given if p.max_batch_size]
+    first = [p.min_batch_size for p in given if p.min_batch_size]
+    return BatchBounds(
+        max_records=min(largest, default=default.max_records),
+        first_records=min(first, default=default.first_records),
+    )
+
+
+def _is_inference_spec_type(spec: Any) -> bool:
+    # By its name, since tfx_bsl need not be installed.
+    descriptor = getattr(spec, "DESCRIPTOR", None)
+    return getattr(descriptor, "name", None) == "InferenceSpecType"

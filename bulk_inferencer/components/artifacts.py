@@ -20,7 +20,7 @@ class InferenceSummary(Artifact):
 
 
 class ModelComparison(Artifact):
-    """How the outputs of several models differ, and what came of an A/B test.
+    """How the outputs of several models differ, and the outcomes of an A/B test.
 
     File structure:
       - `comparison.json`: see `bulk_inferencer.results.compare.Comparison`.

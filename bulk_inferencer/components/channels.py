@@ -1,154 +1,229 @@
-"""What the components have in common: checked channels, and specs with as many as are given."""
+"""What the components share: checks of channels, and specs that grow with the channels given."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from tfx import types
 from tfx.dsl.compiler import constants
-from tfx.orchestration import data_types
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from bulk_inferencer import bulk_inferencer_pb2
-from bulk_inferencer._models.names import check_name
-from bulk_inferencer.components import executor, settings
-from bulk_inferencer.components.gated_model import blessing_key, model_key
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._models.predictor import check_name
+from bulk_inferencer.components import keys, settings
+from bulk_inferencer.components.artifacts import InferenceSummary
 from bulk_inferencer.errors import SettingsError
 
+Channels: TypeAlias = types.BaseChannel | Sequence[types.BaseChannel]
 _Spec = TypeVar("_Spec", bound=ComponentSpec)
 
 # One for all components, since they share the parameter that it is the default of.
 _PROCESS_ID = uuid.uuid4().hex
 
 _RESERVED_NAMES = (
-    executor.EXAMPLES,
-    executor.MODEL,
-    executor.PUSHED_MODEL,
-    executor.INFERENCE_RESULT,
-    executor.SUMMARY,
-    executor.FAILED_EXAMPLES,
-    executor.OUTPUT_EXAMPLES,
-    executor.COMPARISON,
-    "prediction_table",
-    # Their inputs would be the properties `model_specs` and `model_names`.
+    keys.EXAMPLES,
+    keys.MODEL,
+    keys.PUSHED_MODEL,
+    keys.INFERENCE_RESULT,
+    keys.SUMMARY,
+    keys.FAILED_EXAMPLES,
+    keys.OUTPUT_EXAMPLES,
+    keys.COMPARISON,
+    keys.PREDICTION_TABLE,
+    keys.ROUTING,
+    keys.REQUIRED_BLESSINGS,
+    keys.RUN_ID,
+    # Inputs of models with these names would collide with `model_names` and `model_specs`.
     "names",
     "specs",
     "self",
 )
-# Of inputs and execution properties, which share their names with the outputs.
 _RESERVED_BEGINNINGS = ("blessing_", "examples_", "model_")
 _RESERVED_ENDS = ("_spec", "_specs")
-_RESERVED_PROPERTIES = (executor.ROUTING, executor.REQUIRED_BLESSINGS, executor.RUN_ID)
+
+# What every component has, and what some of them have.
+COMMON_PARAMETERS = {
+    keys.DATA_SPEC: ExecutionParameter(type=our.DataSpec),
+    keys.OUTPUT_EXAMPLE_SPEC: ExecutionParameter(type=our.OutputExampleSpec, optional=True),
+    keys.REQUIRED_BLESSINGS: ExecutionParameter(type=str),
+    keys.RUN_ID: ExecutionParameter(type=str, optional=True),
+}
+COMMON_OUTPUTS = {
+    keys.SUMMARY: ChannelParameter(type=InferenceSummary),
+    keys.FAILED_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
+}
+RESULT_OUTPUT = {keys.INFERENCE_RESULT: ChannelParameter(type=standard_artifacts.InferenceResult)}
+EXAMPLES_OUTPUT = {
+    keys.OUTPUT_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True)
+}
 
 
-def examples_by_key(
-    examples: types.BaseChannel | Sequence[types.BaseChannel],
-) -> dict[str, types.BaseChannel]:
-    """Returns the examples' channels by input: `examples`, `examples_1`, ...
+def new(*outputs: Mapping[str, ChannelParameter]) -> dict[str, types.BaseChannel]:
+    """Returns a new channel for each of the outputs."""
+    return {k: types.Channel(type=p.type) for group in outputs for k, p in group.items()}
 
-    An input each, and not a union: Kubeflow takes no union channels.
+
+def optional(
+    output_example_spec: Any,
+    columns_specs: Iterable[our.ModelSpec | RuntimeParameter],
+    model_specs: Iterable[our.ModelSpec | RuntimeParameter],
+    convert: Callable[..., Any] = settings.to_message,
+) -> dict[str, Any]:
+    """Returns the outputs and execution properties that a component has only on demand.
+
+    Args:
+      output_example_spec: which outputs become features; None for no output examples.
+      columns_specs: how to call the models whose outputs become features.
+      model_specs: how to call all models.
+      convert: `settings.to_setting` where `output_example_spec` may be a runtime parameter.
 
     Raises:
-      SettingsError: there is none, or it is of another type.
+      SettingsError: the columns are inconsistent.
+    """
+    found: dict[str, Any] = {}
+    if output_example_spec is not None:
+        name, columns_specs = keys.OUTPUT_EXAMPLE_SPEC, list(columns_specs)
+        found[name] = convert(name, output_example_spec, our.OutputExampleSpec)
+        if not any(isinstance(spec, RuntimeParameter) for spec in (found[name], *columns_specs)):
+            settings.columns(found[name], *columns_specs)
+        found |= new(EXAMPLES_OUTPUT)
+    # The value of a parameter may name an endpoint even if its default does not.
+    if any(isinstance(spec, RuntimeParameter) or may_have_endpoint(spec) for spec in model_specs):
+        found[keys.RUN_ID] = _run_id()
+    return found
+
+
+def may_have_endpoint(model_spec: our.ModelSpec | RuntimeParameter) -> bool:
+    """Returns whether an endpoint may stand in for the model."""
+    if isinstance(model_spec, RuntimeParameter):
+        if model_spec.default is None:
+            return True
+        default = {keys.MODEL_SPEC: str(model_spec.default)}
+        model_spec = settings.parse(default, keys.MODEL_SPEC, our.ModelSpec)
+    return model_spec.WhichOneof("endpoint") is not None
+
+
+def _run_id() -> RuntimeParameter:
+    """Returns a property that differs from run to run, so that results are not cached.
+
+    What answers behind an endpoint may have changed since the last run, and TFX cannot see it.
+    Local runners give the run's own id, Airflow the default of the process that runs the task.
+    """
+    return RuntimeParameter(
+        name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=_PROCESS_ID
+    )
+
+
+def examples_by_key(examples: Channels) -> dict[str, types.BaseChannel]:
+    """Returns the channels of examples by input: `examples`, `examples_1`, ...
+
+    Each has an input of its own instead of a union: Kubeflow takes no union channels.
+
+    Raises:
+      SettingsError: there is no channel, or one has another type.
     """
     channels = list(examples) if isinstance(examples, (list, tuple)) else [examples]
-    for channel in channels:
-        if not isinstance(channel, types.BaseChannel) or channel.type_name != "Examples":
-            raise SettingsError(
-                f"Expected channels of Examples as examples, got {_kind(channel)}. Take them from "
-                f"an ExampleGen, Transform, Importer or Resolver."
-            )
     if not channels:
-        raise SettingsError("Expected at least one channel as examples, got an empty list.")
+        raise SettingsError("examples is an empty list. Give at least one channel of Examples.")
+    sources = "an ExampleGen, Transform, Importer or Resolver"
     return {
-        f"{executor.EXAMPLES}_{i}" if i else executor.EXAMPLES: channel
+        keys.examples_key(i): _checked(keys.EXAMPLES, channel, ["Examples"], sources)
         for i, channel in enumerate(channels)
     }
 
 
-def checked_model(what: str, channel: Any) -> types.BaseChannel:
-    """Returns a channel that can hold a model.
-
-    Args:
-      what: the argument that it was given as.
-      channel: what was given.
+def checked_model(name: str, channel: Any) -> types.BaseChannel:
+    """Returns the channel that was given as argument `name`, if it can hold a model.
 
     Raises:
       SettingsError: it cannot.
     """
-    is_channel = isinstance(channel, types.BaseChannel)
-    if not is_channel or channel.type_name not in ("Model", "PushedModel"):
+    sources = "a Trainer, Pusher, Importer or Resolver"
+    return _checked(name, channel, ["Model", "PushedModel"], sources)
+
+
+def _checked(name: str, channel: Any, kinds: Sequence[str], sources: str) -> types.BaseChannel:
+    got = getattr(channel, "type_name", type(channel).__name__)
+    if not isinstance(channel, types.BaseChannel) or got not in kinds:
         raise SettingsError(
-            f"Expected a channel of Model or PushedModel as {what}, got {_kind(channel)}. Take it "
-            f"from a Trainer, Pusher, Importer or Resolver."
+            f"{name} must be a channel of {' or '.join(kinds)}, not {got}. Take it from {sources}."
         )
     return channel
 
 
-def check_by_name(what: str, given: Any) -> None:
-    """Checks that something is given for each model by its name.
-
-    Args:
-      what: the argument that it was given as.
-      given: what was given.
+def check_by_name(**arguments: Any) -> None:
+    """Checks that arguments hold something for each model by its name.
 
     Raises:
-      SettingsError: it is not.
+      SettingsError: one does not.
     """
-    if not isinstance(given, Mapping):
-        raise SettingsError(
-            f"Expected {what} by the models' names, got {type(given).__name__}. Name them: "
-            f"{{'five': ...}}."
-        )
+    for name, value in arguments.items():
+        if not isinstance(value, Mapping):
+            raise SettingsError(
+                f"{name} must be a dictionary by the models' names, such as {{'five': ...}}, not "
+                f"{type(value).__name__}."
+            )
 
 
 def models_by_key(
-    names: Sequence[str],
     models: Mapping[str, types.BaseChannel],
-    model_blessings: Mapping[str, types.BaseChannel] | None,
-    model_specs: Mapping[str, bulk_inferencer_pb2.ModelSpec],
+    model_blessings: Mapping[str, types.BaseChannel],
+    model_specs: Mapping[str, our.ModelSpec],
 ) -> dict[str, types.BaseChannel]:
     """Returns the channels of several models and of their blessings by input.
 
     Args:
-      names: the names of the models.
       models: the models by name.
-      model_blessings: their blessings by name, of all models or of some.
-      model_specs: their settings by name.
+      model_blessings: the blessings of all models, or of some, by name.
+      model_specs: the settings of all models by name.
 
     Raises:
-      SettingsError: a name cannot be one, is not among the others, or has no model; or a channel
-        is of another type.
+      SettingsError: a name is not allowed, does not appear among the others or has no model, or a
+        channel has another type.
     """
-    for name in names:
-        _check_free(name)
-        if name not in models and model_specs[name].WhichOneof("endpoint") is None:
+    for name, spec in model_specs.items():
+        _check_model_name(name)
+        if name not in models and not may_have_endpoint(spec):
             raise SettingsError(
-                f"Expected a channel for model '{name}' in models, got them for "
-                f"{', '.join(models) or 'none'}. Give one; only an endpoint in its ModelSpec can "
-                f"stand in for it."
+                f"models has no channel for '{name}', only for {', '.join(models) or 'none'}. Use "
+                f"the same names everywhere; only a model with an endpoint needs no channel."
             )
-    given = {}
-    for name, channel in models.items():
-        _check_known("models", name, names)
-        given[model_key(name)] = checked_model(f"models['{name}']", channel)
-    for name, channel in (model_blessings or {}).items():
-        _check_known("model_blessings", name, names)
+    for argument, given in (("models", models), ("model_blessings", model_blessings)):
+        for name in given:
+            if name not in model_specs:
+                raise SettingsError(
+                    f"{argument} has an entry for '{name}', but the models are "
+                    f"{', '.join(model_specs)}. Use the same names everywhere."
+                )
+    by_key = {
+        keys.model_key(name): checked_model(f"models['{name}']", channel)
+        for name, channel in models.items()
+    }
+    for name, channel in model_blessings.items():
         if name not in models:
             raise SettingsError(
-                f"Expected a channel for model '{name}' in models, for its blessing to bless, got "
-                f"none. Give it beside the endpoint."
+                f"model_blessings has an entry for '{name}', but models has none. Give the model "
+                f"that the blessing is for, as well as the endpoint."
             )
-        if not isinstance(channel, types.BaseChannel) or channel.type_name != "ModelBlessing":
-            raise SettingsError(
-                f"Expected a channel of ModelBlessing as model_blessings['{name}'], got "
-                f"{_kind(channel)}. Take it from an Evaluator, Importer or Resolver."
-            )
-        given[blessing_key(name)] = channel
-    return given
+        argument, sources = f"model_blessings['{name}']", "an Evaluator, Importer or Resolver"
+        by_key[keys.blessing_key(name)] = _checked(argument, channel, ["ModelBlessing"], sources)
+    return by_key
+
+
+def _check_model_name(name: str) -> None:
+    check_name(name, "model")
+    is_reserved = name in _RESERVED_NAMES
+    if is_reserved or name.startswith(_RESERVED_BEGINNINGS) or name.endswith(_RESERVED_ENDS):
+        raise SettingsError(
+            f"A model cannot be named '{name}': the component has names of its own, which are "
+            f"{', '.join(_RESERVED_NAMES)}, and those that begin with "
+            f"{', '.join(_RESERVED_BEGINNINGS)} or end with {', '.join(_RESERVED_ENDS)}. Rename "
+            f"the model."
+        )
 
 
 def extended(
@@ -159,14 +234,14 @@ def extended(
     """Returns a spec class with further channels, which differ from instance to instance.
 
     Args:
-      spec: the class with those channels that all instances have.
+      spec: the class with the channels that all instances have.
       inputs: channels by input.
       outputs: channels by output.
     """
     more = {
         key: ChannelParameter(
             type=channel.type,
-            # Whether a blessing that did not arrive closes the gate is for the gate to judge.
+            # The gate decides what a missing blessing means, so its channel may be empty.
             optional=channel.type is standard_artifacts.ModelBlessing,
         )
         for key, channel in inputs.items()
@@ -181,51 +256,3 @@ def extended(
         "__module__": spec.__module__,  # where TFX's JSON finds the class again
     }
     return type(spec.__name__, (spec,), attributes)
-
-
-def may_have_endpoint(
-    model_spec: bulk_inferencer_pb2.ModelSpec | data_types.RuntimeParameter | None,
-) -> bool:
-    """Returns whether an endpoint may stand in for the model."""
-    if isinstance(model_spec, data_types.RuntimeParameter):
-        if model_spec.default is None:
-            return True
-        default = str(model_spec.default)
-        model_spec = settings.parse(executor.MODEL_SPEC, default, bulk_inferencer_pb2.ModelSpec)
-    return model_spec is not None and model_spec.WhichOneof("endpoint") is not None
-
-
-def run_id() -> data_types.RuntimeParameter:
-    """Returns a property that is another one in every run, so that results are not cached.
-
-    What answers behind an endpoint may have changed since the last run, and TFX cannot see it.
-    Local runners give the run's own id, Airflow the default of the process that runs the task.
-    """
-    return data_types.RuntimeParameter(
-        name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=_PROCESS_ID
-    )
-
-
-def _check_free(name: str) -> None:
-    """Checks that a model's name is none of a channel or property of the component."""
-    check_name(name, "model")
-    is_reserved = name in (*_RESERVED_NAMES, *_RESERVED_PROPERTIES)
-    if is_reserved or name.startswith(_RESERVED_BEGINNINGS) or name.endswith(_RESERVED_ENDS):
-        raise SettingsError(
-            f"Expected the name of a model to be none of the component's own, got '{name}'; these "
-            f"are: {', '.join((*_RESERVED_NAMES, *_RESERVED_PROPERTIES))}, what begins with "
-            f"{', '.join(_RESERVED_BEGINNINGS)}, and what ends with {', '.join(_RESERVED_ENDS)}. "
-            f"Rename the model."
-        )
-
-
-def _check_known(what: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise SettingsError(
-            f"Expected the names in {what} to be among {', '.join(names)}, got '{name}'. Use the "
-            f"same names everywhere."
-        )
-
-
-def _kind(channel: Any) -> str:
-    return str(getattr(channel, "type_name", type(channel).__name__))

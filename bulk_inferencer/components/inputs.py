@@ -11,9 +11,8 @@ from tfx.components.util import examples_utils
 from tfx.types import artifact_utils
 
 from bulk_inferencer import _files
+from bulk_inferencer.components import keys
 from bulk_inferencer.errors import InputError
-
-EXAMPLES = "examples"
 
 Artifacts = Mapping[str, Sequence[types.Artifact]]
 
@@ -25,44 +24,43 @@ def single(artifacts: Artifacts, key: str) -> types.Artifact:
     """Returns the only artifact of a channel.
 
     Raises:
-      InputError: there is another number of them.
+      InputError: there is none, or more than one.
     """
     found = artifacts.get(key) or []
     if len(found) != 1:
         raise InputError(
-            f"Expected one artifact as {key}, got {len(found)}. Narrow its channel down to one, "
-            f"for example with a Resolver."
+            f"{key} must be one artifact, but there are {len(found)}. Narrow its channel down to "
+            f"one, for example with a Resolver."
         )
     return found[0]
 
 
 def examples(artifacts: Artifacts) -> list[types.Artifact]:
     """Returns the examples of all channels: `examples`, `examples_1`, ..."""
-    keys = sorted(key for key in artifacts if re.fullmatch(rf"{EXAMPLES}(_\d+)?", key))
-    return [artifact for key in keys for artifact in artifacts[key]]
+    found = sorted(key for key in artifacts if re.fullmatch(rf"{keys.EXAMPLES}(_\d+)?", key))
+    return [artifact for key in found for artifact in artifacts[key]]
 
 
 def payload_format(examples: Sequence[types.Artifact]) -> str:
     """Returns the format of the records.
 
     Raises:
-      InputError: they have several, or are in no TFRecord files.
+      InputError: there are no examples, or several formats, or files other than TFRecord.
     """
+    formats = {}
     for artifact in examples:
         file_format = artifact.get_string_custom_property("file_format")
         if file_format not in _TFRECORD_FORMATS:
             raise InputError(
-                f"Expected examples as TFRecord files, got {file_format} at {artifact.uri}. "
-                f"Write them with an ExampleGen whose output is TFRecord."
+                f"The examples at {artifact.uri} are {file_format} files, but only TFRecord files "
+                f"can be scored. Write them with an ExampleGen whose output is TFRecord."
             )
-    formats = {
-        artifact.uri: examples_utils.get_payload_format_string(artifact) for artifact in examples
-    }
+        formats[artifact.uri] = examples_utils.get_payload_format_string(artifact)
     if len(set(formats.values())) != 1:
         listed = ", ".join(f"{name} at {uri}" for uri, name in sorted(formats.items()))
         raise InputError(
-            f"Expected examples of one payload format, got {listed or 'no examples'}. Score them "
-            f"with a BulkInferencer each."
+            f"All examples must have the same payload format, but there are "
+            f"{listed or 'no examples'}. Score each format with a BulkInferencer of its own."
         )
     return next(iter(formats.values()))
 
@@ -78,18 +76,17 @@ def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[st
       InputError: a split does not exist, or its folder is gone.
     """
     patterns: dict[str, list[str]] = {}
+    existing: set[str] = set()
     for artifact in examples:
         for split in artifact_utils.decode_split_names(artifact.split_names):
+            existing.add(split)
             if not wanted or split in wanted:
                 patterns.setdefault(split, []).append(_split_pattern(artifact, split))
-    missing = [split for split in wanted if split not in patterns]
-    if missing or not patterns:
-        has = sorted(
-            {s for a in examples for s in artifact_utils.decode_split_names(a.split_names)}
-        )
+    missing = [repr(split) for split in wanted if split not in existing]
+    if missing or not existing:
         raise InputError(
-            f"Split {', '.join(map(repr, missing)) or 'names'} not found in the examples; they "
-            f"have: {', '.join(has) or 'none'}. Set DataSpec.example_splits."
+            f"The examples do not have split {', '.join(missing) or 'names'}. They have: "
+            f"{', '.join(sorted(existing)) or 'none'}. Correct DataSpec.example_splits."
         )
     return patterns
 
@@ -102,7 +99,7 @@ def _split_pattern(artifact: types.Artifact, split: str) -> str:
     # Object stores have no folders: there, an empty split and a missing one are the same.
     if "://" not in uri and not os.path.isdir(uri):
         raise InputError(
-            f"Expected a folder for split '{split}' at {uri}, got none. Restore the examples, or "
-            f"run the ExampleGen again."
+            f"Split '{split}' has no folder at {uri}. Restore the examples, or run the ExampleGen "
+            f"again."
         )
     return _files.literal(uri) + "/*"

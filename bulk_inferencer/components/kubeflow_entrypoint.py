@@ -19,6 +19,7 @@ types, or when TFX takes them from the component's spec.
 from __future__ import annotations
 
 import argparse
+import functools
 import runpy
 import sys
 from collections.abc import Sequence
@@ -32,10 +33,8 @@ from bulk_inferencer.errors import SettingsError
 COMMAND = ("python", "-m", "bulk_inferencer.components.kubeflow_entrypoint")
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
-
 _EXECUTOR_INPUT = "--json_serialized_invocation_args"
 _INPUTS_SPEC = "--json_serialized_inputs_spec_args"
-
 # What Kubeflow's own types begin with: an artifact of any type, and the log that it keeps itself.
 _KUBEFLOW_TYPES = "system."
 
@@ -50,7 +49,7 @@ def restore_arguments(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of TFX's entrypoint with restored types.
 
     Args:
-      arguments: what the pipeline's spec says, with the execution in place of `{{$}}`.
+      arguments: those of the pipeline's spec, with the execution in place of `{{$}}`.
 
     Raises:
       SettingsError: see `restore_types`.
@@ -59,17 +58,10 @@ def restore_arguments(arguments: Sequence[str]) -> list[str]:
     parser.add_argument(_EXECUTOR_INPUT, required=True, dest="executor_input")
     parser.add_argument(_INPUTS_SPEC, dest="inputs_spec")
     known, others = parser.parse_known_args(arguments)
-
-    executor_input = json_format.Parse(
-        known.executor_input, pipeline_spec_pb2.ExecutorInput(), ignore_unknown_fields=True
-    )
-    inputs_spec = json_format.Parse(
-        known.inputs_spec or "{}",
-        pipeline_spec_pb2.ComponentInputsSpec(),
-        ignore_unknown_fields=True,
-    )
+    parse = functools.partial(json_format.Parse, ignore_unknown_fields=True)
+    executor_input = parse(known.executor_input, pipeline_spec_pb2.ExecutorInput())
+    inputs_spec = parse(known.inputs_spec or "{}", pipeline_spec_pb2.ComponentInputsSpec())
     restore_types(executor_input, inputs_spec)
-
     arguments = [*others, _EXECUTOR_INPUT, json_format.MessageToJson(executor_input)]
     # Without it, TFX reads the parameters of a pipeline's spec before 2.1.
     return [*arguments, _INPUTS_SPEC, known.inputs_spec] if known.inputs_spec else arguments
@@ -81,15 +73,15 @@ def restore_types(
 ) -> None:
     """Gives the artifacts of an execution types that TFX can import; changes `executor_input`.
 
-    Outputs that are none of the component's, such as Kubeflow's `executor-logs`, are left out:
-    Kubeflow writes them itself.
+    Removes outputs that do not belong to the component, such as Kubeflow's `executor-logs`, which
+    Kubeflow writes itself.
 
     Args:
       executor_input: the execution, as Kubeflow passes it.
-      inputs_spec: what the pipeline's spec says of the component's inputs.
+      inputs_spec: what the pipeline's spec says about the component's inputs.
 
     Raises:
-      SettingsError: an input has no type, and `inputs_spec` has none for it.
+      SettingsError: an input has a type in neither of them.
     """
     for key, artifacts in executor_input.inputs.artifacts.items():
         for artifact in artifacts.artifacts:
@@ -98,13 +90,12 @@ def restore_types(
                 continue
             if key not in inputs_spec.artifacts:
                 raise SettingsError(
-                    f"Expected a type for the artifact of input {key!r}, got {title!r} from "
-                    f"Kubeflow and none from the component's spec on the command line; it has "
-                    f"types for: {', '.join(sorted(inputs_spec.artifacts)) or 'no input'}. Compile "
-                    f"the pipeline with use_pipeline_spec_2_1=True."
+                    f"The artifact of input {key!r} has the type {title!r} from Kubeflow, and the "
+                    f"component's spec on the command line has types only for: "
+                    f"{', '.join(sorted(inputs_spec.artifacts)) or 'no input'}. Compile the "
+                    f"pipeline with use_pipeline_spec_2_1=True."
                 )
             artifact.type.CopyFrom(inputs_spec.artifacts[key].artifact_type)
-
     outputs = executor_input.outputs.artifacts
     for key in list(outputs):
         if any(_title(made.type).startswith(_KUBEFLOW_TYPES) for made in outputs[key].artifacts):
@@ -112,7 +103,6 @@ def restore_types(
 
 
 def _title(schema: pipeline_spec_pb2.ArtifactTypeSchema) -> str:
-    """Returns the name of a type, which is empty where there is none."""
     if schema.WhichOneof("kind") == "instance_schema":
         return (yaml.safe_load(schema.instance_schema) or {}).get("title", "")
     return schema.schema_title

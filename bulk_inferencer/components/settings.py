@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
-from tfx.orchestration import data_types
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import bulk_inferrer_pb2
 
-from bulk_inferencer import bulk_inferencer_pb2
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
-from bulk_inferencer._models.batching import BatchBounds
 from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._models.retries import Limits
-from bulk_inferencer._models.routing import SplitRouting
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._models.tf_serving import TFServing
 from bulk_inferencer._models.vertex import VertexEndpoint
@@ -28,91 +29,148 @@ from bulk_inferencer._signatures import (
     output_prefix,
 )
 from bulk_inferencer._units.failure_limit import FailureLimit
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer.errors import BulkInferencerError, SettingsError
 from bulk_inferencer.results.compare import Comparing
+
+# Arguments of the components accept TFX's own messages too, so that moving over is easy.
+AnyDataSpec: TypeAlias = our.DataSpec | bulk_inferrer_pb2.DataSpec
+AnyModelSpec: TypeAlias = our.ModelSpec | bulk_inferrer_pb2.ModelSpec
+AnyOutputExampleSpec: TypeAlias = our.OutputExampleSpec | bulk_inferrer_pb2.OutputExampleSpec
 
 _Setting = TypeVar("_Setting", bound=Message)
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 
+# Where the settings of a component have another name than the fields of the dataclasses.
+_SETTING_OF_FIELD = {
+    "BatchBounds": "ModelSpec.batch",
+    "Comparing.most_different": "ComparisonSpec.most_different",
+    "FailureLimit": "DataSpec.failure_limit",
+    "Limits": "RequestLimits",
+    "Outputs.columns": "OutputExampleSpec.output_columns_spec",
+    "Outputs.compression": "DataSpec.compression",
+    "SavedModel.import_modules": "ModelSpec.import_modules",
+    "SavedModel.signatures": "ModelSpec.model_signature_name",
+    "SavedModel.tags": "ModelSpec.tag",
+    "Stage.columns": "StageSpec.output_columns_spec",
+    "Stage.exit_when": "StageSpec.exit_when",
+    "TFServing": "ModelSpec.tf_serving",
+    "TFServing.signatures": "ModelSpec.model_signature_name",
+    "VertexEndpoint": "ModelSpec.vertex_endpoint",
+}
 
-def to_setting(
-    name: str, value: Any, kind: type[_Setting]
-) -> _Setting | data_types.RuntimeParameter | None:
-    """Returns what a pipeline's author gave as a message of ours, or as a runtime parameter.
+
+@contextlib.contextmanager
+def naming_settings() -> Iterator[None]:
+    """Adds to our errors which settings of the component they are about.
+
+    The floors below name the fields of their own dataclasses, which a pipeline's author never sees.
+    """
+    try:
+        yield
+    except BulkInferencerError as error:
+        sources = [
+            f"{field} comes from {setting}."
+            for field, setting in _SETTING_OF_FIELD.items()
+            if re.search(rf"\b{re.escape(field)}\b", str(error))
+        ]
+        if not sources:
+            raise
+        raise type(error)(" ".join([str(error), *sources])) from error
+
+
+def to_setting(name: str, value: Any, kind: type[_Setting]) -> _Setting | RuntimeParameter:
+    """Returns an argument of a component as one of our messages, or as a runtime parameter.
 
     Args:
-      name: the component's parameter, for messages.
-      value: None, one of our messages, TFX's message of the same name, or a runtime parameter
-        that holds JSON.
-      kind: our message type.
+      name: the argument's name, for messages.
+      value: None for an empty message, our message, TFX's message of the same name, or a runtime
+        parameter that holds JSON.
+      kind: the type of our message.
 
     Raises:
-      SettingsError: it is something else, is not consistent, or holds a mark that Airflow would
+      SettingsError: the value has another type, is inconsistent, or holds a mark that Airflow would
         render.
     """
-    if value is None:
-        return None
-    if isinstance(value, data_types.RuntimeParameter):
+    if isinstance(value, RuntimeParameter):
         if value.default is not None:
-            _check(name, parse(name, str(value.default), kind))
+            _check(name, parse({name: str(value.default)}, name, kind))
         return value
-    message = _converted(value, kind)
-    if message is None:
-        name_of_peer = _peer(kind).DESCRIPTOR.full_name
-        raise SettingsError(
-            f"Expected {kind.DESCRIPTOR.full_name}, TFX's {name_of_peer} or a RuntimeParameter "
-            f"with its JSON as {name}, got {type(value).__name__}."
-        )
-    _check(name, message)
-    return message
+    return to_message(name, value, kind)
 
 
 def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
-    """Returns what a pipeline's author gave as a message, or an empty one for None.
+    """Returns an argument of a component as one of our messages; see `to_setting`.
 
-    For what has to be known while the pipeline is being built: no runtime parameter can say it.
-
-    Args:
-      name: the component's parameter, for messages.
-      value: None, one of our messages or TFX's message of the same name.
-      kind: our message type.
-
-    Raises:
-      SettingsError: see `to_setting`.
+    For what has to be known while the pipeline is being built, so that no parameter will do.
     """
-    if value is None:
-        return kind()
-    message = _converted(value, kind)
-    if message is None:
+    message = kind() if value is None else value
+    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, None)
+    if peer and isinstance(value, peer):
+        message = kind.FromString(value.SerializeToString())
+    if not isinstance(message, kind):
         raise SettingsError(
-            f"Expected bulk_inferencer_pb2.{kind.DESCRIPTOR.name} as {name}, got "
-            f"{type(value).__name__}. A runtime parameter cannot say it either: it has to be known "
-            f"while the pipeline is being built."
+            f"{name} must be a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}, not a "
+            f"{type(value).__name__}."
         )
     _check(name, message)
     return message
 
 
-def _peer(kind: type[_Setting]) -> type[Message]:
-    """Returns TFX's message of the same name, or `kind` itself where TFX has none."""
-    peer: type[Message] = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, kind)
-    return peer
+def _check(name: str, message: Message) -> None:
+    """Checks what can be checked while the pipeline is being built."""
+    for text in _strings(json_format.MessageToDict(message)):
+        check_text(name, text)
+    if isinstance(message, our.ModelSpec):
+        batch_bounds(message)
+        model(message, "")
+    elif isinstance(message, our.CascadeSpec):
+        batch_bounds(*(stage.model_spec for stage in message.stages))
+        cascade(message, {})
+    elif isinstance(message, our.Routing):
+        routing(message)
+    elif isinstance(message, our.ComparisonSpec):
+        comparing(message)
+    elif isinstance(message, our.DataSpec):
+        failure_limit(message)
+        compression(message)
 
 
-def _converted(value: Any, kind: type[_Setting]) -> _Setting | None:
-    """Returns a message of ours, or TFX's of the same name, as ours; None for anything else."""
-    if isinstance(value, kind):
-        return value
-    return kind.FromString(value.SerializeToString()) if isinstance(value, _peer(kind)) else None
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
-def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:
-    """Returns the message that an execution property holds as JSON.
+def check_text(name: str, text: str) -> None:
+    """Checks that all orchestrators pass on a text of the author's unchanged.
 
     Raises:
-      SettingsError: the text is not JSON of this message.
+      SettingsError: Airflow would render a part of it.
     """
+    for mark in _TEMPLATE_MARKS:
+        if mark in text:
+            raise SettingsError(
+                f"{name} has '{mark}' in {text!r}, which Airflow would render as a template. "
+                f"Rename what it refers to."
+            )
+
+
+def names(exec_properties: Mapping[str, Any], name: str) -> list[str]:
+    """Returns the names in an execution property, where commas separate them."""
+    return [entry for entry in (exec_properties.get(name) or "").split(",") if entry]
+
+
+def parse(exec_properties: Mapping[str, Any], name: str, kind: type[_Setting]) -> _Setting:
+    """Returns the message that an execution property holds as JSON; it is empty by default.
+
+    Raises:
+      SettingsError: the property is not JSON of this message.
+    """
+    text = exec_properties.get(name)
     try:
         # A list would pass as a message without fields.
         if text and not text.lstrip().startswith("{"):
@@ -120,15 +178,15 @@ def parse(name: str, text: str | None, kind: type[_Setting]) -> _Setting:
         return json_format.Parse(text or "{}", kind())
     except (json_format.ParseError, DecodeError) as error:
         raise SettingsError(
-            f"Expected JSON of {kind.DESCRIPTOR.full_name} as {name}, got {text!r}: {error}."
+            f"{name} must be JSON of {kind.DESCRIPTOR.full_name}, but it is {text!r}: {error}."
         ) from error
 
 
-def model(spec: bulk_inferencer_pb2.ModelSpec, path: str) -> Model:
-    """Returns the endpoint of `spec`, or else the model at `path`, to be called as `spec` says.
+def model(spec: our.ModelSpec, path: str) -> Model:
+    """Returns the endpoint of `spec`, or else the model at `path`.
 
     Raises:
-      SettingsError: the endpoint's settings are not consistent.
+      SettingsError: the endpoint's settings are inconsistent.
     """
     signatures = tuple(spec.model_signature_name)
     kind = spec.WhichOneof("endpoint")
@@ -144,7 +202,7 @@ def model(spec: bulk_inferencer_pb2.ModelSpec, path: str) -> Model:
     )
 
 
-def _tf_serving(spec: bulk_inferencer_pb2.TFServingSpec, signatures: tuple[str, ...]) -> TFServing:
+def _tf_serving(spec: our.TFServingSpec, signatures: tuple[str, ...]) -> TFServing:
     return TFServing(
         spec.address,
         spec.model_name,
@@ -156,17 +214,15 @@ def _tf_serving(spec: bulk_inferencer_pb2.TFServingSpec, signatures: tuple[str, 
             (option.name, option.text if option.HasField("text") else option.number)
             for option in spec.channel_options
         ),
-        limits=_limits(spec.limits),
+        limits=Limits(**_given(spec.limits)),
     )
 
 
-def _vertex_endpoint(
-    spec: bulk_inferencer_pb2.VertexEndpointSpec, signatures: tuple[str, ...]
-) -> VertexEndpoint:
+def _vertex_endpoint(spec: our.VertexEndpointSpec, signatures: tuple[str, ...]) -> VertexEndpoint:
     if len(signatures) > 1:
         raise SettingsError(
-            f"Expected at most one signature for {spec.name}, got {', '.join(signatures)}: an "
-            f"endpoint calls one. Correct ModelSpec.model_signature_name."
+            f"{spec.name} can only be called with one signature, but "
+            f"ModelSpec.model_signature_name has {', '.join(signatures)}. Keep one of them."
         )
     named = {"signature": signatures[0]} if signatures else {}
     return VertexEndpoint(
@@ -174,158 +230,131 @@ def _vertex_endpoint(
         input_name=spec.input_name,
         raw=spec.raw,
         client=spec.client or None,
-        limits=_limits(spec.limits),
+        limits=Limits(**_given(spec.limits)),
         **named,
     )
 
 
-def _limits(spec: bulk_inferencer_pb2.RequestLimits) -> Limits:
-    given = {field.name: value for field, value in spec.ListFields()}
-    return Limits(**given)
+def _given(message: Message) -> dict[str, Any]:
+    """Returns the fields that are set by name; the others keep the defaults of a dataclass."""
+    return {field.name: value for field, value in message.ListFields()}
 
 
-def cascade(spec: bulk_inferencer_pb2.CascadeSpec, paths: Mapping[str, str]) -> CascadeModel:
-    """Returns the models that score one after the other.
-
-    Args:
-      spec: the stages.
-      paths: the folders of their models by name.
+def cascade(spec: our.CascadeSpec, paths: Mapping[str, str]) -> CascadeModel:
+    """Returns the models that score one after the other; `paths` has their folders by name.
 
     Raises:
-      SettingsError: a stage's settings are not consistent.
+      SettingsError: a stage's settings are inconsistent.
     """
     stages = []
     for stage in spec.stages:
         columns_of_stage: tuple[Column, ...] = ()
         if stage.HasField("output_columns_spec"):
-            as_output = bulk_inferencer_pb2.OutputExampleSpec(
-                output_columns_spec=[stage.output_columns_spec]
-            )
+            as_output = our.OutputExampleSpec(output_columns_spec=[stage.output_columns_spec])
             columns_of_stage = columns(as_output, stage.model_spec)
         exits = []
         for exit_when in stage.exit_when:
-            bounds = {f.name: v for f, v in exit_when.ListFields() if f.name != "output_key"}
-            exits.append(ExitWhen(exit_when.output_key, **bounds))
+            bounds = _given(exit_when)
+            exits.append(ExitWhen(bounds.pop("output_key", ""), **bounds))
         model_of_stage = model(stage.model_spec, paths.get(stage.name, ""))
         stages.append(Stage(stage.name, model_of_stage, columns_of_stage, tuple(exits)))
     return CascadeModel(tuple(stages))
 
 
-def routing(spec: bulk_inferencer_pb2.Routing, names: Sequence[str]) -> SplitRouting | None:
-    """Returns which model a record goes to, None where it goes to all.
-
-    Args:
-      spec: the settings.
-      names: the models that the gate let through.
+def routing(spec: our.Routing) -> SplitRouting | None:
+    """Returns which model a record goes to, or None if it goes to all of them.
 
     Raises:
-      SettingsError: a weight is no positive number.
+      SettingsError: a weight is not a positive number.
     """
     if not spec.HasField("split"):
         return None
-    weights = dict(spec.split.weights)
-    kept_out = frozenset(weights) - frozenset(names)
-    return SplitRouting(weights, spec.split.split_key, spec.split.salt, kept_out)
+    return SplitRouting(dict(spec.split.weights), spec.split.split_key, spec.split.salt)
 
 
-def comparing(spec: bulk_inferencer_pb2.ComparisonSpec) -> Comparing:
+def comparing(spec: our.ComparisonSpec) -> Comparing:
     """Returns what the comparison of several models keeps.
 
     Raises:
-      SettingsError: a number is out of its range.
+      SettingsError: a number is out of range.
     """
     most = {"most_different": spec.most_different} if spec.HasField("most_different") else {}
     return Comparing(tuple(spec.key_features), **most)
 
 
-def batch_bounds(*model_specs: bulk_inferencer_pb2.ModelSpec) -> BatchBounds:
+def batch_bounds(*model_specs: our.ModelSpec) -> BatchBounds:
     """Returns the tightest of the models' bounds of a batch; zero stands for the default."""
-    given: dict[str, int] = {}
+    tightest: dict[str, int] = {}
     for spec in model_specs:
-        for field, value in spec.batch.ListFields():
-            given[field.name] = min(value, given.get(field.name, value))
-    return BatchBounds(**given)
+        for name, value in _given(spec.batch).items():
+            tightest[name] = min(value, tightest.get(name, value))
+    return BatchBounds(**tightest)
 
 
-def failure_limit(spec: bulk_inferencer_pb2.DataSpec) -> FailureLimit:
+def failure_limit(spec: our.DataSpec) -> FailureLimit:
     """Returns how many records may fail."""
-    given = {field.name: value for field, value in spec.failure_limit.ListFields()}
-    return FailureLimit(**given)
+    return FailureLimit(**_given(spec.failure_limit))
 
 
-def compression(spec: bulk_inferencer_pb2.DataSpec) -> str:
+def compression(spec: our.DataSpec) -> str:
     """Returns the compression of PredictionLogs.
 
     Raises:
-      SettingsError: its number stands for none.
+      SettingsError: there is none with this number.
     """
-    known = bulk_inferencer_pb2.Compression
-    if spec.compression not in known.values():
-        names = ", ".join(f"{name} ({number})" for name, number in known.items())
+    if spec.compression not in our.Compression.values():
+        known = ", ".join(f"{name} ({number})" for name, number in our.Compression.items())
         raise SettingsError(
-            f"Expected DataSpec.compression to be one of {names}, got {spec.compression}. Leave it "
-            f"out for gzip."
+            f"DataSpec.compression must be one of {known}, not {spec.compression}. Leave it out "
+            f"for gzip."
         )
-    return str(known.Name(spec.compression))
+    return str(our.Compression.Name(spec.compression))
 
 
-def columns(
-    spec: bulk_inferencer_pb2.OutputExampleSpec, *model_specs: bulk_inferencer_pb2.ModelSpec
-) -> tuple[Column, ...]:
-    """Returns the columns of the output examples.
-
-    Args:
-      spec: the columns.
-      *model_specs: the models, at least one.
+def columns(spec: our.OutputExampleSpec, *model_specs: our.ModelSpec) -> tuple[Column, ...]:
+    """Returns the columns of output examples; `model_specs` says how each model is called.
 
     Raises:
       SettingsError: a column has no name or output, two have the same name, a signature is not
-        called, or the columns come from other outputs of each model.
+        called, or the models do not have the columns' outputs in common.
     """
     found, *others = [_columns_of(spec, model_spec) for model_spec in model_specs]
     for other in others:
         if other != found:
             raise SettingsError(
-                f"Expected the columns of OutputExampleSpec to come from the same outputs of all "
-                f"models, got {', '.join(c.output for c in found)} and "
-                f"{', '.join(c.output for c in other)}. Call as many signatures of each model."
+                f"The columns of OutputExampleSpec must come from the same outputs of all models, "
+                f"but they are {', '.join(c.output for c in found)} of one and "
+                f"{', '.join(c.output for c in other)} of another. Call one signature of each "
+                f"model, or several of each."
             )
     return found
 
 
-def _columns_of(
-    spec: bulk_inferencer_pb2.OutputExampleSpec, model_spec: bulk_inferencer_pb2.ModelSpec
-) -> tuple[Column, ...]:
-    names = list(model_spec.model_signature_name)
-    signatures = [Signature(name, "") for name in names]
+def _columns_of(spec: our.OutputExampleSpec, model_spec: our.ModelSpec) -> tuple[Column, ...]:
+    called = list(model_spec.model_signature_name) or ["serving_default"]
+    signatures = [Signature(name, "") for name in called]
     found: list[Column] = []
     for entry in spec.output_columns_spec:
-        prefix = ""
-        if len(names) > 1 or entry.signature_name:
-            if entry.signature_name not in (names or ["serving_default"]):
-                raise SettingsError(
-                    f"Expected OutputColumnsSpec.signature_name to be one of "
-                    f"{', '.join(names) or 'serving_default'}, got '{entry.signature_name}'. Name "
-                    f"a signature of ModelSpec.model_signature_name."
-                )
-            prefix = output_prefix(Signature(entry.signature_name, ""), signatures)
-        found += [Column(prefix + output, name) for output, name in _mapping(entry)]
-    if not found:
-        raise SettingsError(
-            "Expected at least one column in OutputExampleSpec.output_columns_spec, got none. "
-            "Name the outputs that become features, or leave out output_example_spec."
-        )
-    _check_names(found)
+        name = entry.signature_name or (called[0] if len(called) == 1 else "")
+        if name not in called:
+            raise SettingsError(
+                f"OutputColumnsSpec.signature_name is '{name}', but the model is called with "
+                f"{', '.join(called)}. Name one of these, or add it to "
+                f"ModelSpec.model_signature_name."
+            )
+        prefix = output_prefix(Signature(name, ""), signatures)
+        found += [Column(prefix + output, column) for output, column in _mapping(entry)]
+    _check_columns(found)
     return tuple(found)
 
 
-def _mapping(entry: bulk_inferencer_pb2.OutputColumnsSpec) -> Iterator[tuple[str, str]]:
+def _mapping(entry: our.OutputColumnsSpec) -> Iterator[tuple[str, str]]:
+    """Yields output and column of an entry; a classification may leave out either of its two."""
     kind = entry.WhichOneof("output_type")
     if kind == "classify_output":
-        if entry.classify_output.label_column:
-            yield CLASSES_OUTPUT, entry.classify_output.label_column
-        if entry.classify_output.score_column:
-            yield SCORES_OUTPUT, entry.classify_output.score_column
+        classify = entry.classify_output
+        pairs = ((CLASSES_OUTPUT, classify.label_column), (SCORES_OUTPUT, classify.score_column))
+        yield from (pair for pair in pairs if pair[1])
     elif kind == "regress_output":
         yield REGRESS_OUTPUT, entry.regress_output.value_column
     elif kind == "predict_output":
@@ -333,61 +362,21 @@ def _mapping(entry: bulk_inferencer_pb2.OutputColumnsSpec) -> Iterator[tuple[str
             yield column.output_key, column.output_column
 
 
-def _check_names(found: list[Column]) -> None:
-    names = [column.name for column in found]
+def _check_columns(found: list[Column]) -> None:
+    if not found:
+        raise SettingsError(
+            "OutputExampleSpec.output_columns_spec has no columns. Name the outputs that become "
+            "features, or leave out output_example_spec."
+        )
     for column in found:
         if not column.name or not column.output:
             raise SettingsError(
-                f"Expected an output and a column name, got output '{column.output}' and column "
-                f"'{column.name}' in OutputExampleSpec. Fill in both."
+                f"A column of OutputExampleSpec has the output '{column.output}' and the name "
+                f"'{column.name}'. It needs both."
             )
-        if names.count(column.name) > 1:
-            outputs = ", ".join(c.output for c in found if c.name == column.name)
+        outputs = [other.output for other in found if other.name == column.name]
+        if len(outputs) > 1:
             raise SettingsError(
-                f"Expected every column of OutputExampleSpec once, got '{column.name}' for the "
-                f"outputs {outputs}. Choose another name."
+                f"OutputExampleSpec has several columns named '{column.name}', for the outputs "
+                f"{', '.join(outputs)}. Give each of them a name of its own."
             )
-
-
-def _check(name: str, message: Message) -> None:
-    """Checks what can be checked while the pipeline is being built."""
-    for text in _strings(json_format.MessageToDict(message)):
-        check_text(name, text)
-    if isinstance(message, bulk_inferencer_pb2.ModelSpec):
-        batch_bounds(message)
-        model(message, "")
-    if isinstance(message, bulk_inferencer_pb2.CascadeSpec):
-        batch_bounds(*(stage.model_spec for stage in message.stages))
-        cascade(message, {})
-    if isinstance(message, bulk_inferencer_pb2.Routing):
-        routing(message, list(message.split.weights))
-    if isinstance(message, bulk_inferencer_pb2.ComparisonSpec):
-        comparing(message)
-    if isinstance(message, bulk_inferencer_pb2.DataSpec):
-        failure_limit(message)
-        compression(message)
-
-
-def check_text(name: str, text: str) -> None:
-    """Checks that a text of the author's passes every orchestrator unchanged.
-
-    Raises:
-      SettingsError: it holds a mark that Airflow would render.
-    """
-    for mark in _TEMPLATE_MARKS:
-        if mark in text:
-            raise SettingsError(
-                f"Expected no template mark in {name}, got '{mark}' in {text!r}: Airflow "
-                f"would render it. Rename what it names."
-            )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)

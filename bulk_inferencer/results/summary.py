@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import posixpath
 from collections.abc import Mapping
@@ -10,21 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
+from bulk_inferencer._gate import NOT_BLESSED, Decision
+from bulk_inferencer._layout import INFERENCE_RESULT, SUMMARY_FILE
 from bulk_inferencer._work import Work
-
-SUMMARY_FILE = "summary.json"
+from bulk_inferencer.results import codec
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Records and files of one split, or of all.
+    """Records and files of one split, or of all. Counts can be added.
 
     Attributes:
       examples_read: records read.
       predictions_written: records scored and written.
       examples_failed: records that could not be scored.
       shards: files of predictions.
-      bytes_written: their size.
+      bytes_written: their total size.
     """
 
     examples_read: int = 0
@@ -34,20 +36,17 @@ class Counts:
     bytes_written: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
-
-
-def _values(counts: Counts) -> tuple[int, ...]:
-    return dataclasses.astuple(counts)
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Counts(*(a + b for a, b in pairs))
 
 
 @dataclass(frozen=True)
 class StageCounts:
-    """The records that one stage of a cascade ran for; failures are not among them.
+    """Records of one stage of a cascade, without failures.
 
     Attributes:
-      records: how many there were.
-      exited: those that it settled.
+      records: those that the stage ran for.
+      exited: those whose prediction is the one of this stage.
       escalated: those that went on to the next stage.
     """
 
@@ -55,41 +54,45 @@ class StageCounts:
     exited: int
     escalated: int
 
-    @classmethod
-    def of_cascade(cls, ran: Mapping[str, int]) -> dict[str, StageCounts]:
-        """Returns the counts of all stages.
 
-        Args:
-          ran: how many records each stage ran for, by the stages' names in order.
-        """
-        records = [*ran.values(), 0]
-        return {
-            stage: cls(records[i], records[i] - records[i + 1], records[i + 1])
-            for i, stage in enumerate(ran)
-        }
+def stage_counts(ran: Mapping[str, int]) -> dict[str, StageCounts]:
+    """Returns the counts of all stages of a cascade.
+
+    Args:
+      ran: how many records each stage ran for, by stage and in order.
+    """
+    pairs = itertools.pairwise([*ran.values(), 0])
+    return {
+        name: StageCounts(n, n - next_n, next_n)
+        for name, (n, next_n) in zip(ran, pairs, strict=True)
+    }
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The content of `summary.json`.
+class BranchSummary:
+    """What one model of a run did.
+
+    ```python
+    summary.branches["five"].total.predictions_written
+    ```
 
     Attributes:
-      splits: counts by split.
-      gate: `blessed`, `not_blessed` or `no_blessing`.
-      gate_reason: why, in a sentence.
+      splits: counts by split; empty if the gate was closed.
+      gate: whether the model may run, and why.
       model_path: the model, or the endpoint that serves it.
-      model_fingerprint: SHA-256 of its files; empty where they were not opened.
-      model_versions: the versions that answered, where a server may change them.
+      model_fingerprint: SHA-256 of its files; empty if they were not read.
+      model_versions: the versions that answered, if a server may change them.
       signature_names: the signatures that were called.
       seconds: wall time by step.
       work: what scoring took.
-      stages: with a cascade, counts by stage in order.
-      versions: versions of the libraries that took part.
+      stages: counts by stage, in order, if the model is a cascade.
+      versions: versions of the libraries that results depend on.
     """
 
+    JSON_PROPERTIES = ("total",)
+
     splits: Mapping[str, Counts]
-    gate: str
-    gate_reason: str
+    gate: Decision
     model_path: str
     model_fingerprint: str = ""
     model_versions: tuple[str, ...] = ()
@@ -104,72 +107,62 @@ class Summary:
         """The sum over all splits."""
         return sum(self.splits.values(), Counts())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the summary as what JSON can hold, with the total."""
-        return {**dataclasses.asdict(self), "total": dataclasses.asdict(self.total)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Summary:
-        """Returns the summary that `to_dict` made a dict of."""
-        given = {name: value for name, value in values.items() if name != "total"}
-        given["splits"] = {name: Counts(**counts) for name, counts in given["splits"].items()}
-        given["stages"] = {name: StageCounts(**c) for name, c in given["stages"].items()}
-        given["work"] = Work.from_dict(given["work"])
-        for name in ("model_versions", "signature_names"):
-            given[name] = tuple(given[name])
-        return cls(**given)
-
-    def write(self, folder: str) -> None:
-        """Writes `summary.json` into `folder`."""
-        _write(folder, self.to_dict())
-
-    @classmethod
-    def read(cls, folder: str) -> Summary:
-        """Returns the summary that was written into `folder`."""
-        return cls.from_dict(_read(folder))
-
 
 @dataclass(frozen=True)
-class BranchSummary:
-    """The content of `summary.json` of a run with several models.
+class Summary:
+    """The content of `summary.json`.
+
+    ```python
+    summary = Summary.read("results/summary")
+    summary.total.examples_failed
+    ```
 
     Attributes:
-      models: the summary of each, by its name; that of a model that the gate kept out has no
-        splits.
-      routing: how records went to models: `all`, every record to every model, or `split`, each to
-        one of them.
-      unrouted: failures that went to no model because they have no key to be split by, by split of
-        the examples.
+      branches: what each model did, by its name. A single model without a name is
+        `inference_result`.
+      routing: `all` if every record went to every model, `split` if each went to one of them.
+      unrouted: failures without a key to split by, which went to no model, by split of the
+        examples.
     """
 
-    models: Mapping[str, Summary]
-    routing: str
+    branches: Mapping[str, BranchSummary]
+    routing: str = "all"
     unrouted: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def scored(self) -> dict[str, Summary]:
-        """The models that the gate let through."""
-        return {name: summary for name, summary in self.models.items() if summary.splits}
+    def total(self) -> Counts:
+        """The sum over all models and splits: a record that two models score counts twice."""
+        return sum((branch.total for branch in self.branches.values()), Counts())
 
     def write(self, folder: str) -> None:
-        """Writes `summary.json` into `folder`."""
-        models = {name: summary.to_dict() for name, summary in self.models.items()}
-        _write(folder, {**dataclasses.asdict(self), "models": models})
+        """Writes `summary.json` into `folder`, flat if there is a single model without a name."""
+        models = {name: _branch_to_json(branch) for name, branch in self.branches.items()}
+        values = {"models": models, "routing": self.routing, "unrouted": self.unrouted}
+        if list(models) == [INFERENCE_RESULT]:
+            values = models[INFERENCE_RESULT]
+        with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
 
     @classmethod
-    def read(cls, folder: str) -> BranchSummary:
-        """Returns the summary that was written into `folder`."""
-        values = _read(folder)
-        models = {name: Summary.from_dict(summary) for name, summary in values["models"].items()}
-        return cls(**{**values, "models": models})
+    def read(cls, folder: str) -> Summary:
+        """Returns the summary in `folder`, flat or not."""
+        with _files.open_to_read(posixpath.join(folder, SUMMARY_FILE)) as file:
+            values = json.loads(file.read())
+        models = values.get("models", {INFERENCE_RESULT: values})
+        branches = {name: _with_decision(branch) for name, branch in models.items()}
+        return codec.from_json(cls, {**values, "branches": branches})
 
 
-def _write(folder: str, values: Mapping[str, Any]) -> None:
-    with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
-        file.write((json.dumps(values, indent=2) + "\n").encode())
+def _branch_to_json(branch: BranchSummary) -> dict[str, Any]:
+    values = codec.to_json(branch)
+    gate = {"gate": branch.gate.verdict, "gate_reason": branch.gate.reason}
+    return {"splits": values["splits"], **gate, **{k: v for k, v in values.items() if k != "gate"}}
 
 
-def _read(folder: str) -> dict[str, Any]:
-    with _files.open_to_read(posixpath.join(folder, SUMMARY_FILE)) as file:
-        values: dict[str, Any] = json.loads(file.read())
-    return values
+def _with_decision(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON of a branch with a `Decision` as its gate."""
+    verdict = values["gate"]
+    # A model that is not blessed scores only if the gate was overruled.
+    is_overruled = verdict == NOT_BLESSED and bool(values["splits"])
+    gate = {"verdict": verdict, "reason": values["gate_reason"], "is_overruled": is_overruled}
+    return {**values, "gate": gate}

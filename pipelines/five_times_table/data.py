@@ -1,4 +1,4 @@
-"""Makes the examples of the times tables: labelled x to learn from, bare x to score."""
+"""Makes the examples of the times tables: labelled x to learn from, and x alone to score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 X_MIN, X_MAX = -100.0, 100.0
-# Each labelled x has y of the five and of the ten times table: one label for each model.
+# Each labelled x has a label for each model: y of its times table.
 FACTORS = {"five": 5.0, "ten": 10.0}
 
 Row = dict[str, float]
@@ -59,9 +59,9 @@ def make_data(
       ValueError: `data_format` is unknown or `unlabelled` too small.
     """
     if data_format not in _WRITERS:
-        raise ValueError(f"Expected data_format {' or '.join(_WRITERS)}, got {data_format!r}.")
+        raise ValueError(f"data_format must be {' or '.join(_WRITERS)}, not {data_format!r}.")
     if unlabelled < 2:
-        raise ValueError(f"Expected at least 2 unlabelled examples, got {unlabelled}.")
+        raise ValueError(f"unlabelled must be at least 2, not {unlabelled}.")
     draw = random.Random(seed)
     step = (X_MAX - X_MIN) / (unlabelled - 1)
     known = [round(draw.uniform(X_MIN, X_MAX), 3) for _ in range(labelled)]
@@ -93,7 +93,7 @@ def write_csv(folder: str, rows: Iterable[Row]) -> None:
 
 def write_tfrecord(folder: str, rows: Iterable[Row]) -> None:
     """Writes `rows` as tf.Examples to `folder/data.tfrecord.gz`."""
-    import tensorflow as tf  # Here, so that CSV data is made without waiting for TensorFlow.
+    import tensorflow as tf  # Here, so that CSV data does not wait for TensorFlow.
 
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, "data.tfrecord.gz")

@@ -1,4 +1,4 @@
-"""Trains and exports a times table: which one, the labels say.
+"""Trains and exports a times table; its label decides which one.
 
 Trainer imports this file by its path, so it imports no sibling.
 """
@@ -17,7 +17,7 @@ _BATCH_SIZE = 64
 
 
 def build_model() -> keras.Model:
-    """One weight and one bias; what to multiply by has to be learnt from the labels.
+    """Returns a model with one weight and one bias, which learns its factor from the labels.
 
     With x scaled to about -1..1, gradient descent at this learning rate takes a third off the
     weight's error with every step: a hundred steps reach the limits of float32.
@@ -58,7 +58,7 @@ def run_fn(fn_args: Any) -> None:
         ),
         schema,
     )
-    # The labels of other models are features to the dataset.
+    # To the dataset, the label of the other model is a feature.
     batches = batches.map(lambda features, y: ({"x": features["x"]}, y))
     model = build_model()
     model.fit(batches, steps_per_epoch=fn_args.train_steps, verbose=0)

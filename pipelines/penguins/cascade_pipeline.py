@@ -1,4 +1,4 @@
-"""A small model names the penguins of which it is sure; the full one sees only the others."""
+"""A small model names the penguins that it is sure of; the full one sees only the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from tfx import v1 as tfx
 
 from bulk_inferencer import CascadeInferencer, bulk_inferencer_pb2
+from pipelines.nodes import models_and_blessings
 from pipelines.penguins.pipeline import read_examples, train
 
 # The bill alone tells most birds apart, but not every Adelie from every Chinstrap.
@@ -19,38 +20,29 @@ def create_pipeline(
     inference_data_root: str,
     train_steps: int = 300,
     min_probability: float = 0.95,
-    **of_pipeline: Any,
+    **pipeline_arguments: Any,
 ) -> tfx.dsl.Pipeline:
     """Trains and validates two classifiers on labelled birds, then scores unlabelled ones.
 
-    Args:
-      data_root: folder with CSV files of labelled birds.
-      inference_data_root: folder with CSV files of birds without the column `species`.
-      train_steps: number of batches to train each model on, at least 1.
-      min_probability: the small model settles a bird whose species it gives at least this
-        probability.
-      **of_pipeline: further arguments of `tfx.dsl.Pipeline`: `pipeline_name`, `pipeline_root`, ...
-
-    Raises:
-      ValueError: `train_steps` is below 1.
+    The small model settles a bird if it gives one species at least `min_probability`. See
+    `pipeline.create_pipeline` for the other arguments.
     """
-    examples = read_examples(data_root, inference_data_root)
-    small = train(examples, features=SMALL_FEATURES, prefix="Small", train_steps=train_steps)
-    full = train(examples, prefix="Full", train_steps=train_steps)
-    # Of the probabilities of one bird, the largest counts.
+    examples, transform = read_examples(data_root, inference_data_root)
+    small = train(
+        examples, transform, train_steps=train_steps, prefix="Small", features=SMALL_FEATURES
+    )
+    full = train(examples, transform, train_steps=train_steps, prefix="Full")
+    # The largest of a bird's probabilities counts.
     sure = bulk_inferencer_pb2.ExitWhen(output_key="probabilities", at_least=min_probability)
     cascade_inferencer = CascadeInferencer(
         examples=examples.inference_example_gen.outputs["examples"],
-        models={"small": small.trainer.outputs["model"], "full": full.trainer.outputs["model"]},
-        model_blessings={
-            "small": small.evaluator.outputs["blessing"],
-            "full": full.evaluator.outputs["blessing"],
-        },
         stages=[
             bulk_inferencer_pb2.StageSpec(name="small", exit_when=[sure]),
             bulk_inferencer_pb2.StageSpec(name="full"),
         ],
+        **models_and_blessings({"small": small, "full": full}),
     )
     return tfx.dsl.Pipeline(
-        components=[*examples, *small, *full, cascade_inferencer], **of_pipeline
+        components=[*examples, transform, *small, *full, cascade_inferencer],
+        **pipeline_arguments,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from palmerpenguins import load_penguins
+if TYPE_CHECKING:
+    import pandas as pd
 
-# Only the label and what the model uses, and `bird`, which tells one prediction from another.
+# The label, what the model uses, and `bird`, which tells one prediction from another.
 KEY = "bird"
 LABEL = "species"
 FEATURES = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
@@ -56,7 +57,9 @@ def make_data(folder: str, *, held_back: int = 100, seed: int = 5) -> Data:
 
 
 def read_birds() -> pd.DataFrame:
-    """Returns the birds that were measured in full, each with a `bird` name of its own."""
+    """Returns the birds that were measured in full, each with a name in the column `bird`."""
+    from palmerpenguins import load_penguins  # Here: only who makes the data needs to have it.
+
     birds = load_penguins().dropna().reset_index(drop=True)
     birds[KEY] = [f"bird_{i:03d}" for i in birds.index]
     # Floats always print with a decimal point. That matters: CsvExampleGen takes a column of

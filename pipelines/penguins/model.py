@@ -1,4 +1,4 @@
-"""Preprocesses, trains and exports.
+"""Preprocesses the measurements, trains a classifier and exports it.
 
 Transform and Trainer import this file by its path, so it imports no sibling.
 """
@@ -20,14 +20,14 @@ _BATCH_SIZE = 32
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Transform's entry point: brings measurements to one scale and numbers the species."""
+    """Transform's entry point: scales the measurements and numbers the species."""
     outputs = {name: tft.scale_to_z_score(inputs[name]) for name in _FEATURES}
     outputs[_LABEL_INDEX] = tft.compute_and_apply_vocabulary(inputs[_LABEL], vocab_filename=_LABEL)
     return outputs
 
 
 def build_model(features: Sequence[str], classes: int) -> keras.Model:
-    """One hidden layer over the scaled measurements, one probability per species."""
+    """Returns a model with one hidden layer, and one probability per species."""
     inputs = {name: keras.Input(shape=(1,), name=name) for name in features}
     hidden = keras.layers.Concatenate()([inputs[name] for name in features])
     hidden = keras.layers.Dense(8, activation="relu")(hidden)
@@ -42,8 +42,8 @@ def export_model(model: keras.Model, transform: tft.TFTransformOutput, path: str
     """Writes a SavedModel that takes raw tf.Examples.
 
     Signatures:
-      serving_default: `examples` in; `species` and `probabilities` out. Needs no label, and no
-        feature that the model does not take.
+      serving_default: `examples` in; `species` and `probabilities` out. Needs neither the label
+        nor features that the model does not use.
       transform_features: `examples` in; the transformed features and label out, for Evaluator.
     """
     features_layer = transform.transform_features_layer()
@@ -74,7 +74,7 @@ def export_model(model: keras.Model, transform: tft.TFTransformOutput, path: str
 def run_fn(fn_args: Any) -> None:
     """Trainer's entry point: trains for `fn_args.train_steps`, exports to `serving_model_dir`.
 
-    `custom_config["features"]` names the measurements that the model takes; default: all.
+    `custom_config["features"]` names the measurements that the model uses; default: all.
     """
     features = (fn_args.custom_config or {}).get("features", _FEATURES)
     keras.utils.set_random_seed(5)
@@ -86,7 +86,7 @@ def run_fn(fn_args: Any) -> None:
         ),
         transform.transformed_metadata.schema,
     )
-    batches = batches.map(lambda all_, label: ({name: all_[name] for name in features}, label))
+    batches = batches.map(lambda scaled, label: ({name: scaled[name] for name in features}, label))
     model = build_model(features, transform.vocabulary_size_by_name(_LABEL))
     model.fit(batches, steps_per_epoch=fn_args.train_steps, verbose=0)
     export_model(model, transform, fn_args.serving_model_dir)

@@ -55,8 +55,11 @@ class Run:
     def _run_task(self, name: str) -> None:
         component = self._spec.components[self._spec.root.dag.tasks[name].component_ref.name]
         executor = self._executors[component.executor_label]
-        if "importer" in executor:
-            self.outputs[name] = _import(executor["importer"], component)
+        if importer := executor.get("importer"):
+            (key,) = component.output_definitions.artifacts
+            artifact = pb.RuntimeArtifact(uri=importer["artifactUri"]["constant"])
+            artifact.metadata.update(importer.get("metadata", {}))
+            self.outputs[name] = {key: artifact}
         else:
             self.outputs[name] = self._run_container(name, component, executor["container"])
         for key, artifact in self.outputs[name].items():
@@ -141,13 +144,6 @@ def container_environment() -> dict[str, str]:
     """Returns the environment of a container: its `python` is the one that runs the tests."""
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
-
-
-def _import(importer: dict[str, Any], component: pb.ComponentSpec) -> dict[str, pb.RuntimeArtifact]:
-    (key,) = component.output_definitions.artifacts
-    artifact = pb.RuntimeArtifact(uri=importer["artifactUri"]["constant"])
-    artifact.metadata.update(importer.get("metadata", {}))
-    return {key: artifact}
 
 
 def _through_metadata(key: str, artifact: pb.RuntimeArtifact, id: int) -> pb.RuntimeArtifact:

@@ -1,0 +1,8 @@
+"""The formats that a record may have, named as in TFX's example_gen.proto."""
+
+from __future__ import annotations
+
+FORMAT_TF_EXAMPLE = "FORMAT_TF_EXAMPLE"
+FORMAT_TF_SEQUENCE_EXAMPLE = "FORMAT_TF_SEQUENCE_EXAMPLE"
+FORMAT_PROTO = "FORMAT_PROTO"
+RECORD_FORMATS = (FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE, FORMAT_PROTO)

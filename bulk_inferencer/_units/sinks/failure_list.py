@@ -1,0 +1,96 @@
+"""The list of failures: file, record number and reason of each."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bulk_inferencer import _files, _layout
+from bulk_inferencer._units.manifest import Account, Manifest
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
+from bulk_inferencer._units.unit_files import ShardWriter, UnitFiles
+from bulk_inferencer.results import codec
+
+_MOST_NOTED = 5  # for each model, for messages
+_COPY_BUFFER_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A record that could not be scored.
+
+    Attributes:
+      file: its input file.
+      record: its number within the file, from 0.
+      reason: why, in a line.
+      branch: the model that it failed in; None where it reached none.
+    """
+
+    file: str
+    record: int
+    reason: str
+    branch: str | None = None
+
+
+@dataclass(frozen=True)
+class FailureList(Sink):
+    """Writes each failure as a line of JSON, into one file per split.
+
+    With `names_models`, a line says which model failed.
+    """
+
+    folder: str
+    names_models: bool
+    name = "failures"
+
+    def open(self, unit: Unit, files: UnitFiles) -> _OpenFailureList:
+        writer = files.open(self.folder, _layout.unit_failures(unit.split, unit.shard))
+        return _OpenFailureList(writer, self.names_models)
+
+    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
+        """Joins the files of each split's units: gzip members may follow one another."""
+        for split in splits:
+            path = posixpath.join(self.folder, _layout.failures(split))
+            with _files.open_to_write(path) as whole:
+                for manifest in manifests:
+                    if manifest.split == split:
+                        (part,) = manifest.sinks[self.name].shards
+                        with _files.open_to_read(part.path) as file:
+                            shutil.copyfileobj(file, whole, _COPY_BUFFER_BYTES)
+
+
+def first_failures(manifest: Manifest) -> tuple[Failure, ...]:
+    """Returns the first failures of each model in a unit, and of records that reached none."""
+    return codec.from_json(tuple[Failure, ...], manifest.sinks[FailureList.name].notes)
+
+
+class _OpenFailureList:
+    def __init__(self, writer: ShardWriter, names_models: bool) -> None:
+        self._writer = writer
+        self._names_models = names_models
+        self._first: list[Failure] = []
+        self._counts: Counter[str | None] = Counter()
+
+    def write(self, scored: ScoredBatch) -> None:
+        lines = []
+        for failed, branch in scored.failures():
+            failure = Failure(*scored.batch.locate(failed.index), failed.reason, branch)
+            lines.append(self._line(failure))
+            self._counts[branch] += 1
+            if self._counts[branch] <= _MOST_NOTED:
+                self._first.append(failure)
+        self._writer.write_lines(lines)
+
+    def close(self) -> Account:
+        return Account((self._writer.close(),), codec.to_json(self._first))
+
+    def _line(self, failure: Failure) -> bytes:
+        values = {"file": failure.file, "record": failure.record, "reason": failure.reason}
+        if self._names_models and failure.branch is not None:
+            values["model"] = failure.branch
+        return json.dumps(values).encode()

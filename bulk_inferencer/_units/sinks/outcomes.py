@@ -1,0 +1,65 @@
+"""Outcomes of an A/B test: which rows of their table belong to records that were scored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bulk_inferencer._units.manifest import Account, Manifest
+from bulk_inferencer._units.outcomes import forget_outcomes, outcomes_by_branch, read_outcomes
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
+from bulk_inferencer._units.unit_files import UnitFiles
+from bulk_inferencer.results.comparison import Comparison
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MatchedOutcomes(Sink):
+    """Finds the outcomes of the keys that were scored, and writes `comparison.json` at the end."""
+
+    folder: str
+    table: str  # the file, since its content may be large: workers read it themselves
+    digest: str
+    routing: SplitRouting
+    name = "outcomes"
+
+    def open(self, unit: Unit, files: UnitFiles) -> _OpenOutcomes:
+        return _OpenOutcomes(read_outcomes(self.table, self.digest).rows)
+
+    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
+        matched = 0
+        for manifest in manifests:
+            matched |= int(manifest.sinks[self.name].notes, 16)
+        outcomes = read_outcomes(self.table, self.digest)
+        if outcomes.keys and not matched:
+            _logger.warning(
+                "No key in %s is a value of %s in the records, so there are no outcomes to report.",
+                self.table,
+                self.routing.split_key,
+            )
+        by_branch = outcomes_by_branch(outcomes, matched, self.routing)
+        Comparison(outcomes=by_branch).write(self.folder)
+        forget_outcomes()
+
+
+class _OpenOutcomes:
+    def __init__(self, rows: Mapping[bytes, int]) -> None:
+        self._rows = rows
+        self._matched: set[int] = set()
+
+    def write(self, scored: ScoredBatch) -> None:
+        for result in scored.branches.values():
+            for piece in result.scored:
+                found = (self._rows.get(scored.keys[row]) for row in piece.rows)
+                self._matched.update(row for row in found if row is not None)
+
+    def close(self) -> Account:
+        """Returns a number in which bit i is set for each row i that was matched, as text."""
+        bits = bytearray(max(self._matched, default=0) // 8 + 1)
+        for row in self._matched:
+            bits[row // 8] |= 1 << row % 8
+        return Account(notes=hex(int.from_bytes(bits, "little")))

@@ -1,0 +1,108 @@
+"""What every sink gets, and what it must offer.
+
+A job has a list of sinks. Each unit opens them, hands every scored batch down the list, and closes
+them. When all units are complete, the run finishes the sinks.
+
+    files -> batches -> ScoredBatch -> sink, sink, ... -> Account, Account, ... -> Manifest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bulk_inferencer._formats.batches import Batch
+from bulk_inferencer._models.scorer import Failed
+from bulk_inferencer._models.scoring import ScoredRows
+from bulk_inferencer._units.manifest import Account, Manifest
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.unit_files import ShardWriter, UnitFiles
+
+
+@dataclass(frozen=True)
+class BranchResult:
+    """What one model made of the records of a batch that went to it.
+
+    Attributes:
+      examples_read: how many there were.
+      scored: those that it scored, in one piece per call.
+      failed: those that it could not score.
+    """
+
+    examples_read: int
+    scored: Sequence[ScoredRows]
+    failed: Sequence[Failed]
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """A batch, and what each model made of it.
+
+    Attributes:
+      batch: the records.
+      branches: the result of each model, by its name.
+      unrouted: records that failed before they reached a model.
+      keys: with routing, the key of each record.
+    """
+
+    batch: Batch
+    branches: Mapping[str, BranchResult]
+    unrouted: Sequence[Failed] = ()
+    keys: Sequence[bytes] = ()
+
+    def failures(self) -> Iterator[tuple[Failed, str | None]]:
+        """Yields each failure with the name of its model; None where it reached none."""
+        for failed in self.unrouted:
+            yield failed, None
+        for name, result in self.branches.items():
+            for failed in result.failed:
+                yield failed, name
+
+
+class OpenSink(Protocol):
+    """A sink within one unit."""
+
+    def write(self, scored: ScoredBatch) -> None:
+        """Takes a batch."""
+        ...
+
+    def close(self) -> Account:
+        """Returns the account of all batches. Called once, after the last one."""
+        ...
+
+
+class Sink:
+    """Settings of what happens to scored batches. An engine sends them to workers."""
+
+    @property
+    def name(self) -> str:
+        """Name of its accounts in manifests; no other sink of the job has it."""
+        raise NotImplementedError
+
+    def folders(self, splits: Sequence[str]) -> list[str]:
+        """Returns the folders, within those of the job, that its files need."""
+        return []
+
+    def open(self, unit: Unit, files: UnitFiles) -> OpenSink:
+        """Returns what takes the batches of a unit. Called on the worker that runs it."""
+        raise NotImplementedError
+
+    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
+        """Makes results of all accounts, where the files of units are not results already."""
+
+
+class RecordSink:
+    """An open sink with one file, for the records that a function makes of each batch."""
+
+    def __init__(
+        self, writer: ShardWriter, records_of: Callable[[ScoredBatch], Sequence[bytes]]
+    ) -> None:
+        self._writer = writer
+        self._records_of = records_of
+
+    def write(self, scored: ScoredBatch) -> None:
+        self._writer.write_records(self._records_of(scored))
+
+    def close(self) -> Account:
+        return Account((self._writer.close(),))

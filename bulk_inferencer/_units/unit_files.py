@@ -1,0 +1,97 @@
+"""The files that a unit writes: all of them get their final names, or none does."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import uuid
+from collections.abc import Sequence
+
+import google_crc32c
+
+from bulk_inferencer import _files
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._layout import GZIP, WORK_FOLDER
+from bulk_inferencer._units.manifest import Shard
+
+_logger = logging.getLogger(__name__)
+
+
+class ShardWriter:
+    """Writes one file, under a unique name until its unit is complete; see `UnitFiles.open`."""
+
+    def __init__(self, folder: str, name: str, compression: str) -> None:
+        self.path = posixpath.join(folder, name)
+        attempt = f"{uuid.uuid4().hex}-{posixpath.basename(name)}"
+        self.attempt = posixpath.join(folder, WORK_FOLDER, attempt)
+        self._is_gzip = compression == GZIP
+        self._file = _files.open_to_write(self.attempt)
+        self._records = self._bytes = self._checksum = 0
+
+    def write_records(self, records: Sequence[bytes]) -> None:
+        """Appends records as TFRecords; in a compressed file, as one gzip member."""
+        self._write(tfrecord.frame(records), len(records))
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Appends lines of text; in a compressed file, as one gzip member."""
+        self._write(b"".join(line + b"\n" for line in lines), len(lines))
+
+    def close(self) -> Shard:
+        """Closes the file and describes it under its final name."""
+        if self._is_gzip and not self._bytes:
+            self._append(tfrecord.gzip_member(b""))  # A file without records is gzip as well.
+        self._file.close()
+        return Shard(self.path, self._records, self._bytes, self._checksum)
+
+    def discard(self) -> None:
+        """Deletes the file. Logs errors instead of raising: an earlier one says more."""
+        try:
+            self._file.close()
+            _files.delete(self.attempt)
+        except Exception:
+            _logger.exception("Could not delete %s. The end of the run will.", self.attempt)
+
+    def _write(self, data: bytes, records: int) -> None:
+        if data:
+            self._append(tfrecord.gzip_member(data) if self._is_gzip else data)
+            self._records += records
+
+    def _append(self, stored: bytes) -> None:
+        self._file.write(stored)
+        self._bytes += len(stored)
+        self._checksum = google_crc32c.extend(self._checksum, stored)
+
+
+class UnitFiles:
+    """The files of one unit. An error within `with` deletes them.
+
+    ```python
+    with UnitFiles() as files:
+        writer = files.open("results/failed_examples", "Split-eval/failed_examples-00000-of-00001")
+        ...
+        shard = writer.close()
+        files.commit()
+    ```
+    """
+
+    def __init__(self) -> None:
+        self._writers: list[ShardWriter] = []
+
+    def open(self, folder: str, name: str, compression: str = GZIP) -> ShardWriter:
+        """Opens a file; `name` is its final path within the folder of an output."""
+        writer = ShardWriter(folder, name, compression)
+        self._writers.append(writer)
+        return writer
+
+    def commit(self) -> None:
+        """Gives all files, which are closed by now, their final names."""
+        for writer in self._writers:
+            _files.rename(writer.attempt, writer.path)
+
+    def __enter__(self) -> UnitFiles:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            for writer in self._writers:
+                writer.discard()

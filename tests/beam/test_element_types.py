@@ -1,0 +1,88 @@
+"""Types of results and formats of records, from the types of elements."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import tensorflow as tf
+from apache_beam.typehints import typehints
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from bulk_inferencer.beam.element_types import types_of
+from bulk_inferencer.errors import SettingsError
+
+Any, Iterable, List, Sequence, Tuple, Union = (
+    getattr(typehints, name) for name in ("Any", "Iterable", "List", "Sequence", "Tuple", "Union")
+)
+Example, SequenceExample = tf.train.Example, tf.train.SequenceExample
+RECORD_TYPES = [bytes, Example, SequenceExample]
+
+
+@pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda kind: kind.__name__)
+def test_results_stand_where_records_stood(record_type):
+    log, logs = PredictionLog, List[PredictionLog]
+    for element_type, result, per_model in [
+        (record_type, log, Tuple[log, ...]),
+        (Tuple[str, record_type], Tuple[str, log], Tuple[str, Tuple[log, ...]]),
+        *[
+            (Tuple[int, values[record_type]], Tuple[int, logs], Tuple[int, Tuple[logs, ...]])
+            for values in (List, Sequence, Iterable)
+        ],
+    ]:
+        has_sequences = record_type is SequenceExample
+        assert types_of(element_type, False, False) == (result, has_sequences)
+        assert types_of(element_type, True, False) == (per_model, has_sequences)
+
+
+PAIR, BATCH, NONE = Tuple[str, bytes], Tuple[str, List[bytes]], type(None)
+ONE, SEVERAL = Tuple[str, PredictionLog], Tuple[str, List[PredictionLog]]
+
+
+@pytest.mark.parametrize(
+    ("element_type", "result", "has_sequences"),
+    [
+        (Union[bytes, Example], PredictionLog, False),
+        (Union[tuple(RECORD_TYPES)], PredictionLog, True),
+        (Tuple[str, Union[tuple(RECORD_TYPES)]], ONE, True),
+        (Tuple[str, List[Union[bytes, Example]]], SEVERAL, False),
+        (Tuple[str, List[Union[bytes, SequenceExample]]], SEVERAL, True),
+        (Union[PAIR, Tuple[NONE, SequenceExample]], Union[ONE, Tuple[NONE, PredictionLog]], True),
+        # A list that Beam has found to be empty is of an unknown type.
+        (Union[BATCH, Tuple[str, List[Any]]], Union[SEVERAL, Tuple[str, Any]], False),
+        (Tuple[str, Any], Tuple[str, Any], False),
+        (Any, Any, False),
+    ],
+    ids=str,
+)
+def test_elements_of_several_types_and_of_unknown_ones(element_type, result, has_sequences):
+    assert types_of(element_type, False, False) == (result, has_sequences)
+
+
+@pytest.mark.parametrize(
+    "element_type",
+    [
+        str,
+        List[bytes],
+        Tuple[bytes, ...],
+        Tuple[str, int],
+        Tuple[str, List[str]],
+        Tuple[str, Tuple[str, bytes]],
+        Tuple[str, str, bytes],
+    ],
+    ids=str,
+)
+def test_other_elements_are_refused_by_their_type(element_type):
+    # Also where it is one of several.
+    for given in (element_type, Union[PAIR, element_type]):
+        with pytest.raises(SettingsError, match=rf", got {re.escape(str(element_type))}\. "):
+            types_of(given, False, False)
+
+
+def test_keyed_batches_alone_may_be_asked_for():
+    assert types_of(BATCH, False, True) == (SEVERAL, False)
+    for unknown in (Any, Tuple[str, Any], Tuple[str, List[Any]]):
+        assert types_of(unknown, False, True) == types_of(unknown, False, False)
+    for other in (bytes, PAIR, Union[BATCH, PAIR]):
+        with pytest.raises(SettingsError, match="Elements must be"):
+            types_of(other, False, True)

@@ -1,0 +1,84 @@
+"""PredictionsToExamples on Beam's local runner."""
+
+from __future__ import annotations
+
+import pytest
+from apache_beam.typehints import typehints
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from bulk_inferencer.beam import Column, PredictionsToExamples, RunInference, SavedModel
+from bulk_inferencer.errors import SettingsError
+from tests.beam.helpers import given, outputs_of, pipeline_of, run_together, while_running, y_of
+from tests.helpers import exactly, example
+
+Any, List, Tuple = typehints.Any, typehints.List, typehints.Tuple
+
+X_OF_Y = Column(output="y", name="x")
+
+
+@pytest.mark.parametrize(
+    ("element_type", "expected"),
+    [
+        (PredictionLog, bytes),
+        (Tuple[str, PredictionLog], Tuple[str, bytes]),
+        (Tuple[int, List[PredictionLog]], Tuple[int, List[bytes]]),
+        (Tuple[int, Any], Tuple[int, Any]),
+        (Any, Any),
+    ],
+)
+def test_type_of_the_examples_follows_from_that_of_the_predictions(element_type, expected):
+    logs = given(pipeline_of(), [], element_type)
+    assert (logs | PredictionsToExamples([X_OF_Y])).element_type == expected
+
+
+@pytest.mark.slow
+def test_examples_stand_where_their_predictions_stood(linear_model):
+    five = RunInference(SavedModel(linear_model))
+    added = PredictionsToExamples([Column(output="y", name="five_times")])
+    replaced = PredictionsToExamples([X_OF_Y], replace_features=True)
+    record = example(x=3.0)
+    found = run_together(
+        {
+            "alone": (five | added, [record]),
+            "keyed": (five | "Keyed" >> added, [("k", record)]),
+            "list": (five | "List" >> added, [("k", [record, record]), ("none", [])]),
+            "composed": (
+                five | replaced | "Next" >> RunInference(SavedModel(linear_model)),
+                [record],
+            ),
+        },
+        "--runtime_type_check",
+    )
+    made = record + example(five_times=15.0)
+    assert found["alone"] == [made]
+    assert found["keyed"] == [("k", made)]
+    assert dict(found["list"]) == {"k": [made, made], "none": []}
+    assert list(map(y_of, found["composed"])) == [75.0]
+
+
+@pytest.mark.parametrize(
+    ("element", "got"),
+    [
+        (1, "int"),
+        (("k", 1), "int"),
+        (("k", [1]), "int"),
+        ((PredictionLog(), PredictionLog()), "a tuple of 2 from several models"),
+        ((PredictionLog(),) * 3, "a tuple of 3 from several models"),
+    ],
+)
+def test_other_elements_are_an_error(element, got):
+    message = (
+        f"PredictionsToExamples takes PredictionLogs, alone, as (key, log) or as "
+        f"(key, [log, ...]), got {got}. Put it directly after RunInference."
+    )
+    with pytest.raises(SettingsError, match=while_running(message)):
+        outputs_of(PredictionsToExamples([X_OF_Y]), [element])
+
+
+def test_no_column_is_an_error():
+    message = (
+        "PredictionsToExamples needs at least one column. Name an output and its feature: "
+        "Column('y', 'x')."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        PredictionsToExamples([])

@@ -1,0 +1,344 @@
+"""RunInference and its variants on Beam's local runner, with real models."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import socket
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+import tfx_bsl.public.beam.run_inference as tfx_bsl_beam
+from apache_beam.typehints import typehints
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
+
+import bulk_inferencer.beam
+from bulk_inferencer._models.retries import Limits
+from bulk_inferencer.beam import (
+    BatchBounds,
+    RecordFailure,
+    RunInference,
+    RunInferenceOnKeyedBatches,
+    RunInferencePerModel,
+    RunInferencePerModelOnKeyedBatches,
+    SavedModel,
+    TFServing,
+)
+from bulk_inferencer.beam.bundle import failed_record_error
+from bulk_inferencer.beam.metrics import NAMESPACE
+from bulk_inferencer.errors import FailedRecordError, ModelError, SettingsError
+from tests.beam.helpers import (
+    collect,
+    counters_of,
+    given,
+    hints_by_step,
+    outputs_of,
+    pipeline_of,
+    plain,
+    run_together,
+    while_running,
+    y_of,
+)
+from tests.helpers import FLOAT, RECORDS, exactly, example, features_of, save_functions
+
+pytestmark = pytest.mark.slow
+
+Any, List, Tuple = typehints.Any, typehints.List, typehints.Tuple
+
+NO_EXAMPLE = b"no tf.Example"
+X = [example(x=float(x)) for x in range(10)]
+KEYS = ["a", "a", b"k", 1, -1.5, True, None, None, ("t", 2), frozenset({3})]
+
+
+@pytest.fixture(scope="module")
+def five(linear_model):
+    return SavedModel(linear_model)
+
+
+@pytest.fixture(scope="module")
+def triple(tmp_path_factory):
+    """A tf.Module: y = 3 x, where x is positive, from a context of a SequenceExample too."""
+
+    def serve(records):
+        x = tf.io.parse_sequence_example(records, {"x": FLOAT})[0]["x"]
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "x is negative")]):
+            return {"y": 3 * x}
+
+    path = tmp_path_factory.mktemp("triple")
+    return SavedModel(save_functions(path, serving_default=(serve, {"records": RECORDS})))
+
+
+def spec_of(model, *signatures, **batch_parameters):
+    """Returns tfx_bsl's description of a model."""
+    saved = {"model_path": model.path, "tag": ["serve"], "signature_name": signatures}
+    return InferenceSpecType(saved_model_spec=saved, batch_parameters=batch_parameters)
+
+
+@pytest.fixture(scope="module")
+def outputs(five, triple):
+    """Results of elements of every kind; Beam has compared each with its declared type."""
+    protos = [tf.train.Example.FromString(X[2]), tf.train.SequenceExample.FromString(X[3])]
+    pairs, keyed = [("a", X[1]), ("b", X[2]), ("a", X[3])], list(zip(KEYS, X, strict=True))
+    models = (model for model in (triple, five, triple))
+    return run_together(
+        {
+            "records": (RunInference(triple), [X[1], *protos]),
+            "keys": (RunInference(five), keyed),
+            "any keys": (RunInference(five), keyed, Tuple[Any, bytes]),
+            "groups": (beam.GroupByKey() | RunInferenceOnKeyedBatches(triple), pairs),
+            "anything": (RunInference(five), [X[1], ("k", X[2]), ("k", [X[3]])], Any),
+            "models": (RunInferencePerModel(models), list(enumerate(X))),
+            "lists of models": (
+                RunInferencePerModelOnKeyedBatches([triple, five]), [("a", X[:2]), ("b", [])]
+            ),
+            "nothing": (RunInferencePerModel([five]), [], Tuple[str, bytes]),
+        },
+        "--runtime_type_check",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("records", [3.0, 6.0, 9.0]),
+        ("keys", [(key, 5.0 * x) for x, key in enumerate(KEYS)]),
+        ("any keys", [(key, 5.0 * x) for x, key in enumerate(KEYS)]),
+        ("groups", [("a", [3.0, 9.0]), ("b", [6.0])]),
+        ("anything", [5.0, ("k", 10.0), ("k", [15.0])]),
+        ("models", [(x, (3.0 * x, 5.0 * x, 3.0 * x)) for x in range(10)]),
+        ("lists of models", [("a", ([0.0, 3.0], [0.0, 5.0])), ("b", ([], []))]),
+        ("nothing", []),
+    ],
+)
+def test_results_stand_where_their_records_stood(outputs, label, expected):
+    assert sorted(map(repr, plain(outputs[label]))) == sorted(map(repr, expected))
+
+
+def test_types_are_declared_and_checked_where_the_pipeline_is_built(five, tf1_model):
+    pairs = given(pipeline_of(), [], Tuple[str, bytes])
+    assert (pairs | RunInference(five)).element_type == Tuple[str, PredictionLog]
+    results = pairs | RunInferencePerModel([five]).with_failures()
+    assert results.predictions.element_type == Tuple[str, Tuple[PredictionLog, ...]]
+    assert results.failures.element_type is RecordFailure
+    with pytest.raises(SettingsError, match=r", got .*float"):
+        given(pipeline_of(), [], Tuple[str, float]) | RunInference(five)
+    with pytest.raises(SettingsError, match=r", got .*bytes"):
+        pairs | RunInferenceOnKeyedBatches(five)
+    models = [SavedModel(tf1_model, ("predict",)), SavedModel(tf1_model, ("scores_only",))]
+    with pytest.raises(ModelError, match=r"'scores_only'.* FORMAT_TF_SEQUENCE_EXAMPLE"):
+        given(pipeline_of(), [], tf.train.SequenceExample) | RunInferencePerModel(models)
+
+
+def test_no_models_are_refused():
+    message = "inference_spec_types is empty. Give at least one model."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        RunInferencePerModel(iter([]))
+
+
+def test_server_that_does_not_answer_yet_is_a_warning(caplog):
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))  # and does not listen
+        address = f"localhost:{unused.getsockname()[1]}"
+        model = TFServing(address, "five", limits=Limits(0.2, 0.4))
+        with caplog.at_level(logging.WARNING, "bulk_inferencer"):
+            outputs = given(pipeline_of(), [], Tuple[str, bytes]) | RunInference(model)
+    assert outputs.element_type == Tuple[str, PredictionLog]
+    (message,) = caplog.messages
+    assert message.startswith(f"Could not check grpc://{address}/five before the run: ")
+
+
+def test_other_element_of_unknown_type_ends_the_run(five):
+    with pytest.raises(SettingsError, match=r", got \(str, int\)\. .* \[while running "):
+        outputs_of(RunInference(five), [("k", 5)], Any)
+
+
+# Batches and hooks
+
+EVENTS: list[str] = []
+
+
+def note_read(record):
+    EVENTS.append("read")
+    return record
+
+
+def note_batch(batch):
+    EVENTS.append(f"score {len(batch)}")
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("largest", "bounds", "elements", "reads"),
+    [(3, None, X, 3), (9, BatchBounds(3), X, 3), (3, None, [("k", X[:4]), ("l", X[4:])], 1)],
+    ids=["spec", "given", "lists"],
+)
+def test_full_batch_is_scored_before_the_bundle_goes_on(five, largest, bounds, elements, reads):
+    """A batch is as large as the specs say, unless other bounds are given."""
+    specs = [spec_of(five, max_batch_size=9), spec_of(five, max_batch_size=largest), five]
+    EVENTS.clear()
+    read = beam.Map(note_read).with_output_types(Any)
+    outputs_of(read | RunInferencePerModel(specs, preprocess=note_batch, bounds=bounds), elements)
+    sizes = [int(size) for size in re.findall(r"score (\d+)", " ".join(EVENTS))]
+    assert (max(sizes), sum(sizes)) == (3, 3 * len(X))
+    in_a_row = re.findall("(?:read )+", " ".join(EVENTS) + " ")
+    assert max(map(len, in_a_row)) == len("read ") * reads
+
+
+def load(path, tags):
+    EVENTS.append(f"load with {tags}")
+    return tf.saved_model.load(path, tags)
+
+
+def negate(batch):
+    return [example(x=-features_of(record)["x"][0]) for record in batch]
+
+
+def add_x(records, outputs):
+    return {**outputs, "x": np.array([features_of(record)["x"] for record in records])}
+
+
+def test_functions_load_the_model_and_run_before_and_after_it(five):
+    by_name = {"preprocess": f"{__name__}:negate", "postprocess": f"{__name__}:add_x"}
+    ((log,),) = outputs_of(RunInferencePerModel([five], **by_name), [X[2]])
+    EVENTS.clear()
+    transform = RunInference(five, load, preprocess=negate, postprocess=add_x)
+    assert outputs_of(transform, [X[2]]) == [log]
+    assert EVENTS == ["load with ['serve']"]
+    assert y_of(log) == -10.0
+    assert tf.make_ndarray(log.predict_log.response.outputs["x"]).tolist() == [[2.0]]
+    assert log.predict_log.request.inputs["examples"].string_val == [X[2]]
+
+
+# Failures
+
+
+def test_failures_are_a_separate_output_and_travel_with_all_that_they_say(five, triple):
+    elements = [((1, "k"), [X[1], NO_EXAMPLE, X[2]]), (None, [example(x=-1.0)]), ("none", [])]
+    with pipeline_of("--runtime_type_check") as pipeline:
+        transform = RunInferencePerModel([five, triple]).with_failures()
+        results = given(pipeline, elements) | transform
+        predictions = collect(results.predictions, "Predictions")
+        by_type = beam.Map(lambda failure: (failure.error_type, failure))
+        groups = collect(results.failures | beam.Reshuffle() | by_type | beam.GroupByKey())
+    assert dict(plain(predictions)) == {(1, "k"): ([5.0, 10.0], [3.0, 6.0]), "none": ([], [])}
+    ((error_type, failures),) = groups
+    assert error_type == "InvalidArgumentError"
+    assert {type(failure) for failure in failures} == {RecordFailure}
+    found = {failure.key: failure for failure in failures}
+    assert found.keys() == {(1, "k"), None}
+    assert found[1, "k"][1:3] == (NO_EXAMPLE, error_type)
+    assert "x is negative" in found[None].message
+
+
+def refuse_bad(batch):
+    if any(record.startswith(b"bad") for record in batch):
+        raise ValueError("a bad record.")
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("element", "which"),
+    [
+        (b"bad" * 100, repr((b"bad" * 100)[:80])),
+        (("k", b"bad"), "b'bad' with key 'k'"),
+        ((None, [X[0], b"bad"]), "b'bad'"),
+    ],
+    ids=["alone", "keyed", "list"],
+)
+def test_bad_record_ends_the_run_where_failures_are_no_output(five, element, which):
+    failure = RecordFailure(None, b"", "ValueError", "a bad record.")
+    message = str(failed_record_error(which, failure, "with_failures"))
+    with pytest.raises(FailedRecordError, match=while_running(message)):
+        outputs_of(RunInference(five, preprocess=refuse_bad), [element])
+
+
+def test_counters_tell_what_became_of_the_records(five):
+    pipeline = pipeline_of()
+    elements = [("a", [*X, NO_EXAMPLE]), ("b", []), ("c", [NO_EXAMPLE])]
+    given(pipeline, elements) | RunInference(five).with_failures()
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = counters_of(result, NAMESPACE)
+    assert counters.pop("batches") >= 2
+    assert counters == {
+        "examples_read": 12,
+        "predictions_written": 10,
+        "examples_failed": 2,
+        "model_loads": 1,
+    }
+
+
+# Copies and resource hints
+
+MIN_RAM, ACCELERATOR = "beam:resources:min_ram_bytes:v1", "beam:resources:accelerator:v1"
+
+
+def test_resource_hints_are_those_of_one_transform_and_of_its_step_that_calls_the_model(five):
+    gpu = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+    first = RunInference(five).with_resource_hints(accelerator=gpu)
+    second = first.with_failures().with_resource_hints(min_ram="8GB")
+    third = RunInferencePerModel([five, five])
+    fourth = third.with_failures().with_resource_hints(min_ram=1 << 30)
+    pipeline = pipeline_of()
+    values = given(pipeline, X) | "Before" >> beam.Map(lambda record: record)
+    results = [
+        values | label >> transform
+        for label, transform in {"1": first, "2": second, "3": third, "4": fourth}.items()
+    ]
+    results[0] | "After" >> beam.Map(y_of)
+    assert [type(result).__name__ for result in results] == ["PCollection", "Results"] * 2
+    assert hints_by_step(pipeline) == {
+        "1/Predict": {ACCELERATOR: gpu.encode()},
+        "2/Predict/ParDo(_Predict)": {ACCELERATOR: gpu.encode(), MIN_RAM: b"8000000000"},
+        "4/Predict/ParDo(_Predict)": {MIN_RAM: b"1073741824"},
+    }
+
+
+# Drop-in for tfx_bsl
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RunInference",
+        "RunInferencePerModel",
+        "RunInferenceOnKeyedBatches",
+        "RunInferencePerModelOnKeyedBatches",
+        "CreateModelHandler",
+    ],
+)
+def test_parameters_begin_with_those_of_tfx_bsl(name):
+    ours = inspect.signature(getattr(bulk_inferencer.beam, name)).parameters.values()
+    theirs = inspect.signature(getattr(tfx_bsl_beam, name)).parameters.values()
+    theirs = [(p.name, p.default) for p in theirs if p.name != "examples"]
+    positional = [p for p in ours if p.kind is not p.KEYWORD_ONLY]
+    assert [(p.name, p.default) for p in positional][: len(theirs)] == theirs
+    assert {p.name for p in positional[len(theirs) :]} <= {"load_override_fn"}
+
+
+def test_logs_are_those_of_tfx_bsl(five, tf1_model):
+    tf1, pairs = SavedModel(tf1_model), list(enumerate(X))
+    specs = {
+        "predict_log": spec_of(five),
+        "predict_log of TF1": spec_of(tf1, "predict"),
+        "classify_log": spec_of(tf1, "serving_default"),
+        "classify_log without classes": spec_of(tf1, "scores_only"),
+        "regress_log": spec_of(tf1, "regress"),
+        "multi_inference_log": spec_of(tf1, "serving_default", "regress"),
+    }
+    two, lists = [specs["predict_log"], specs["regress_log"]], [("a", X[:3]), ("b", X[3:])]
+    found = {}
+    for names in (bulk_inferencer.beam, tfx_bsl_beam):
+        cases = {label: (names.RunInference(spec), pairs) for label, spec in specs.items()}
+        cases["two"] = names.RunInferencePerModelOnKeyedBatches(two), lists
+        found[names] = run_together(cases)
+    theirs = found[tfx_bsl_beam]
+    for label, ours in found[bulk_inferencer.beam].items():
+        assert dict(ours) == dict(theirs[label])
+        if label != "two":
+            assert len(ours) == len(X)
+            assert {log.WhichOneof("log_type") for _, log in ours} == {label.split()[0]}

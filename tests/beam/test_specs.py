@@ -1,0 +1,76 @@
+"""Specs of tfx_bsl as models and bounds of batches."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
+
+from bulk_inferencer.beam import BatchBounds, SavedModel, TFServing
+from bulk_inferencer.beam.specs import bounds_of, model_of
+from bulk_inferencer.errors import SettingsError
+from tests.helpers import exactly
+
+
+def batch_spec(smallest=0, largest=0):
+    return InferenceSpecType(
+        saved_model_spec={"model_path": "m"},
+        batch_parameters={"min_batch_size": smallest, "max_batch_size": largest},
+    )
+
+
+def test_spec_is_a_model_with_its_tags_and_signatures():
+    given = {"model_path": "models/7", "tag": ["serve", "gpu"], "signature_name": ["a", "b"]}
+    model = SavedModel("models/7", ("a", "b"), ("serve", "gpu"))
+    assert model_of(InferenceSpecType(saved_model_spec=given)) == model
+    assert model_of(model) is model
+
+
+def test_model_gets_the_function_that_loads_it():
+    spec = InferenceSpecType(saved_model_spec={"model_path": "m"})
+    expected = SavedModel("m", load_override_fn=tf.saved_model.load)
+    assert model_of(spec, tf.saved_model.load) == expected
+    assert model_of(SavedModel("m"), tf.saved_model.load) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "got"),
+    [
+        (InferenceSpecType(), "nothing"),
+        (
+            InferenceSpecType(ai_platform_prediction_model_spec={"model_name": "m"}),
+            "ai_platform_prediction_model_spec",
+        ),
+    ],
+)
+def test_spec_of_another_model_is_refused(spec, got):
+    message = (
+        f"Expected InferenceSpecType.saved_model_spec, got {got}. For a model behind a server, use "
+        f"TFServing or VertexEndpoint; AI Platform Prediction has been shut down."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        model_of(spec)
+
+
+def test_loader_of_a_model_behind_a_server_is_refused():
+    message = "load_override_fn can only load a SavedModel, got TFServing. Leave it out."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        model_of(TFServing("localhost:8500", "m"), tf.saved_model.load)
+
+
+@pytest.mark.parametrize(
+    ("specs", "bounds"),
+    [
+        ([batch_spec(2, 3)], BatchBounds(max_records=3, first_records=2)),
+        ([batch_spec(8, 0), batch_spec(0, 5), batch_spec(4, 7)], BatchBounds(5, first_records=4)),
+        ([batch_spec(), SavedModel("m")], BatchBounds()),
+    ],
+)
+def test_batches_have_the_tightest_bounds_of_the_specs(specs, bounds):
+    assert bounds_of(specs) == bounds
+
+
+def test_sizes_of_batches_that_exclude_each_other_are_refused():
+    message = "batch_parameters.min_batch_size is larger than max_batch_size: 5 and 4. Lower it."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        bounds_of([batch_spec(), batch_spec(5, 4)])

@@ -1,0 +1,141 @@
+"""BulkInferencer as a pipeline's author calls it; see test_channels.py for what all share."""
+
+from __future__ import annotations
+
+import pytest
+from tfx.proto import bulk_inferrer_pb2 as theirs
+from tfx.types.standard_artifacts import (
+    Examples,
+    InferenceResult,
+    InfraBlessing,
+    Model,
+    ModelBlessing,
+    PushedModel,
+)
+
+from bulk_inferencer import BulkInferencer, InferenceSummary
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer.errors import SettingsError
+from tests.components.tfx_helpers import (
+    ENDPOINT,
+    assert_refused,
+    bulk,
+    channel,
+    columns_spec,
+    message_of,
+    parameter,
+    types_of,
+)
+
+MODEL_IS_MISSING = (
+    "model_export is missing. Give it, or model, its other name. It can only be left out with an "
+    "endpoint in ModelSpec and without a blessing."
+)
+
+
+@pytest.mark.parametrize("is_positional", [False, True])
+def test_call_of_the_readme(is_positional):
+    arguments = {
+        "examples": channel(Examples),
+        "model_export": channel(Model),
+        "model_blessing": channel(ModelBlessing),
+        "data_spec": our.DataSpec(example_splits=["unlabelled"]),
+        "model_spec": our.ModelSpec(),
+    }
+
+    made = BulkInferencer(*arguments.values()) if is_positional else BulkInferencer(**arguments)
+
+    assert dict(made.inputs) == {
+        "examples": arguments["examples"],
+        "model": arguments["model_export"],
+        "model_blessing": arguments["model_blessing"],
+    }
+    assert message_of(made, "data_spec", our.DataSpec) == arguments["data_spec"]
+    assert types_of(made.outputs) == {
+        "inference_result": InferenceResult,
+        "summary": InferenceSummary,
+        "failed_examples": Examples,
+    }
+
+
+def test_model_has_two_names_and_an_input_for_its_type():
+    model = channel(Model)
+    assert bulk(model=model).inputs["model"] is model
+    pushed = bulk(model=channel(PushedModel)).inputs
+    assert {"pushed_model"} == pushed.keys() - {"examples"}
+    message = "model_export and model are two names of one argument. Give only one of them."
+    assert_refused(message, bulk, model=model, model_export=model)
+    assert_refused(MODEL_IS_MISSING, BulkInferencer, examples=channel(Examples))
+
+
+def test_model_may_be_left_out_with_an_endpoint_but_not_where_it_is_to_be_blessed():
+    examples, blessing = channel(Examples), channel(ModelBlessing)
+    assert "model" not in BulkInferencer(examples, model_spec=ENDPOINT).inputs
+    given = {"examples": examples, "model_spec": ENDPOINT, "model_blessing": blessing}
+    assert_refused(MODEL_IS_MISSING, BulkInferencer, **given)
+    made = BulkInferencer(**given, model_export=channel(Model))
+    assert {"model", "model_blessing"} <= set(made.inputs)
+
+
+def test_blessings_that_are_given_are_required():
+    kinds = {"model_blessing": ModelBlessing, "infra_blessing": InfraBlessing}
+    for names in ([], ["model_blessing"], ["infra_blessing"], list(kinds)):
+        made = bulk(**{name: channel(kinds[name]) for name in names})
+        assert made.exec_properties["required_blessings"] == ",".join(names)
+        assert set(names) <= made.inputs.keys()
+
+
+def test_blessing_may_be_empty_but_model_and_examples_may_not():
+    spec = bulk(model_blessing=channel(ModelBlessing), infra_blessing=channel(InfraBlessing)).spec
+    may_be_empty = {key for key in spec.INPUTS if spec.is_allow_empty_input(key)}
+    assert spec.INPUTS.keys() - may_be_empty == {"examples", "model", "pushed_model"}
+    assert may_be_empty == {"model_blessing", "infra_blessing"}
+
+
+def test_blessing_of_another_type_is_refused_by_tfx():
+    for name in ("model_blessing", "infra_blessing"):
+        with pytest.raises(TypeError, match=f"{name} should be a Channel of type "):
+            bulk(**{name: channel(Model)})
+
+
+def test_tfxs_own_messages_give_the_same_as_ours():
+    def component(proto):
+        column = proto.PredictOutputCol(output_key="y", output_column="y5")
+        predict = proto.PredictOutput(output_columns=[column])
+        return bulk(
+            data_spec=proto.DataSpec(example_splits=["a"]),
+            model_spec=proto.ModelSpec(model_signature_name=["s"], tag=["serve"]),
+            output_example_spec=proto.OutputExampleSpec(
+                output_columns_spec=[proto.OutputColumnsSpec(predict_output=predict)]
+            ),
+        )
+
+    assert component(theirs).exec_properties == component(our).exec_properties
+    assert types_of(component(theirs).outputs) == types_of(component(our).outputs)
+
+
+def test_all_settings_may_be_runtime_parameters():
+    names = ("data_spec", "model_spec", "output_example_spec")
+    given = {name: parameter(name=name) for name in names}
+    made = bulk(**given)
+    assert {name: made.exec_properties[name] for name in names} == given
+    assert made.outputs["output_examples"].type is Examples
+    # What is not known yet is not checked.
+    assert bulk(model_spec=parameter(), output_example_spec=columns_spec("b", y5="y"))
+
+
+def test_columns_of_a_signature_that_is_not_called_are_refused_at_construction():
+    with pytest.raises(SettingsError, match=r"^OutputColumnsSpec\.signature_name is 'b', but "):
+        bulk(
+            model_spec=our.ModelSpec(model_signature_name=["a"]),
+            output_example_spec=columns_spec("b", y5="y"),
+        )
+
+
+def test_hooks_come_from_a_file_or_a_module():
+    message = "module_file and module_path are both given: a.py and b. Give only one of them."
+    assert_refused(message, bulk, module_file="a.py", module_path="b")
+    assert bulk(module_path="b").exec_properties["module_path"] == "b"
+    for name in ("module_file", "module_path"):
+        with pytest.raises(SettingsError, match=rf"^{name} has '{{{{' in "):
+            bulk(**{name: "{{ ds }}.py"})

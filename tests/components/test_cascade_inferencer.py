@@ -1,0 +1,59 @@
+"""CascadeInferencer as a pipeline's author calls it; see test_channels.py for what all share."""
+
+from __future__ import annotations
+
+import pytest
+from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing
+
+from bulk_inferencer import InferenceSummary
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer.errors import SettingsError
+from tests.components.tfx_helpers import (
+    assert_refused,
+    cascade,
+    channel,
+    message_of,
+    stages,
+    types_of,
+)
+
+
+def test_cascade_has_the_outputs_of_bulk_inferencer():
+    made = cascade(model_blessings={"ten": channel(ModelBlessing)})
+    assert set(made.inputs) == {"examples", "model_five", "model_ten", "blessing_ten"}
+    assert made.exec_properties["required_blessings"] == "ten"
+    assert types_of(made.outputs) == {
+        "inference_result": InferenceResult,
+        "summary": InferenceSummary,
+        "failed_examples": Examples,
+    }
+
+
+def test_stages_are_carried_in_their_order():
+    for given in ([our.StageSpec(name="ten"), our.StageSpec(name="five")], tuple(stages())):
+        spec = message_of(cascade(stages=given), "cascade_spec", our.CascadeSpec)
+        assert list(spec.stages) == list(given)
+
+
+def test_stages_have_to_be_a_list_with_a_model_for_each():
+    message = (
+        "stages must be a list of bulk_inferencer_pb2.StageSpec, not StageSpec. Put the stages "
+        "into a list, in their order."
+    )
+    assert_refused(message, cascade, stages=our.StageSpec(name="five"))
+    message = (
+        "models has no channel for 'ten', only for five. Use the same names everywhere; only a "
+        "model with an endpoint needs no channel."
+    )
+    assert_refused(message, cascade, models={"five": channel(Model)})
+    message = (
+        "models has an entry for 'ten', but the models are five. Use the same names everywhere."
+    )
+    assert_refused(message, cascade, stages=[our.StageSpec(name="five")])
+
+
+def test_stages_are_checked_at_construction():
+    with pytest.raises(SettingsError, match="at least one stage"):
+        cascade(models={}, stages=[])
+    with pytest.raises(SettingsError, match="at_least"):
+        cascade(stages=stages(exit_when=[our.ExitWhen(output_key="y")]))

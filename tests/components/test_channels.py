@@ -1,0 +1,259 @@
+"""What the components have in common, as a pipeline's author calls them. Nothing is run here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+from google.protobuf import json_format
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, Schema
+from tfx.utils import import_utils, json_utils
+
+import bulk_inferencer
+from bulk_inferencer import BranchInferencer, BulkInferencer, CascadeInferencer
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer.components import executor
+from bulk_inferencer.errors import SettingsError
+from tests.components.tfx_helpers import (
+    ENDPOINT,
+    assert_refused,
+    branch,
+    bulk,
+    cascade,
+    channel,
+    columns_spec,
+    message_of,
+    models,
+    parameter,
+    stages,
+    types_of,
+)
+
+COMPONENTS = pytest.mark.parametrize("make", [bulk, branch, cascade])
+MARKED = our.ModelSpec(tag=["{{ds}}"])
+BLESSINGS = {"five": channel(ModelBlessing)}
+FIVE_IS_SERVED = {
+    branch: {"models": {"ten": channel(Model)}, "model_specs": {"five": ENDPOINT}},
+    cascade: {"models": {"ten": channel(Model)}, "stages": stages(model_spec=ENDPOINT)},
+}
+
+
+@COMPONENTS
+def test_each_channel_of_examples_has_an_input_of_its_own(make):
+    for as_sequence in (list, tuple):
+        channels = as_sequence(channel(Examples) for _ in range(3))
+        inputs = make(examples=channels).inputs
+        assert tuple(inputs[k] for k in ("examples", "examples_1", "examples_2")) == tuple(channels)
+    assert make(examples=channels[:1]).inputs["examples"] is channels[0]
+
+
+def test_instances_do_not_share_their_channels():
+    bulk(examples=[channel(Examples), channel(Examples)])
+    assert "examples_1" not in bulk().spec.INPUTS
+    branch()
+    other = branch(models={"six": channel(Model)})
+    assert set(other.inputs) == {"examples", "model_six"}
+    assert set(other.outputs) == {"six", "summary", "failed_examples"}
+
+
+@pytest.mark.parametrize("make", [branch, cascade])
+def test_model_behind_an_endpoint_needs_no_channel(make):
+    made = make(**FIVE_IS_SERVED[make])
+    assert set(made.inputs) == {"examples", "model_ten"}
+    assert isinstance(made.spec.exec_properties["run_id"], RuntimeParameter)
+    assert "run_id" not in make().spec.exec_properties
+
+
+NO_EXAMPLES = "examples is an empty list. Give at least one channel of Examples."
+OF_EXAMPLES = (
+    "examples must be a channel of Examples, not {}. Take it from an ExampleGen, Transform, "
+    "Importer or Resolver."
+)
+OF_MODEL = (
+    "{} must be a channel of Model or PushedModel, not {}. Take it from a Trainer, Pusher, "
+    "Importer or Resolver."
+)
+OF_BLESSING = (
+    "model_blessings['five'] must be a channel of ModelBlessing, not Model. Take it from an "
+    "Evaluator, Importer or Resolver."
+)
+BY_NAME = "{} must be a dictionary by the models' names, such as {{'five': ...}}, not list."
+UNKNOWN = (
+    "model_blessings has an entry for 'six', but the models are five, ten. Use the same names "
+    "everywhere."
+)
+BLESSES_NOTHING = (
+    "model_blessings has an entry for 'five', but models has none. Give the model that the "
+    "blessing is for, as well as the endpoint."
+)
+
+
+@pytest.mark.parametrize(
+    ("makes", "arguments", "message"),
+    [
+        ([bulk, branch, cascade], {"examples": []}, NO_EXAMPLES),
+        *(
+            ([bulk, branch, cascade], {"examples": given}, OF_EXAMPLES.format(got))
+            for given, got in [
+                (channel(Model), "Model"),
+                (None, "NoneType"),
+                ([channel(Examples), channel(Schema)], "Schema"),
+                ([channel(Examples), "/data"], "str"),
+            ]
+        ),
+        ([bulk], {"model_export": channel(Schema)}, OF_MODEL.format("model_export", "Schema")),
+        ([bulk], {"model": "/models/7"}, OF_MODEL.format("model_export", "str")),
+        (
+            [branch, cascade],
+            {"models": {**models(), "five": Model()}},
+            OF_MODEL.format("models['five']", "Model"),
+        ),
+        ([branch, cascade], {"models": [channel(Model)]}, BY_NAME.format("models")),
+        ([branch, cascade], {"model_blessings": [1]}, BY_NAME.format("model_blessings")),
+        ([branch, cascade], {"model_blessings": {"five": channel(Model)}}, OF_BLESSING),
+        ([branch, cascade], {"model_blessings": {"six": channel(ModelBlessing)}}, UNKNOWN),
+        *(
+            ([make], {**arguments, "model_blessings": BLESSINGS}, BLESSES_NOTHING)
+            for make, arguments in FIVE_IS_SERVED.items()
+        ),
+    ],
+)
+def test_channel_of_another_type_or_without_a_model_is_refused(makes, arguments, message):
+    for make in makes:
+        assert_refused(message, make, **arguments)
+
+
+def test_name_that_cannot_stand_in_a_channel_is_refused():
+    with pytest.raises(SettingsError, match="'five-times'"):
+        branch(models={"five-times": channel(Model)})
+
+
+@pytest.mark.parametrize(
+    "name", ["comparison", "prediction_table", "self", "examples_1", "blessing_five", "data_specs"]
+)
+def test_name_of_a_channel_or_setting_is_refused(name):
+    message = (
+        f"A model cannot be named '{name}': the component has names of its own, which are "
+        f"examples, model, pushed_model, inference_result, summary, failed_examples, "
+        f"output_examples, comparison, prediction_table, routing, required_blessings, run_id, "
+        f"names, specs, self, and those that begin with blessing_, examples_, model_ or end with "
+        f"_spec, _specs. Rename the model."
+    )
+    assert_refused(message, branch, models={name: channel(Model)})
+
+
+def test_every_channel_and_setting_of_the_components_is_reserved():
+    for made in (branch(output_example_spec=columns_spec(y5="y")), cascade()):
+        keys = {*made.spec.INPUTS, *made.spec.OUTPUTS, *made.spec.PARAMETERS} - {"five", "ten"}
+        # The input of a model must not have the name of one of them either.
+        keys |= {
+            key.removeprefix(prefix)
+            for key in {*made.spec.PARAMETERS, *made.spec.OUTPUTS}
+            for prefix in ("model_", "blessing_")
+        } - {"five", "ten"}
+        for key in keys:
+            with pytest.raises(SettingsError, match=rf"^A model cannot be named '{key}'"):
+                branch(models={key: channel(Model)})
+
+
+@COMPONENTS
+def test_output_examples_are_an_output_only_where_columns_are_named(make):
+    made = make(output_example_spec=columns_spec(y5="y"))
+    assert made.outputs["output_examples"].type is Examples
+    assert message_of(made, "output_example_spec", our.OutputExampleSpec) == columns_spec(y5="y")
+    assert "output_examples" not in make().outputs
+    assert "output_example_spec" not in make().exec_properties
+    with pytest.raises(SettingsError, match=r"^OutputExampleSpec\.output_columns_spec has no col"):
+        make(output_example_spec=our.OutputExampleSpec())
+
+
+@COMPONENTS
+def test_settings_are_json_of_ours_or_a_parameter_that_is_left_for_the_runner(make):
+    spec = our.DataSpec(example_splits=["a"], failure_limit=our.FailureLimit(max_fraction=0.5))
+    made = make(data_spec=spec)
+    assert {type(value) for value in made.exec_properties.values()} == {str}
+    assert message_of(made, "data_spec", our.DataSpec) == spec
+    assert message_of(make(), "data_spec", our.DataSpec) == our.DataSpec()
+    given = parameter('{"example_splits": ["a"]}')
+    assert make(data_spec=given).exec_properties["data_spec"] is given
+
+
+TOO_SMALL = our.ModelSpec(batch=our.BatchSpec(max_records=-1))
+FROM_BATCH = r"max_records .* BatchBounds comes from ModelSpec\.batch\.$"
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "value", "message"),
+    [
+        (bulk, "data_spec", {}, "^data_spec must"),
+        (bulk, "model_spec", parameter("{oops"), "^model_spec must"),
+        (bulk, "model_spec", TOO_SMALL, FROM_BATCH),
+        (branch, "data_spec", {}, "^data_spec must"),
+        (branch, "routing", our.ModelSpec(), "^routing must"),
+        (branch, "comparison_spec", our.ComparisonSpec(outcomes="{{ds}}"), "^comparison_spec has"),
+        (branch, "model_specs", {"five": MARKED}, r"^model_specs\['five'\] has"),
+        (branch, "model_specs", {"five": TOO_SMALL}, FROM_BATCH),
+        (cascade, "data_spec", {}, "^data_spec must"),
+        (cascade, "stages", ["five"], "^stages must"),
+        (cascade, "stages", stages(model_spec=MARKED), "^stages has"),
+        (cascade, "stages", stages(model_spec=TOO_SMALL), FROM_BATCH),
+    ],
+)
+def test_mistake_in_a_setting_is_found_while_the_pipeline_is_built(make, argument, value, message):
+    with pytest.raises(SettingsError, match=message):
+        make(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("component", "executor"),
+    [
+        (BulkInferencer, executor.Executor),
+        (BranchInferencer, executor.BranchExecutor),
+        (CascadeInferencer, executor.CascadeExecutor),
+    ],
+)
+def test_component_shows_its_arguments_and_names_its_executor(component, executor):
+    signature = inspect.signature(component)
+    documented = re.findall(r"^          (\w+): ", component.__init__.__doc__, re.MULTILINE)
+    assert [*signature.parameters, "SettingsError"] == documented
+    # The path that pipelines record.
+    path = component.EXECUTOR_SPEC.encode().python_executor_spec.class_path
+    assert path == f"bulk_inferencer.components.executor.{executor.__name__}"
+    assert import_utils.import_class_by_path(path) is executor
+
+
+@pytest.mark.parametrize("name", ["InferenceSummary", "ModelComparison"])
+def test_artifact_type_is_found_as_package_and_class(name):
+    found = getattr(bulk_inferencer, name)
+    assert f"bulk_inferencer.{name}" == found.TYPE_NAME
+    assert import_utils.import_class_by_path(found.TYPE_NAME) is found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@COMPONENTS
+def test_component_survives_tfxs_json(make, count):
+    examples = [channel(Examples) for _ in range(count)]
+    made = make(examples=examples, output_example_spec=columns_spec(y5="y")).with_id("mine")
+    read = json_utils.loads(json_utils.dumps(made))
+    assert (type(read), read.id) == (type(made), "mine")
+    assert dict(read.exec_properties) == dict(made.exec_properties)
+    assert types_of(read.inputs) == types_of(made.inputs)
+    assert types_of(read.outputs) == types_of(made.outputs)
+    assert read.executor_spec.executor_class is made.executor_spec.executor_class
+
+
+@pytest.mark.parametrize(
+    ("spec", "has_run_id"),
+    [
+        (our.ModelSpec(), False),
+        (ENDPOINT, True),
+        (parameter(), True),
+        (parameter("{}"), True),
+        (parameter(json_format.MessageToJson(ENDPOINT)), True),
+    ],
+    ids=["none", "endpoint", "unknown", "default without", "default with"],
+)
+def test_run_is_part_of_what_is_cached_where_there_may_be_an_endpoint(spec, has_run_id):
+    assert ("run_id" in bulk(model_spec=spec).exec_properties) == has_run_id

@@ -1,0 +1,217 @@
+"""A model with its blessings, as real artifacts: what the gate makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, PushedModel
+
+from bulk_inferencer import _gate
+from bulk_inferencer._gate import BLESSED, NO_BLESSING, NOT_BLESSED
+from bulk_inferencer.bulk_inferencer_pb2 import FAIL, IGNORE, SKIP, ModelSpec
+from bulk_inferencer.components import gated_model
+from bulk_inferencer.errors import GateError, InputError
+from tests.components.tfx_helpers import ENDPOINT, artifact, assert_refused
+
+
+def read(required="", spec=None, name="", **artifacts):
+    """Reads a model from an execution's inputs, each of which is an artifact."""
+    inputs = {key: [artifact] for key, artifact in artifacts.items()}
+    properties = {"required_blessings": required}
+    return gated_model.read(inputs, properties, spec or ModelSpec(), name)
+
+
+def verdict(**artifacts):
+    return read(**artifacts).decision.verdict
+
+
+@pytest.fixture
+def blessing(tmp_path):
+    """Makes blessings without a marker file."""
+
+    def make(kind=ModelBlessing, **properties):
+        return artifact(kind, tmp_path / "blessing", **properties)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "marker", "expected"),
+    [
+        (ModelBlessing, {"blessed": 1}, "NOT_BLESSED", BLESSED),
+        (ModelBlessing, {"blessed": 0}, "BLESSED", NOT_BLESSED),
+        (ModelBlessing, {}, "BLESSED", BLESSED),
+        (ModelBlessing, {}, "NOT_BLESSED", NOT_BLESSED),
+        (ModelBlessing, {}, "other", NOT_BLESSED),
+        (InfraBlessing, {}, "INFRA_BLESSED", BLESSED),
+        (InfraBlessing, {}, "INFRA_NOT_BLESSED", NOT_BLESSED),
+        (InfraBlessing, {}, "BLESSED", NOT_BLESSED),
+    ],
+)
+def test_property_decides_or_else_the_marker_file(
+    model, blessing, kind, properties, marker, expected
+):
+    given = blessing(kind, **properties, current_model_id=7, current_model=model.uri)
+    Path(given.uri).mkdir()
+    Path(given.uri, marker).touch()
+    key = "model_blessing" if kind is ModelBlessing else "infra_blessing"
+    assert verdict(model=model, **{key: given}) == expected
+
+
+def test_both_blessings_have_to_bless(model, blessing):
+    of_evaluator = blessing(blessed=1, current_model_id=7)
+    required = "model_blessing,infra_blessing"
+    for blessed, expected in ((1, BLESSED), (0, NOT_BLESSED)):
+        infra = blessing(InfraBlessing, blessed=blessed)
+        given = {"model": model, "model_blessing": of_evaluator, "infra_blessing": infra}
+        assert verdict(**given, required=required) == expected
+    decision = read(model=model, model_blessing=of_evaluator, required=required).decision
+    assert decision.verdict == NOT_BLESSED
+    assert "infra_blessing" in decision.reason
+
+
+def test_gate_is_closed_where_a_required_blessing_did_not_arrive(model):
+    assert verdict(model=model, required="model_blessing") == NOT_BLESSED
+    assert read(model=model).decision == _gate.UNASKED
+
+
+def test_blessing_of_another_model_closes_the_gate(model, ten_uri, blessing, tmp_path):
+    for uri in (ten_uri, str(tmp_path / "gone")):
+        given = blessing(blessed=1, current_model_id=6, current_model=uri)
+        decision = read(model=model, model_blessing=given).decision
+        assert decision.verdict == NOT_BLESSED
+        for part in (f"model 7 at {model.uri}", f"model 6 at {uri}"):
+            assert part in decision.reason
+
+
+@pytest.mark.parametrize(("has_other_weights", "expected"), [(False, BLESSED), (True, NOT_BLESSED)])
+def test_blessing_of_a_copy_counts_if_it_is_one(
+    model, blessing, tmp_path, has_other_weights, expected
+):
+    copy = shutil.copytree(model.uri, tmp_path / "copy")
+    if has_other_weights:
+        (weights,) = Path(copy).rglob("variables.data-*")
+        changed = bytearray(weights.read_bytes())
+        changed[0] ^= 1
+        weights.write_bytes(changed)
+    of_copy = blessing(blessed=1, current_model_id=6, current_model=str(copy))
+    assert verdict(model=model, model_blessing=of_copy) == expected
+
+
+def test_blessing_of_the_model_that_was_pushed_opens_the_gate(
+    model_uri, pushed_model_uri, blessing
+):
+    pushed = artifact(PushedModel, pushed_model_uri)
+    pushed.id = 8
+    of_model = blessing(blessed=1, current_model_id=7, current_model=model_uri)
+    gated = read(pushed_model=pushed, model_blessing=of_model)
+    assert gated.decision.verdict == BLESSED
+    assert gated.path == pushed_model_uri
+
+
+def test_name_in_place_of_an_id_opens_the_gate(model, blessing):
+    model.name = "projects/1/artifacts/7"
+    named = blessing(blessed=1, current_model_id=model.name)
+    assert verdict(model=model, model_blessing=named) == BLESSED
+
+
+@pytest.mark.parametrize(
+    ("blessed", "is_other", "expected"),
+    [(1.0, False, BLESSED), (1.0, True, NOT_BLESSED), (0.0, False, NOT_BLESSED)],
+)
+def test_blessing_decides_on_kubeflow(model, ten_uri, tmp_path, blessed, is_other, expected):
+    # There an artifact's id is a hash of its name, but the blessing records the name, and all
+    # properties arrive as JSON values.
+    model.id = 1234567890123456789
+    made = artifact(ModelBlessing, tmp_path)
+    made.set_json_value_custom_property("blessed", blessed)
+    made.set_json_value_custom_property("current_model_id", "projects/1/artifacts/7")
+    made.set_json_value_custom_property("current_model", ten_uri if is_other else model.uri)
+    made.set_mlmd_artifact(made.mlmd_artifact)
+    assert verdict(model=model, model_blessing=made) == expected
+
+
+@pytest.mark.parametrize(("policy", "is_open"), [(SKIP, False), (IGNORE, True)])
+def test_policy_says_whether_a_model_runs_that_was_not_blessed(model, blessing, policy, is_open):
+    refusal = blessing(blessed=0)
+    decision = read(
+        model=model, model_blessing=refusal, spec=ModelSpec(gate_policy=policy)
+    ).decision
+    assert (decision.verdict, decision.is_open) == (NOT_BLESSED, is_open)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "suffix"), [("", "", ""), ("ten", "Model 'ten': ", "_ten")]
+)
+def test_policy_to_fail_raises_with_the_reason_and_the_cure(model, blessing, name, label, suffix):
+    refusal = blessing(blessed=0)
+    given = {"model" + suffix: model, "blessing_ten" if name else "model_blessing": refusal}
+    message = (
+        f"{label}The model_blessing at {refusal.uri} says that the model is not blessed. Nothing "
+        f"was scored. Set ModelSpec.gate_policy to SKIP to let the pipeline go on without results, "
+        f"or to IGNORE to score anyway."
+    )
+    spec = ModelSpec(gate_policy=FAIL)
+    assert_refused(message, read, **given, name=name, spec=spec, error=GateError)
+
+
+@pytest.mark.parametrize("policy", [SKIP, FAIL, IGNORE])
+def test_policy_does_not_matter_without_a_blessing_asked_for(model, policy):
+    decision = read(model=model, spec=ModelSpec(gate_policy=policy)).decision
+    assert (decision.verdict, decision.is_open, decision.is_overruled) == (NO_BLESSING, True, False)
+
+
+def test_decision_is_logged_with_its_model(model, caplog):
+    with caplog.at_level("INFO"):
+        read(model_ten=model, name="ten")
+    assert "Model 'ten': The gate says no_blessing. No blessing was asked for." in caplog.messages
+
+
+def test_model_among_several_has_its_own_blessing(model, blessing):
+    given = {"model_five": model, "model_ten": model, "required": "ten", "name": "ten"}
+    assert verdict(**given) == NOT_BLESSED
+    assert verdict(**{**given, "name": "five"}) == NO_BLESSING
+    gated = read(**given, blessing_ten=blessing(blessed=1, current_model_id=7))
+    assert (gated.name, gated.decision.verdict, len(gated.blessings)) == ("ten", BLESSED, 1)
+
+
+@pytest.mark.parametrize(
+    ("of_five", "of_ten", "verdict", "is_open"),
+    [
+        (BLESSED, BLESSED, BLESSED, True),
+        (BLESSED, NO_BLESSING, NO_BLESSING, True),
+        (NO_BLESSING, NOT_BLESSED, NOT_BLESSED, False),
+    ],
+)
+def test_cascade_is_blessed_as_its_least_blessed_stage(model, of_five, of_ten, verdict, is_open):
+    gated = read(model=model)
+    stages = [
+        dataclasses.replace(gated, name=name, decision=_gate.Decision(found, f"{name} says so."))
+        for name, found in (("five", of_five), ("ten", of_ten))
+    ]
+    decision = gated_model.decide_together(stages)
+    assert (decision.verdict, decision.is_open) == (verdict, is_open)
+    assert decision.reason == "Stage 'five': five says so. Stage 'ten': ten says so."
+    assert gated_model.decide_together([gated]) == gated.decision
+
+
+def test_model_is_needed_unless_an_endpoint_stands_in_for_it(model, blessing):
+    assert read(spec=ENDPOINT).artifact is None
+    assert read(spec=ENDPOINT).path == ""
+    beside = read(spec=ENDPOINT, model=model, model_blessing=blessing(blessed=0))
+    assert (beside.artifact, beside.decision.verdict) == (model, NOT_BLESSED)
+    with pytest.raises(InputError, match=r"^model must be one artifact, but there are 0\."):
+        read()
+    message = (
+        "There is no model for the model_blessing to bless. Give model_export as well as the "
+        "endpoint."
+    )
+    assert_refused(message, read, spec=ENDPOINT, required="model_blessing", error=InputError)
+
+
+def test_saved_model_that_was_imported_as_a_model_is_found(model_uri, pushed_model_uri):
+    assert read(model=artifact(Model, model_uri)).path == f"{model_uri}/Format-Serving"
+    assert read(model=artifact(Model, pushed_model_uri)).path == pushed_model_uri

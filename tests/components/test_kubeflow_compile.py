@@ -1,0 +1,168 @@
+"""Pipelines compile for Kubeflow Pipelines, and its own parser accepts them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp import components
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer.components import kubeflow_entrypoint
+from pipelines import run_kubeflow
+from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
+from tests.components.tfx_helpers import Nodes
+from tests.integration.kubeflow_launcher import compile_nodes
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def compile_example(name, output, *options):
+    """Does what the command of docs/kubeflow.md does."""
+    folders = ("pipeline-root", "data-root", "inference-data-root")
+    arguments = [f"--{folder}=gs://bucket/{folder}" for folder in folders]
+    return run_kubeflow.main(
+        [name, "--image=registry/image:1", f"--output={output}", *arguments, *options]
+    )
+
+
+def spec_in(path):
+    """Returns a PipelineSpec of which Kubeflow's own definition knows every field."""
+    documents = yaml.safe_load(path.read_text())
+    return json_format.ParseDict(documents, pipeline_spec_pb2.PipelineSpec())
+
+
+def containers_of(spec):
+    executors = json_format.MessageToDict(spec.deployment_spec)["executors"].values()
+    return [executor["container"] for executor in executors]
+
+
+def titles_of(spec):
+    """Returns the names of all artifact types."""
+    return {
+        yaml.safe_load(artifact.artifact_type.instance_schema)["title"]
+        for component in spec.components.values()
+        for definitions in (component.input_definitions, component.output_definitions)
+        for artifact in definitions.artifacts.values()
+    }
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_examples_compile_to_a_spec_that_kfp_loads(name, tmp_path, capsys):
+    path = tmp_path / "new" / "pipeline.yaml"
+
+    assert compile_example(name, path) == 0
+
+    assert capsys.readouterr().out.startswith(f"Wrote {path}, schema version 2.1.0: ")
+    spec = spec_in(path)
+    assert spec.schema_version == "2.1.0"
+    assert spec.pipeline_info.name == name.replace("_", "-")
+    assert components.load_component_from_file(str(path)).name == name.replace("_", "-")
+    for container in containers_of(spec):
+        assert container["image"] == "registry/image:1"
+        assert tuple(container["command"]) == kubeflow_entrypoint.COMMAND
+        assert set(BEAM_PIPELINE_ARGS) <= set(container["args"])
+    ours = {title for title in titles_of(spec) if not title.startswith("tfx.")}
+    assert "bulk_inferencer.InferenceSummary" in ours
+    assert ours <= {"bulk_inferencer.InferenceSummary", "bulk_inferencer.ModelComparison"}
+    # What is not in the image is not in the spec, and nobody asked for the cache.
+    assert str(CHECKOUT) not in path.read_text()
+    assert not any(task.HasField("caching_options") for task in spec.root.dag.tasks.values())
+
+
+def test_command_of_the_page_compiles_with_the_paths_of_the_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (CHECKOUT / "docs/kubeflow.md").read_text()
+    (command,) = re.findall(r"^python -m pipelines.run_kubeflow (.+?)\n```$", page, re.M | re.S)
+    arguments = shlex.split(command.replace("\\\n", ""))
+
+    assert run_kubeflow.main(arguments) == 0
+
+    tasks = spec_in(tmp_path / "build/five_times_table.yaml").root.dag.tasks
+
+    def parameter(task, name):
+        return tasks[task].inputs.parameters[name].runtime_value.constant.string_value
+
+    model_py = f"{run_kubeflow.CODE_ROOT}/pipelines/five_times_table/model.py"
+    assert parameter("Trainer", "module_file") == model_py
+    options = {"CsvExampleGen": "--data-root", "InferenceExampleGen": "--inference-data-root"}
+    for task, option in options.items():
+        assert parameter(task, "input_base") == arguments[arguments.index(option) + 1]
+
+
+def test_image_has_what_the_spec_and_the_lock_name():
+    dockerfile = (CHECKOUT / "Dockerfile").read_text()
+
+    assert f"WORKDIR {run_kubeflow.CODE_ROOT}\nCOPY pipelines pipelines\n" in dockerfile
+    (tfx,) = re.findall(r"^ARG TFX=(.+)$", dockerfile, re.MULTILINE)
+    assert (CHECKOUT / f"requirements/tfx-{tfx}.txt").is_file()
+    (uv,) = re.findall(r"uv==(\S+)", dockerfile)
+    assert f"version={uv}\n" in (CHECKOUT / "tools/uv").read_text()
+    # What comes from the checkout is not held back.
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
+    names = {name.split("/")[0] for line in copied for name in line.split()}
+    let_in = re.findall(r"^!([^/\n]+)", (CHECKOUT / ".dockerignore").read_text(), re.MULTILINE)
+    assert names == set(let_in)
+
+
+def test_json_is_a_job_for_vertex(tmp_path):
+    path = tmp_path / "pipeline.json"
+    options = ("--pipeline-name=mine", "--cache", "--beam-arg=--runner=Other")
+
+    compile_example("five_times_table", path, *options)
+
+    documents = json.loads(path.read_text())
+    job = json_format.ParseDict(documents, pipeline_spec_pb2.PipelineJob())
+    assert job.display_name == "mine"
+    assert job.runtime_config.gcs_output_directory == "gs://bucket/pipeline-root"
+    spec = json_format.ParseDict(documents["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+    assert all(task.caching_options.enable_cache for task in spec.root.dag.tasks.values())
+    assert all(container["args"][-1] == "--runner=Other" for container in containers_of(spec))
+
+
+def test_spec_2_0_on_request(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    compile_example("five_times_table", path, "--spec=2.0")
+    assert spec_in(path).schema_version == "2.0.0"
+    assert "--json_serialized_inputs_spec_args" not in path.read_text()
+
+
+def test_output_that_is_neither_yaml_nor_json(capsys):
+    with pytest.raises(SystemExit) as error:
+        compile_example("five_times_table", "pipeline.txt")
+    assert error.value.code == 2
+    assert re.search(r"error: .*--output.* pipeline\.txt", capsys.readouterr().err)
+
+
+RESULTS = {"five", "ten", "comparison"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "results"), [("branch", RESULTS), ("cascade", {"inference_result"})]
+)
+def test_component_with_named_models_compiles(tmp_path, uris, kind, results):
+    nodes = Nodes(tmp_path, **uris)
+    stages = [our.StageSpec(name=name) for name in ("five", "ten") if kind == "cascade"]
+    make = getattr(nodes, kind)
+    made = make("Several", *stages, model_blessings={"five": nodes["blessing"]})
+
+    path = compile_nodes(tmp_path / "pipeline.yaml", *nodes.all.values())
+
+    components.load_component_from_file(str(path))
+    spec = spec_in(path)
+    task = spec.root.dag.tasks[made.id]
+    component = spec.components[task.component_ref.name]
+    inputs = {"examples", "model_five", "model_ten", "blessing_five"}
+    assert set(component.input_definitions.artifacts) == inputs
+    outputs = component.output_definitions.artifacts
+    assert set(outputs) == {"summary", "failed_examples", *results}
+    if kind == "branch":
+        assert "title: bulk_inferencer.ModelComparison" in str(outputs["comparison"])
+        names = task.inputs.parameters["model_names"].runtime_value.constant.string_value
+        assert names == "five,ten"

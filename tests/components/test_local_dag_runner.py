@@ -1,0 +1,444 @@
+"""Whole pipelines on LocalDagRunner, with ML Metadata read back by ml_metadata.
+
+One pipeline runs many components once; each test looks at what is recorded of some of them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from tfx import v1 as tfx
+from tfx.types import Channel, channel_utils
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+
+from bulk_inferencer import (
+    Comparison,
+    Summary,
+    read_predictions,
+)
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer.errors import InputError
+from bulk_inferencer.results.summary import StageCounts
+from tests.components.tfx_helpers import (
+    UNLABELLED,
+    Nodes,
+    columns_of,
+    columns_spec,
+    custom_properties,
+    examples_of,
+    five_times,
+    importer,
+    parameter,
+    scored,
+    summary_of,
+    times,
+    write_examples,
+)
+from tests.helpers import example, features_of, read_tfrecord, tree
+from tests.models import model_server
+
+pytestmark = pytest.mark.slow
+
+USERS = [f"user{i}" for i in range(100)]
+
+
+@pytest.fixture
+def new_nodes(tmp_path, uris):
+    return lambda: Nodes(tmp_path, **uris)
+
+
+def ids_of(artifacts):
+    return ",".join(str(artifact.id) for artifact in artifacts)
+
+
+def examples_in(artifact, split="unlabelled"):
+    (path,) = Path(artifact.uri, f"Split-{split}").iterdir()
+    return [features_of(record) for record in read_tfrecord(path)]
+
+
+# One model
+
+
+@pytest.fixture(scope="module")
+def bulk(tmp_path_factory, uris):
+    """Runs BulkInferencers once; returns what is recorded of a node."""
+    folder = tmp_path_factory.mktemp("bulk")
+    nodes = Nodes(folder, **uris)
+    blessed = nodes.bulk(
+        "Blessed",
+        model_blessing=nodes["blessing"],
+        data_spec=UNLABELLED,
+        output_example_spec=columns_spec(first="y"),
+    )
+    nodes.bulk(
+        "Again",
+        examples=blessed.outputs["output_examples"],
+        output_example_spec=columns_spec(second="y"),
+    )
+    columns = columns_spec("serving_default", x="y")
+    columns.replace_features = True
+    signatures = ["serving_default", "length"]
+    batch = our.BatchSpec(max_records=1)
+    settings = {
+        "data_spec": our.DataSpec(example_splits=["unlabelled"], compression="NONE"),
+        "model_spec": our.ModelSpec(model_signature_name=signatures, batch=batch),
+        "output_example_spec": columns,
+    }
+    as_json = {n: json_format.MessageToJson(spec, indent=None) for n, spec in settings.items()}
+    nodes.bulk("Parameters", **{n: parameter(text, n) for n, text in as_json.items()})
+    destination = tfx.proto.PushDestination.Filesystem(base_directory=str(folder / "pushed"))
+    pusher = tfx.components.Pusher(
+        model=nodes["five"], push_destination=tfx.proto.PushDestination(filesystem=destination)
+    )
+    nodes.add(pusher)
+    nodes.bulk("Pushed", model_export=pusher.outputs["pushed_model"])
+    # One split in each and one in both.
+    for name, x in (("first", 10), ("second", 20)):
+        splits = {"shared": examples_of(x), name: examples_of(x + 1)}
+        uri = write_examples(folder / name, **splits)
+        nodes.add(importer(name, Examples, uri, list(splits)))
+    sources = [nodes["first"], nodes["second"]]
+    nodes.bulk("Listed", examples=sources)
+    nodes.bulk("Union", examples=channel_utils.union(sources))
+    return nodes.run()
+
+
+def test_outputs_their_lineage_and_settings_are_recorded(bulk):
+    recorded = bulk("Blessed")
+
+    assert recorded.state == "COMPLETE"
+    assert scored(recorded.output()) == five_times(10, 11)
+    properties = custom_properties(recorded.output())
+    assert (properties["gate"], properties["examples_read"]) == ("blessed", 2)
+    assert properties["model_id"] == ids_of(recorded.inputs["model"])
+    assert properties["blessing_id"] == ids_of(recorded.inputs["model_blessing"])
+    assert properties["examples_ids"] == ids_of(recorded.inputs["examples"])
+    outputs = {"inference_result", "summary", "failed_examples", "output_examples"}
+    assert recorded.outputs.keys() == outputs
+    assert recorded.output("summary").type == "bulk_inferencer.InferenceSummary"
+    for key in ("failed_examples", "output_examples"):
+        made = recorded.output(key)
+        assert made.properties["split_names"].string_value == '["unlabelled"]'
+        assert custom_properties(made)["payload_format"] == "FORMAT_TF_EXAMPLE"
+    assert json.loads(recorded.properties["data_spec"]) == {"example_splits": ["unlabelled"]}
+    assert json.loads(recorded.properties["model_spec"]) == {}
+
+
+def test_runtime_parameters_are_resolved_and_reach_the_job(bulk):
+    recorded = bulk("Parameters")
+    assert tree(recorded.output().uri) == ["prediction_logs-unlabelled-00000-of-00001"]
+    for prediction in read_predictions(recorded.output().uri):
+        assert prediction.outputs.keys() == {"serving_default/y", "length/length"}
+        assert prediction.outputs["length/length"] == len(prediction.record)
+    signatures = custom_properties(recorded.output())["signature_names"]
+    assert signatures == "serving_default,length"
+    assert summary_of(recorded.output("summary")).work.batches == 2
+    assert examples_in(recorded.output("output_examples")) == [{"x": [50]}, {"x": [55]}]
+
+
+def test_pushed_model_of_a_pusher_is_scored_with(bulk):
+    assert scored(bulk("Pushed").output()) == five_times(0, 1, 2, 10, 11)
+
+
+def test_channels_in_a_list_or_union_are_all_scored(bulk):
+    for recorded in (bulk("Listed"), bulk("Union")):
+        assert scored(recorded.output()) == five_times(10, 11, 20, 21)
+        splits = summary_of(recorded.output("summary")).splits
+        read = {split: counts.examples_read for split, counts in splits.items()}
+        assert read == {"shared": 2, "first": 1, "second": 1}
+
+
+def test_output_examples_feed_another_component(bulk):
+    assert examples_in(bulk("Again").output("output_examples")) == [
+        {"x": [10], "first": [50], "second": [50]},
+        {"x": [11], "first": [55], "second": [55]},
+    ]
+
+
+# Failures
+
+
+def test_failed_component_leaves_no_files_and_the_next_run_has_folders_of_its_own(
+    local_pipeline, new_nodes
+):
+    def run(splits):
+        nodes = new_nodes()
+        nodes.bulk(data_spec=our.DataSpec(example_splits=splits))
+        local_pipeline.run(*nodes.all.values(), enable_cache=True)
+
+    with pytest.raises(InputError, match=r"^The examples do not have split 'eval'\."):
+        run(["unlabelled", "eval"])
+
+    recorded = local_pipeline.latest()
+    assert (recorded.state, recorded.outputs) == ("FAILED", {})
+    assert tree(local_pipeline.root / "BulkInferencer") == []
+
+    run(["unlabelled"])
+    result = Path(local_pipeline.latest().output().uri)
+    assert scored(local_pipeline.latest().output()) == five_times(10, 11)
+    assert tree(result.parent) == [f"{result.name}/{file}" for file in tree(result)]
+
+
+# Resolvers
+
+
+def latest_of(strategy, name, **kinds):
+    channels = {key: Channel(type=kind) for key, kind in kinds.items()}
+    strategy_class = getattr(tfx.dsl.experimental, f"Latest{strategy}Strategy")
+    return tfx.dsl.Resolver(strategy_class=strategy_class, **channels).with_id(name)
+
+
+def test_resolvers_bring_examples_models_and_blessings(local_pipeline, new_nodes):
+    both = {"model": Model, "model_blessing": ModelBlessing}
+    nodes = new_nodes()
+    local_pipeline.run(nodes.all["examples"], nodes.all["five"])
+    model_id = local_pipeline.latest("five").output("result").id
+
+    # There is no blessing yet. LocalDagRunner goes on where a node's inputs cannot be resolved.
+    nodes = new_nodes()
+    newest = latest_of("Artifact", "newest", examples=Examples, model=Model)
+    blessing = latest_of("Artifact", "blessing", model_blessing=ModelBlessing)
+    blessed = latest_of("BlessedModel", "blessed", **both)
+    local_pipeline.run(
+        nodes.all["examples"],
+        nodes.all["five"],
+        newest,
+        blessing,
+        blessed,
+        nodes.bulk(
+            "Newest", examples=newest.outputs["examples"], model_export=newest.outputs["model"]
+        ),
+        nodes.bulk("NoBlessing", model_blessing=blessing.outputs["model_blessing"]),
+        nodes.bulk("NoneBlessed", model_blessing=blessed.outputs["model_blessing"]),
+        nodes.bulk("NoModel", model_export=blessed.outputs["model"]),
+    )
+    assert scored(local_pipeline.latest("Newest").output()) == five_times(0, 1, 2, 10, 11)
+    for name in ("NoBlessing", "NoneBlessed"):
+        recorded = local_pipeline.latest(name)
+        assert recorded.state == "COMPLETE"
+        assert custom_properties(recorded.output())["gate"] == "not_blessed"
+        assert tree(recorded.output().uri) == []
+        assert "no artifact" in summary_of(recorded.output("summary")).gate.reason
+    recorded = local_pipeline.latest("NoModel")
+    assert (recorded.state, recorded.outputs) == ("FAILED", {})
+    assert "inputs[model] has min_count = 1" in recorded.properties["__execution_result__"]
+
+    # A blessing arrives, and a later model, which nobody blessed.
+    nodes = new_nodes()
+    by_id = {"blessed": 1, "current_model_id": model_id}
+    local_pipeline.run(
+        importer("by_id", ModelBlessing, nodes.blessing_folder, **by_id), nodes.all["ten"]
+    )
+    nodes = new_nodes()
+    blessed = latest_of("BlessedModel", "blessed", **both)
+    model, blessing = (blessed.outputs[key] for key in both)
+    inferencer = nodes.bulk("Blessed", model_export=model, model_blessing=blessing)
+    local_pipeline.run(nodes.all["examples"], blessed, inferencer)
+    result = local_pipeline.latest("Blessed").output()
+    assert custom_properties(result)["gate"] == "blessed"
+    assert scored(result) == five_times(0, 1, 2, 10, 11)
+
+
+# Caching
+
+
+def test_only_a_run_with_nothing_changed_is_cached(local_pipeline, new_nodes):
+    def run(max_records):
+        nodes = new_nodes()
+        nodes.bulk(model_spec=our.ModelSpec(batch=our.BatchSpec(max_records=max_records)))
+        local_pipeline.run(*nodes.all.values(), enable_cache=True)
+        return local_pipeline.latest()
+
+    first, second, third = run(1), run(1), run(2)
+
+    assert [run.state for run in (first, second, third)] == ["COMPLETE", "CACHED", "COMPLETE"]
+    assert first.output().id == second.output().id != third.output().id
+
+
+def test_what_an_endpoint_answered_is_recorded_and_never_taken_from_the_cache(
+    local_pipeline, new_nodes, model_uri, monkeypatch
+):
+    with model_server.ModelServer(f"{model_uri}/Format-Serving") as server:
+        spec = our.TFServingSpec(address=server.address, model_name=model_server.NAME)
+
+        def pipeline():
+            nodes = new_nodes()
+            model_spec = our.ModelSpec(tf_serving=spec)
+            inferencer = nodes.bulk(model_export=None, model_spec=model_spec, data_spec=UNLABELLED)
+            return local_pipeline.of(nodes.all["examples"], inferencer, enable_cache=True)
+
+        first = pipeline()
+        for version, made in (("7", first), ("8", first), ("9", pipeline())):
+            monkeypatch.setattr(model_server, "VERSION", int(version))
+            tfx.orchestration.LocalDagRunner().run(made)
+            recorded = local_pipeline.latest()
+            assert recorded.state == "COMPLETE"
+            assert scored(recorded.output()) == five_times(10, 11)
+            expected = {
+                "model_endpoint": f"grpc://{server.address}/five_times",
+                "model_version": version,
+                "model_fingerprint": "",
+                "model_id": "",
+                "gate": "no_blessing",
+            }
+            assert custom_properties(recorded.output()).items() >= expected.items()
+        assert server.scored == 6
+
+
+# Several models
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory, uris):
+    """Runs branches and cascades once; returns what is recorded of a node."""
+    folder = tmp_path_factory.mktemp("several")
+    nodes = Nodes(folder, **uris)
+    nodes.branch(
+        "Compared",
+        model_blessings={"five": nodes["blessing"]},
+        output_example_spec=columns_spec(times="y"),
+        comparison_spec=our.ComparisonSpec(key_features=["x"], most_different=2),
+    )
+    nodes.branch("OneRefused", model_blessings={"ten": nodes["refusal"]})
+    nodes.bless("five_refusal", "five", blessed=0)
+    nodes.branch(
+        "AllRefused",
+        model_blessings={"five": nodes["five_refusal"], "ten": nodes["refusal"]},
+        data_spec=our.DataSpec(example_splits=["none"]),
+    )
+    users = write_examples(folder / "users", all=[example(x=1.0, user=user) for user in USERS])
+    nodes.add(importer("users", Examples, users, ["all"]))
+    outcomes = folder / "outcomes.csv"
+    outcomes.write_text("key,value\nuser1,1.0\nuser2,0.0\nuser3,1.0\nnobody,9.0\n")
+    split = our.SplitRouting(weights={"five": 3, "ten": 1}, split_key="user", salt="1")
+    nodes.branch(
+        "Split",
+        examples=nodes["users"],
+        routing=our.Routing(split=split),
+        output_example_spec=columns_spec(y="y"),
+        comparison_spec=our.ComparisonSpec(outcomes=str(outcomes)),
+    )
+    five, ten = (our.StageSpec(name=name) for name in ("five", "ten"))
+    five_settles_some = our.StageSpec(
+        name="five",
+        output_columns_spec=columns_of(x="y"),
+        exit_when=[our.ExitWhen(output_key="y", at_least=50.0)],
+    )
+    nodes.cascade(
+        "Cascade",
+        five_settles_some,
+        ten,
+        model_blessings={"five": nodes["blessing"]},
+        output_example_spec=columns_spec(y="y", ten="ten/y"),
+    )
+    blessings = {"five": nodes["blessing"], "ten": nodes["refusal"]}
+    nodes.cascade("StageRefused", five, ten, model_blessings=blessings)
+    return nodes.run()
+
+
+def test_every_model_has_a_result_of_its_own_and_they_are_compared(several):
+    recorded = several("Compared")
+
+    assert recorded.state == "COMPLETE"
+    assert scored(recorded.output("five")) == five_times(0, 1, 2, 10, 11)
+    assert scored(recorded.output("ten")) == times(10, 0, 1, 2, 10, 11)
+    summary = Summary.read(recorded.output("summary").uri)
+    gates = {name: branch.gate.verdict for name, branch in summary.branches.items()}
+    assert gates == {"five": "blessed", "ten": "no_blessing"}
+    assert (summary.routing, summary.branches["ten"].total.predictions_written) == ("all", 5)
+    assert examples_in(recorded.output("output_examples")) == [
+        {"x": [10.0], "five/times": [50.0], "ten/times": [100.0]},
+        {"x": [11.0], "five/times": [55.0], "ten/times": [110.0]},
+    ]
+    (pair,) = Comparison.read(recorded.output("comparison").uri).pairs
+    y = pair.outputs["y"]
+    assert (pair.models, y.records, y.max_absolute_difference) == (("five", "ten"), 5, 55.0)
+    assert [different.keys for different in y.most_different] == [{"x": [11.0]}, {"x": [10.0]}]
+
+
+def test_lineage_leads_from_each_model_to_its_result(several):
+    recorded = several("Compared")
+    assert set(recorded.inputs) == {"examples", "model_five", "model_ten", "blessing_five"}
+    for name in ("five", "ten"):
+        properties = custom_properties(recorded.output(name))
+        assert (properties["model_name"], properties["examples_read"]) == (name, 5)
+        assert properties["model_id"] == ids_of(recorded.inputs[f"model_{name}"])
+        assert properties["examples_ids"] == ids_of(recorded.inputs["examples"])
+        blessing = recorded.inputs.get(f"blessing_{name}", [])
+        assert properties["blessing_id"] == ids_of(blessing)
+        assert properties["gate"] == ("blessed" if blessing else "no_blessing")
+
+
+def test_model_that_is_not_blessed_leaves_the_others_running(several):
+    recorded = several("OneRefused")
+    assert scored(recorded.output("five")) == five_times(0, 1, 2, 10, 11)
+    assert tree(recorded.output("ten").uri) == []
+    assert custom_properties(recorded.output("ten"))["gate"] == "not_blessed"
+    ten = Summary.read(recorded.output("summary").uri).branches["ten"]
+    assert (ten.splits, "says that the model is not blessed" in ten.gate.reason) == ({}, True)
+    assert Comparison.read(recorded.output("comparison").uri) == Comparison()
+
+
+def test_models_that_are_all_refused_read_nothing_and_leave_an_empty_comparison(several):
+    recorded = several("AllRefused")
+    assert recorded.state == "COMPLETE"
+    branches = Summary.read(recorded.output("summary").uri).branches
+    assert {n: dict(b.splits) for n, b in branches.items()} == {"five": {}, "ten": {}}
+    for key in ("five", "ten", "failed_examples"):
+        assert tree(recorded.output(key).uri) == []
+    assert Comparison.read(recorded.output("comparison").uri) == Comparison()
+    failed = recorded.output("failed_examples")
+    assert failed.properties["split_names"].string_value == "[]"
+
+
+def test_each_record_goes_to_one_model_and_outcomes_are_joined(several):
+    recorded = several("Split")
+
+    results = {name: read_predictions(recorded.output(name).uri) for name in ("five", "ten")}
+    user_of = {
+        name: {features_of(p.record)["user"][0].decode() for p in predictions}
+        for name, predictions in results.items()
+    }
+    assert user_of["five"] | user_of["ten"] == set(USERS)
+    assert not user_of["five"] & user_of["ten"]
+    for features in examples_in(recorded.output("output_examples"), "all"):
+        variant = features["variant"][0].decode()
+        assert features["user"][0].decode() in user_of[variant]
+        assert features["y"] == [{"five": 5.0, "ten": 10.0}[variant]]
+    found = Comparison.read(recorded.output("comparison").uri).outcomes
+    for name, outcome in found.items():
+        assert outcome.count == len(user_of[name] & {"user1", "user2", "user3"})
+    assert sum(outcome.count * outcome.mean for outcome in found.values() if outcome.count) == 2.0
+
+
+def test_cascade_feeds_the_next_stage_what_is_not_settled(several):
+    recorded = several("Cascade")
+    settled = five_times(10, 11)
+    assert scored(recorded.output()) == sorted([*times(50, 0, 1, 2), *settled])
+    stages = summary_of(recorded.output("summary")).stages
+    assert stages == {"five": StageCounts(5, 2, 3), "ten": StageCounts(3, 3, 0)}
+    examples = recorded.output("output_examples")
+    assert examples_in(examples, "train")[2] == {"x": [2.0], "y": [100.0], "ten": [100.0]}
+    assert examples_in(examples)[1] == {"x": [11.0], "y": [55.0]}
+
+
+def test_lineage_of_a_cascade_keeps_the_places_of_its_stages(several):
+    recorded = several("Cascade")
+    properties = custom_properties(recorded.output())
+    five, ten = (ids_of(recorded.inputs[f"model_{name}"]) for name in ("five", "ten"))
+    blessing = ids_of(recorded.inputs["blessing_five"])
+    assert properties["model_name"] == "five,ten"
+    assert (properties["model_id"], properties["blessing_id"]) == (f"{five},{ten}", f"{blessing},")
+    assert properties["signature_names"] == "five/serving_default,ten/serving_default"
+
+
+def test_cascade_with_a_stage_that_is_not_blessed_scores_nothing(several):
+    recorded = several("StageRefused")
+    assert tree(recorded.output().uri) == []
+    summary = summary_of(recorded.output("summary"))
+    assert (summary.gate.verdict, summary.splits) == ("not_blessed", {})
+    assert summary.gate.reason.startswith("Stage 'five': ")
+    assert " Stage 'ten': " in summary.gate.reason

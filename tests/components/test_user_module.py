@@ -1,0 +1,158 @@
+"""Hooks as a setting of the component: a module of the user's, as a file or importable."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from bulk_inferencer import read_predictions
+from bulk_inferencer.components import user_module
+from tests.components.tfx_helpers import (
+    UNLABELLED,
+    Nodes,
+    assert_refused,
+    columns_spec,
+    execute,
+    parameter,
+    scored,
+)
+from tests.helpers import features_of, read_tfrecord
+
+HOOKS = """
+    import tensorflow as tf
+
+    def preprocess(batch):
+        return [tenfold(record) for record in batch]
+
+    def tenfold(record):
+        parsed = tf.train.Example.FromString(record)
+        parsed.features.feature["x"].float_list.value[0] *= 10
+        return parsed.SerializeToString()
+
+    def postprocess(records, outputs):
+        return {"y": outputs["y"] + 1, "bytes": [len(record) for record in records]}
+"""
+
+
+def write_module(folder, source, name="user_hooks"):
+    """Writes a module of hooks and returns its path."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.py"
+    path.write_text(textwrap.dedent(source))
+    return str(path)
+
+
+def hooks_of(file):
+    with user_module.hooks({"module_file": file}) as hooks:
+        return hooks
+
+
+def test_hooks_are_those_functions_that_the_module_has(tmp_path):
+    assert hooks_of(write_module(tmp_path, HOOKS)).keys() == {"preprocess", "postprocess"}
+    one = write_module(tmp_path, "def postprocess(records, outputs):\n    return outputs")
+    assert hooks_of(one).keys() == {"postprocess"}
+    assert hooks_of(None) == {}
+
+
+def test_changed_file_is_read_anew(tmp_path):
+    for number in (1, 22):
+        path = write_module(tmp_path, f"def preprocess(batch):\n    return {number}")
+        assert hooks_of(path)["preprocess"]([]) == number
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "reason"),
+    [
+        (
+            "import no_such_library",
+            "hooks.py",
+            "ModuleNotFoundError: No module named 'no_such_library'",
+        ),
+        (
+            # Not taken for a hook that is missing.
+            "import math\nmath.no_such_name\ndef preprocess(batch): ...",
+            "hooks.py",
+            "AttributeError: module 'math' has no attribute 'no_such_name'",
+        ),
+        ("no Python", "hooks.txt", "ImportError: it is not a Python file"),
+    ],
+)
+def test_module_that_cannot_be_imported_is_refused(tmp_path, source, name, reason):
+    path = tmp_path / name
+    path.write_text(source)
+    message = f"Cannot import the hooks of {path}: {reason}. Fix the module."
+    assert_refused(message, hooks_of, str(path))
+
+
+def test_module_without_a_hook_is_refused(tmp_path):
+    path = write_module(tmp_path, "def preprocessing_fn(inputs):\n    return inputs")
+    message = (
+        f"{path} defines no hook. Define preprocess(batch), postprocess(records, outputs) or both "
+        f"at the top level of the module."
+    )
+    assert_refused(message, hooks_of, path)
+
+
+@pytest.mark.slow
+def test_records_pass_the_hooks_and_results_carry_them_as_they_were(
+    outputs, inputs, tmp_path, monkeypatch
+):
+    write_module(tmp_path / "modules", HOOKS, name="installed_hooks")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+    execute(
+        outputs,
+        inputs,
+        module_path="installed_hooks",
+        data_spec=UNLABELLED,
+        output_example_spec=columns_spec(size="bytes"),
+    )
+
+    assert scored(outputs.inference_result) == [(10, 501), (11, 551)]
+    for prediction in read_predictions(outputs.inference_result.uri):
+        assert prediction.outputs["bytes"] == len(prediction.record)
+    shard = f"{outputs.output_examples.uri}/Split-unlabelled/examples-00000-of-00001.gz"
+    assert [set(features_of(r)) for r in read_tfrecord(shard)] == [{"x", "size"}] * 2
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory, uris):
+    """Runs a pipeline with hooks that come in several ways; returns what is recorded of a node."""
+    folder = tmp_path_factory.mktemp("hooks")
+    nodes = Nodes(folder, **uris)
+    no_packages = "UNSUPPORTED_DO_NOT_PACKAGE_USER_MODULES"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(no_packages, raising=False)
+        for name, number, hook in [
+            ("A", 1, "preprocess(batch):\n    return batch[::-1]"),
+            ("B", 1000, "postprocess(records, outputs):\n    return {'y': outputs['y'] + K}"),
+        ]:
+            source = f"from constants import K\n\ndef {hook}\n"
+            write_module(folder / name, f"K = {number}\n", name="constants")
+            path = write_module(folder / name, source, name="hooks")
+            nodes.bulk(name, module_file=path, data_spec=UNLABELLED)
+        path = write_module(folder / "modules", HOOKS)
+        nodes.bulk("Parameter", module_file=parameter(path), data_spec=UNLABELLED)
+        patch.setenv(no_packages, "1")
+        nodes.bulk("File", module_file=path, data_spec=UNLABELLED)
+    return nodes.run()
+
+
+@pytest.mark.slow
+def test_module_file_is_packaged_and_those_of_one_name_do_not_mix_in_one_process(recorded):
+    for name, expected in (("A", [(10, 55), (11, 50)]), ("B", [(10, 1050), (11, 1055)])):
+        assert scored(recorded(name).output()) == expected
+        path = recorded(name).properties["module_path"]
+        assert path.startswith("hooks@")
+        assert path.endswith(".whl")
+        assert Path(path.partition("@")[2]).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["File", "Parameter"])
+def test_module_file_is_read_where_it_is_without_a_package(recorded, name):
+    assert recorded(name).properties["module_file"].endswith("/user_hooks.py")
+    assert "module_path" not in recorded(name).properties
+    assert scored(recorded(name).output()) == [(10, 501), (11, 551)]

@@ -1,0 +1,96 @@
+"""The snippets of the pages in docs/ run, in order, and print what the pages say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from bulk_inferencer.errors import SettingsError
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = ("beam.md", "component.md", "preprocessing.md", "several_models.md")
+# By a piece of the snippet, and why it is only compiled.
+NOT_RUN = {
+    "BulkInferencer(": "it needs a TFX pipeline; tests/components run one",
+    "BranchInferencer(": "it needs a TFX pipeline; tests/components run one",
+    "CascadeInferencer(": "it needs a TFX pipeline; tests/components run one",
+}
+every_page = pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+
+
+def snippets(page):
+    """Yields each Python snippet of a page with the text block after it, or with nothing."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert {language for language, _ in blocks} <= {"python", "text"}
+    for (language, content), (next_language, next_content) in zip(
+        blocks, [*blocks[1:], ("", "")], strict=True
+    ):
+        if language == "python":
+            yield content, next_content if next_language == "text" else ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {"__name__": "__main__"}
+    for code, expected in snippets(page):
+        compiled = compile(code, page, "exec")
+        if any(piece in code for piece in NOT_RUN):
+            continue
+        if file := re.match(r"# (\w+)\.py\n", code):  # what a module holds is imported from there
+            (tmp_path / f"{file[1]}.py").write_text(code)
+            monkeypatch.delitem(sys.modules, file[1], raising=False)
+            continue
+        exec(compiled, names)
+        # Sorted, since Beam promises no order.
+        printed = capsys.readouterr().out
+        assert sorted(printed.splitlines()) == sorted(expected.splitlines()), code
+
+
+def test_snippets_that_are_not_run_are_in_the_pages():
+    codes = [code for page in PAGES for code, _ in snippets(page)]
+    for piece in NOT_RUN:
+        assert [code for code in codes if piece in code], piece
+
+
+@every_page
+def test_linked_files_and_headings_exist(page):
+    links = re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", (DOCS / page).read_text(encoding="utf-8"))
+    assert links
+    for file, anchor in links:
+        path = DOCS / (file or page)
+        assert path.exists(), file
+        assert not anchor or anchor in anchors(path), (file, anchor)
+
+
+def anchors(path):
+    """Returns the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_page_names_nothing_private(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert not re.search(r"bulk_inferencer[./]([a-z_]+[./])*_", text)
+
+
+def test_airflow_page_shows_the_errors_that_are_raised(monkeypatch):
+    from bulk_inferencer.components import settings
+
+    page = (DOCS / "airflow.md").read_text(encoding="utf-8")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "3.0.0")
+    with pytest.raises(ImportError) as too_new:
+        runpy.run_path(str(ROOT / "pipelines/airflow_dag.py"))
+    assert f"\nImportError: {too_new.value}\n" in page
+    with pytest.raises(SettingsError) as rendered:
+        settings.check_text("data_spec", "{{ ds }}")
+    assert f"bulk_inferencer.errors.SettingsError: {rendered.value}\n" in page

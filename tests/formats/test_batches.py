@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulk_inferencer._formats.batches import (
+    Batch,
+    BatchBounds,
+    Chunk,
+    Segment,
+    batches,
+    read_batches,
+)
+from bulk_inferencer.errors import SettingsError
+from tests.helpers import exactly, write_tfrecord
+
+
+@pytest.mark.parametrize("name", ["max_records", "max_bytes", "first_records"])
+def test_bound_less_than_one_is_refused(name):
+    message = f"BatchBounds.{name} must be at least 1, got 0. Leave it out for the default."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        BatchBounds(**{name: 0})
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 12), max_size=12), max_size=6),
+    st.builds(BatchBounds, st.integers(1, 9), st.integers(1, 30)),
+)
+def test_batches_keep_every_record_in_order_within_the_bounds(sizes, bounds):
+    chunks = [
+        Chunk(f"file {i}", 10 * i, [bytes([i]) * size for size in chunk])
+        for i, chunk in enumerate(sizes)
+    ]
+    found = list(batches(chunks, bounds))
+    origins = [(c.path, c.first + i, r) for c in chunks for i, r in enumerate(c.records)]
+    assert [(*b.locate(i), r) for b in found for i, r in enumerate(b.records)] == origins
+    for batch in found:
+        assert 1 <= len(batch.records) <= bounds.max_records
+        assert len(batch.records) == 1 or sum(map(len, batch.records)) <= bounds.max_bytes
+    for batch, following in itertools.pairwise(found):
+        assert len(batch.records) == bounds.max_records or (
+            sum(map(len, batch.records)) + len(following.records[0]) > bounds.max_bytes
+        ), "a batch ended before it was full"
+
+
+def test_batch_of_several_files_knows_where_its_records_come_from(tmp_path):
+    a = write_tfrecord(tmp_path / "a", [b"1", b"2"])
+    b = write_tfrecord(tmp_path / "b", [b"3", b"4"])
+    first, second = read_batches([a, b], BatchBounds(max_records=3))
+    assert first == Batch([b"1", b"2", b"3"], (Segment(a, 0, 2), Segment(b, 0, 1)))
+    assert second == Batch([b"4"], (Segment(b, 1, 1),))
+    with pytest.raises(IndexError, match=exactly("no such record in this batch")):
+        second.locate(1)
+
+
+def test_file_of_several_chunks_is_numbered_through(tmp_path):
+    path = write_tfrecord(tmp_path / "a", [b"%02d" % i for i in range(50)])
+    found = list(read_batches([path], BatchBounds(max_bytes=40)))
+    places = [batch.locate(len(batch.records) - 1) for batch in found]
+    assert places == [(path, 19), (path, 39), (path, 49)]

@@ -1,0 +1,137 @@
+"""What the gate decides. How the components read blessings: see components/test_gated_model.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from bulk_inferencer._gate import (
+    BLESSED,
+    INFRA_BLESSING,
+    MODEL_BLESSING,
+    NO_BLESSING,
+    NOT_BLESSED,
+    UNASKED,
+    Blessing,
+    Candidate,
+    Decision,
+    decide,
+)
+
+NAME = "projects/1/models/7"
+
+
+def candidate(has_content_of=lambda uri: False):
+    return Candidate(id=7, name=NAME, uri="/m/7", has_content_of=has_content_of)
+
+
+def blessing(is_blessed=True, kind=MODEL_BLESSING, model="7", model_uri="/m/7"):
+    return Blessing(kind, "/b", is_blessed, model, model_uri)
+
+
+def verdict(*blessings, required=(), has_content_of=lambda uri: False):
+    return decide(candidate(has_content_of), required, blessings).verdict
+
+
+def test_nothing_required_and_nothing_arrived_is_no_blessing():
+    assert decide(candidate(), [], []) == UNASKED
+    assert Decision(NO_BLESSING, "No blessing was asked for.") == UNASKED
+
+
+@pytest.mark.parametrize(
+    ("decision", "is_open"),
+    [
+        (UNASKED, True),
+        (Decision(BLESSED, ""), True),
+        (Decision(NOT_BLESSED, ""), False),
+        (Decision(NOT_BLESSED, "", is_overruled=True), True),
+    ],
+)
+def test_gate_is_open_unless_the_model_is_not_blessed_and_nobody_overrules(decision, is_open):
+    assert decision.is_open is is_open
+
+
+ANOTHER = (
+    "blesses model 6 at {}, not model 7 at /m/7. Use a model and a blessing from the same run."
+)
+SILENT = (
+    "does not say whether the model is blessed: it has neither a 'blessed' property nor a file "
+    "{}BLESSED or {}NOT_BLESSED. Check the component that wrote it; an Evaluator without "
+    "thresholds validates nothing."
+)
+ANONYMOUS = (
+    "does not say which model it blesses: it has neither a 'current_model_id' nor a "
+    "'current_model' property. Import it with custom_properties={'current_model': <the model's "
+    "URI>}."
+)
+
+
+@pytest.mark.parametrize(
+    ("arrived", "expected", "reason"),
+    [
+        (blessing(), BLESSED, "blesses the model."),
+        (blessing(False), NOT_BLESSED, "says that the model is not blessed."),
+        (blessing(None), NOT_BLESSED, SILENT.format("", "")),
+        (blessing(None, INFRA_BLESSING), NOT_BLESSED, SILENT.format("INFRA_", "INFRA_")),
+        (blessing(model="6", model_uri="/m/6"), NOT_BLESSED, ANOTHER.format("/m/6")),
+        (blessing(model="6", model_uri=""), NOT_BLESSED, ANOTHER.format("unknown")),
+        (blessing(model="", model_uri=""), NOT_BLESSED, ANONYMOUS),
+        # InfraValidator never records the model.
+        (
+            blessing(True, INFRA_BLESSING, model="", model_uri=""),
+            BLESSED,
+            "blesses a model without recording which one.",
+        ),
+    ],
+)
+def test_one_blessing_decides_with_a_reason(arrived, expected, reason):
+    decision = Decision(expected, f"The {arrived.kind} at /b {reason}")
+    assert decide(candidate(), [], [arrived]) == decision
+    assert decide(candidate(), [arrived.kind], [arrived]) == decision
+
+
+def test_model_is_known_by_the_name_that_kubeflow_gives_it():
+    assert verdict(blessing(model=NAME, model_uri="")) == BLESSED
+    assert verdict(blessing(model="projects/1/models/8", model_uri="")) == NOT_BLESSED
+
+
+@pytest.mark.parametrize("model", ["6", ""])
+@pytest.mark.parametrize(("is_same", "expected"), [(True, BLESSED), (False, NOT_BLESSED)])
+def test_model_at_another_uri_is_compared_by_content(model, is_same, expected):
+    asked = []
+    other = blessing(model=model, model_uri="/m/6")
+    assert verdict(other, has_content_of=lambda uri: asked.append(uri) or is_same) == expected
+    assert asked == ["/m/6"]
+
+
+@pytest.mark.parametrize(
+    "same", [blessing(model="7", model_uri="/m/6"), blessing(model="", model_uri="/m/7")]
+)
+def test_content_is_not_read_if_id_or_uri_agrees(same):
+    def read(uri):
+        raise AssertionError("Reading a large model takes minutes.")
+
+    assert verdict(same, has_content_of=read) == BLESSED
+
+
+@pytest.mark.parametrize("model", [True, False])
+@pytest.mark.parametrize("infra", [True, False])
+def test_all_blessings_must_bless(model, infra):
+    both = [blessing(model), blessing(infra, INFRA_BLESSING)]
+    decision = decide(candidate(), [MODEL_BLESSING, INFRA_BLESSING], both)
+    assert decision.verdict == (BLESSED if model and infra else NOT_BLESSED)
+    if model and infra:
+        assert decision.reason == (
+            "The model_blessing at /b blesses the model. The infra_blessing at /b blesses the "
+            "model."
+        )
+
+
+@pytest.mark.parametrize("kind", [MODEL_BLESSING, INFRA_BLESSING])
+def test_required_blessing_that_did_not_arrive_is_not_blessed(kind):
+    assert decide(candidate(), [kind], []) == Decision(
+        NOT_BLESSED, f"The required {kind} is missing: its channel holds no artifact."
+    )
+
+
+def test_one_blessing_does_not_stand_in_for_the_other():
+    assert verdict(blessing(), required=[MODEL_BLESSING, INFRA_BLESSING]) == NOT_BLESSED

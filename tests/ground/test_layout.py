@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from bulk_inferencer import _layout
+from bulk_inferencer._layout import NONE, prediction_logs, prediction_logs_pattern, shard_name
+
+
+def test_files_of_a_run_have_their_documented_names():
+    shard = shard_name(7, 123)
+    assert prediction_logs("eval", shard) == "prediction_logs-eval-00007-of-00123.gz"
+    assert prediction_logs("eval", shard, NONE) == "prediction_logs-eval-00007-of-00123"
+    assert _layout.failed_examples("eval", shard) == (
+        "Split-eval/failed_examples-00007-of-00123.gz"
+    )
+    assert _layout.output_examples("eval", shard) == "Split-eval/examples-00007-of-00123.gz"
+    assert _layout.unit_failures("eval", shard) == ".work/failures-eval-00007-of-00123.jsonl.gz"
+    assert _layout.failures("eval") == "failures-eval.jsonl.gz"
+    assert _layout.SUMMARY_FILE == "summary.json"
+    assert _layout.COMPARISON_FILE == "comparison.json"
+
+
+@pytest.mark.parametrize("compression", _layout.COMPRESSIONS)
+@pytest.mark.parametrize("split", ["eval", "eval-late", "a.b[1]"])
+def test_pattern_finds_the_files_of_one_split_or_of_all(split, compression):
+    name = prediction_logs(split, shard_name(0, 2), compression)
+    matching = [s for s in ("eval", "a.b[1]", None) if prediction_logs_pattern(s).fullmatch(name)]
+    assert matching == [s for s in ("eval", "a.b[1]", None) if s in (split, None)]

@@ -1,0 +1,516 @@
+"""Whole runs on Beam's local runner: real files, real models, and what is left on disk."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import bulk_inferencer
+from bulk_inferencer import _run
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.record_format import FORMAT_PROTO
+from bulk_inferencer._gate import BLESSED, NOT_BLESSED, UNASKED, Decision
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.hooks import HookedModel
+from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._run import run
+from bulk_inferencer._units.failure_limit import FailureLimit
+from bulk_inferencer._units.outcomes import outcome_of
+from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer._work import Distribution, Work
+from bulk_inferencer.errors import InputError, ModelError, SettingsError
+from bulk_inferencer.job import Branch, InferenceJob, Outputs
+from bulk_inferencer.results import codec
+from bulk_inferencer.results.comparison import Comparison
+from bulk_inferencer.results.reader import read_predictions
+from bulk_inferencer.results.summary import StageCounts, Summary
+from tests.helpers import (
+    FLOAT,
+    RECORDS,
+    exactly,
+    example,
+    features_of,
+    in_bucket,
+    read_tfrecord,
+    save_functions,
+    tree,
+    write_tfrecord,
+)
+
+ANY_FAILURES = FailureLimit(max_fraction=1)
+CLOSED = Decision(NOT_BLESSED, "The Evaluator did not bless it.")
+
+
+@pytest.fixture(scope="module")
+def five(linear_model):
+    """The settings of a real model, y = 5 x of shape [batch, 1]."""
+    return SavedModel(linear_model)
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory):
+    """The settings of a real model, y = 10 x of shape [batch, 1], that refuses negative x."""
+    weight = tf.Variable(10.0)
+
+    def serve(examples):
+        x = tf.io.parse_example(examples, {"x": FLOAT})["x"]
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "x is negative")]):
+            return {"y": weight * x[:, tf.newaxis], "half": x / 2}
+
+    path = tmp_path_factory.mktemp("ten") / "model"
+    serving = {"serving_default": (serve, {"examples": RECORDS})}
+    return SavedModel(save_functions(path, [weight], **serving))
+
+
+def same(batch):
+    return batch
+
+
+def only_y(records, outputs):
+    return {"y": outputs["y"]}
+
+
+def examples(*values):
+    return [example(x=float(x)) for x in values]
+
+
+def job_of(folder, models, *columns, outputs=None, has_comparison=False, **settings):
+    """Returns a job with one model, or with several by name, and all files below `folder`."""
+    outputs = outputs or Outputs.under(f"{folder}/out")
+    outputs = dataclasses.replace(
+        outputs,
+        output_examples=f"{folder}/out/output_examples" if columns else None,
+        columns=columns,
+        comparison=f"{folder}/out/comparison" if has_comparison else None,
+    )
+    if isinstance(models, dict):
+        gates = settings.pop("gates", {})
+        settings["branches"] = [
+            Branch(name, model, f"{folder}/out/{name}", gates.get(name, UNASKED))
+            for name, model in models.items()
+        ]
+    else:
+        settings["model"] = models
+    settings = {"splits": {"s": [f"{folder}/in/*"]}, "failure_limit": ANY_FAILURES, **settings}
+    return InferenceJob(outputs=outputs, **settings)
+
+
+def predicted(folder, name, split=None):
+    """Returns y by x."""
+    found = read_predictions(f"{folder}/{name}", split)
+    return {features_of(p.record)["x"][0]: p.outputs["y"].item() for p in found}
+
+
+def records_in(folder):
+    return [record for path in sorted(Path(folder).iterdir()) for record in read_tfrecord(path)]
+
+
+def examples_in(folder):
+    found = map(features_of, records_in(folder))
+    return sorted(found, key=lambda features: features["x"])
+
+
+def failures_in(folder, split):
+    with gzip.open(f"{folder}/summary/failures-{split}.jsonl.gz") as file:
+        return [json.loads(line) for line in file]
+
+
+def counts_of(counts):
+    return counts.examples_read, counts.predictions_written, counts.examples_failed
+
+
+# One model
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, five):
+    """A run with one model and splits of all kinds, into folders that exist and are empty.
+
+    Their path has characters that are patterns elsewhere, and the name of the work folder.
+    """
+    folder = tmp_path_factory.mktemp("one")
+    for i in range(2):
+        write_tfrecord(folder / f"in/{i}.gz", examples(*range(5 * i, 5 * i + 5)))
+    splits = {"s": [f"{folder}/in/*"], "none": [f"{folder}/none/*"]}
+    bad = [*examples(10), b"no tf.Example", example(z=1.0)]
+    for split, records in (("bad", bad), ("empty", [])):
+        splits[split] = [write_tfrecord(folder / f"{split}.gz", records)]
+    root = folder / ".work/run[1]*"
+    for name in ("inference_result", "summary", "failed_examples"):
+        (root / "out" / name).mkdir(parents=True)
+    return job_of(root, five, Column("y", "five_x"), splits=splits, allow_empty_splits=True)
+
+
+@pytest.fixture(scope="module")
+def one_run(one):
+    """The summary of that run, the folder, and what was logged."""
+    with pytest.MonkeyPatch.context() as patch:
+        warnings = []
+        patch.setattr(_run._logger, "warning", lambda text, *args: warnings.append(text % args))
+        summary = run(one)
+    return summary, one.outputs.summary.removesuffix("/summary"), warnings
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+
+
+def test_every_record_is_scored_and_splits_are_counted_apart(one_run):
+    summary, out, _ = one_run
+    splits = summary.branches["inference_result"].splits
+    assert {split: counts_of(counts) for split, counts in splits.items()} == {
+        "s": (10, 10, 0),
+        "none": (0, 0, 0),
+        "bad": (3, 1, 2),
+        "empty": (0, 0, 0),
+    }
+    assert counts_of(summary.total) == (13, 11, 2)
+    assert predicted(out, "inference_result", "s") == {float(x): 5.0 * x for x in range(10)}
+    assert predicted(out, "inference_result", "bad") == {10.0: 50.0}
+
+
+def test_files_have_the_names_of_the_contract_and_no_other_is_left(one_run):
+    _, out, _ = one_run
+    shards = [("s", 0, 2), ("s", 1, 2), *((split, 0, 1) for split in ("none", "bad", "empty"))]
+    expected = {"summary/summary.json"}
+    for split, index, count in shards:
+        shard = f"{index:05d}-of-{count:05d}.gz"
+        expected |= {
+            f"inference_result/prediction_logs-{split}-{shard}",
+            f"failed_examples/Split-{split}/failed_examples-{shard}",
+            f"output_examples/Split-{split}/examples-{shard}",
+            f"summary/failures-{split}.jsonl.gz",
+        }
+    assert tree(out) == sorted(expected)
+    assert list(Path(out).rglob(".work")) == []
+
+
+def test_summary_holds_counts_model_work_and_versions(one_run, five):
+    summary, out, _ = one_run
+    written = json.loads(Path(out, "summary/summary.json").read_text())
+    seconds = written.pop("seconds")
+    assert set(seconds) == {"plan", "score", "commit"}
+    assert all(value >= 0 for value in seconds.values())
+    work = codec.from_json(Work, written.pop("work"))
+    assert work == summary.branches["inference_result"].work
+    assert work.batch_records == Distribution(work.batches, 11, 1, 5)
+    assert work.model_loads == work.model_load_milliseconds.count == 1
+    shards = list(Path(out, "inference_result").iterdir())
+    splits, total = written.pop("splits"), written.pop("total")
+    assert list(splits) == ["s", "none", "bad", "empty"]
+    assert {name: sum(counts[name] for counts in splits.values()) for name in total} == total
+    assert total == {
+        "examples_read": 13,
+        "predictions_written": 11,
+        "examples_failed": 2,
+        "shards": len(shards),
+        "bytes_written": sum(path.stat().st_size for path in shards),
+    }
+    libraries = ("tfx", "apache-beam", "tensorflow", "numpy")
+    assert written == {
+        "gate": "no_blessing",
+        "gate_reason": "No blessing was asked for.",
+        "model_path": five.uri,
+        "model_fingerprint": five.fingerprint(),
+        "model_versions": [],
+        "signature_names": ["serving_default"],
+        "stages": {},
+        "versions": {
+            "bulk-inferencer": bulk_inferencer.__version__,
+            "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in libraries},
+        },
+    }
+    assert Summary.read(f"{out}/summary") == summary
+
+
+def test_failures_are_listed_and_their_records_kept(one, one_run):
+    _, out, _ = one_run
+    first, second = failures_in(out, "bad")
+    path = one.splits["bad"][0]
+    assert (first["file"], first["record"]) == (path, 1)
+    assert (second["file"], second["record"]) == (path, 2)
+    assert first["reason"].startswith("InvalidArgumentError: ")
+    assert "Feature: x" in second["reason"]
+    assert first.keys() == {"file", "record", "reason"}
+    assert failures_in(out, "s") == failures_in(out, "none") == []
+    assert records_in(f"{out}/failed_examples/Split-bad") == [b"no tf.Example", example(z=1.0)]
+
+
+def test_output_examples_hold_features_and_columns(one_run):
+    out = one_run[1]
+    assert examples_in(f"{out}/output_examples/Split-s") == [
+        {"x": [float(x)], "five_x": [5.0 * x]} for x in range(10)
+    ]
+
+
+def test_splits_without_records_are_a_warning(one_run):
+    assert one_run[2] == [
+        "Split 'none' is empty: no record in 0 files.",
+        "Split 'empty' is empty: no record in 1 files.",
+    ]
+
+
+def test_second_run_into_the_same_folders_is_refused(one, one_run):
+    before = tree(one_run[1])
+    with pytest.raises(SettingsError, match=r" is not empty: it holds "):
+        run(one)
+    assert tree(one_run[1]) == before
+
+
+def test_two_runs_write_the_same_records(tmp_path, one, one_run):
+    _, out, _ = one_run
+    settings = {"splits": one.splits, "allow_empty_splits": True}
+    job = job_of(tmp_path, one.branches[0].model, *one.outputs.columns, **settings)
+    run(job, ["--direct_num_workers=1"])
+    assert tree(tmp_path / "out") == tree(out)
+    for name in tree(out):
+        if name.endswith(".gz"):  # isal does not always compress them into the same bytes
+            first, second = (Path(folder, name).read_bytes() for folder in (out, tmp_path / "out"))
+            assert gzip.decompress(first) == gzip.decompress(second)
+
+
+def test_raw_bytes_are_scored_on_a_filesystem_unknown_to_tensorflow(tmp_path):
+    serve = (lambda records: {"n": tf.strings.length(records)}, {"records": RECORDS})
+    model = SavedModel(save_functions(tmp_path / "model", serving_default=serve))
+    write_tfrecord(tmp_path / "in/0.gz", [b"", b"\0\xff", b"abc"])
+    settings = {"record_format": FORMAT_PROTO, "splits": {"s": [in_bucket(f"{tmp_path}/in/*")]}}
+    run(job_of(tmp_path, model, outputs=Outputs.under(in_bucket(f"{tmp_path}/out")), **settings))
+    found = read_predictions(f"{tmp_path}/out/inference_result")
+    lengths = {prediction.record: int(prediction.outputs["n"]) for prediction in found}
+    assert lengths == {b"": 0, b"\0\xff": 2, b"abc": 3}
+    assert tree(tmp_path / "out") == [
+        "failed_examples/Split-s/failed_examples-00000-of-00001.gz",
+        "inference_result/prediction_logs-s-00000-of-00001.gz",
+        "summary/failures-s.jsonl.gz",
+        "summary/summary.json",
+    ]
+
+
+# Several models
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory, five, ten):
+    """A run of four models, one of them a cascade and one blocked."""
+    folder = tmp_path_factory.mktemp("several")
+    for split, values in (("s", range(-1, 9)), ("t", [1])):
+        write_tfrecord(folder / f"{split}.gz", examples(*values))
+    exits = (ExitWhen("y", at_most=20),)
+    models = {
+        "five": five,
+        "three": SavedModel("/models/3"),
+        # Its outputs are not known before it returns them, so that no column is refused.
+        "ten": HookedModel(ten, same, only_y),
+        "both": CascadeModel((Stage("small", five, exit_when=exits), Stage("full", ten))),
+    }
+    job = job_of(
+        folder, models, Column("y", "score"), has_comparison=True,
+        splits={split: [f"{folder}/{split}.gz"] for split in "st"},
+        gates={"five": Decision(BLESSED, "The Evaluator blessed it."), "three": CLOSED},
+    )  # fmt: skip
+    return run(job), f"{folder}/out", job
+
+
+def test_every_record_goes_to_every_model(several):
+    summary, out, _ = several
+    assert predicted(out, "five", "s") == {float(x): 5.0 * x for x in range(-1, 9)}
+    assert predicted(out, "ten", "s") == {float(x): 10.0 * x for x in range(9)}
+    both = {float(x): (5.0 if x <= 4 else 10.0) * x for x in range(-1, 9)}
+    assert predicted(out, "both", "s") == both
+    assert {
+        name: [counts_of(counts) for counts in branch.splits.values()]
+        for name, branch in summary.branches.items()
+    } == {
+        "five": [(10, 10, 0), (1, 1, 0)],
+        "ten": [(10, 9, 1), (1, 1, 0)],
+        "both": [(10, 10, 0), (1, 1, 0)],
+        "three": [],
+    }
+    (failure,) = failures_in(out, "s")
+    assert (failure["file"], failure["record"]) == (f"{Path(out).parent}/s.gz", 0)
+    assert failure["model"] == "ten"
+    assert failure["reason"].startswith("InvalidArgumentError: ")
+    assert records_in(f"{out}/failed_examples/Split-s") == [example(x=-1.0)]
+
+
+def test_models_stand_side_by_side_in_examples_and_comparison(several):
+    _, out, _ = several
+    assert examples_in(f"{out}/output_examples/Split-t") == [
+        {"x": [1.0], "five/score": [5.0], "ten/score": [10.0], "both/score": [5.0]}
+    ]
+    pairs = {pair.models: pair for pair in Comparison.read(f"{out}/comparison").pairs}
+    assert pairs.keys() == {("five", "ten"), ("five", "both"), ("ten", "both")}
+    assert pairs["five", "ten"].outputs["y"].records == 10
+    assert pairs["five", "ten"].outputs["y"].max_absolute_difference == 40.0
+    assert "full/half" in pairs["ten", "both"].not_compared
+
+
+def test_summary_tells_of_every_model_and_of_those_that_were_blocked(several):
+    summary, out, job = several
+    assert Summary.read(f"{out}/summary") == summary
+    assert (summary.routing, summary.unrouted) == ("all", {})
+    assert {name: branch.gate for name, branch in summary.branches.items()} == {
+        branch.name: branch.gate for branch in job.branches
+    }
+    assert list(summary.branches) == ["five", "ten", "both", "three"]
+    blocked = summary.branches["three"]
+    assert (blocked.model_path, blocked.splits, blocked.seconds) == ("/models/3", {}, {})
+    for name in ("five", "ten", "both"):
+        branch = summary.branches[name]
+        assert (branch.total.shards, branch.work.model_loads) == (2, 1)
+        assert branch.model_fingerprint
+    assert summary.branches["five"].stages == {}
+    assert summary.branches["both"].stages == {
+        "small": StageCounts(11, 7, 4),
+        "full": StageCounts(4, 4, 0),
+    }
+
+
+def test_stages_that_no_record_reached_are_counted_as_well(tmp_path, five):
+    cascade = CascadeModel((Stage("small", five), Stage("full", five)))
+    models = {
+        "plain": cascade,
+        "before": HookedModel(cascade, preprocess=same),
+        "after": HookedModel(cascade, postprocess=only_y),
+    }
+    summary = run(job_of(tmp_path, models, allow_empty_splits=True))
+    nothing = {"small": StageCounts(0, 0, 0), "full": StageCounts(0, 0, 0)}
+    assert [b.stages for b in summary.branches.values()] == [nothing, nothing, {}]
+
+
+# A/B tests
+
+
+def test_each_record_goes_to_one_model_and_its_outcome_to_that_model(tmp_path, five, ten):
+    routing = SplitRouting({"five": 2, "ten": 1, "three": 1}, "k", salt="first test")
+    keys = [f"user-{i}" for i in range(30)]
+    records = [example(x=float(x), k=key) for x, key in enumerate(keys)]
+    for i in range(2):
+        write_tfrecord(tmp_path / f"in/{i}.gz", [*records, example(x=77.0)][i::2])
+    with open(tmp_path / "outcomes.csv", "w", newline="") as file:
+        rows = [(key, 1.0 + x) for x, key in enumerate(keys[:20])]
+        csv.writer(file).writerows([("key", "value"), *rows, ("nobody", 1e9)])
+    models = {"five": five, "ten": ten, "three": SavedModel("/models/3")}
+    job = job_of(
+        tmp_path, models, Column("y", "score"), has_comparison=True, routing=routing,
+        outcomes=f"{tmp_path}/outcomes.csv", gates={"three": CLOSED},
+    )  # fmt: skip
+    summary = run(job)
+
+    out = f"{tmp_path}/out"
+    routing = dataclasses.replace(routing, kept_out=frozenset({"three"}))
+    model_of = {key: routing.model_of(key.encode()) for key in keys}
+    factor = {"five": 5.0, "ten": 10.0}
+    outcomes = Comparison.read(f"{out}/comparison")
+    assert outcomes.pairs == ()
+    assert list(outcomes.outcomes) == ["five", "ten"]
+    for name in factor:
+        own = [x for x, key in enumerate(keys) if model_of[key] == name]
+        assert predicted(out, name) == {float(x): factor[name] * x for x in own}
+        assert counts_of(summary.branches[name].splits["s"]) == (len(own), len(own), 0)
+        assert len(own) >= 5
+        assert outcomes.outcomes[name] == outcome_of([1.0 + x for x in own if x < 20])
+    assert (summary.routing, summary.unrouted) == ("split", {"s": 1})
+    assert summary.branches["three"].splits == {}
+    assert Summary.read(f"{out}/summary") == summary
+    assert records_in(f"{out}/failed_examples/Split-s") == [example(x=77.0)]
+    assert examples_in(f"{out}/output_examples/Split-s") == [
+        {
+            "x": [float(x)],
+            "k": [key.encode()],
+            "score": [factor[model_of[key]] * x],
+            "variant": [model_of[key].encode()],
+        }
+        for x, key in enumerate(keys)
+    ]
+
+
+# Closed gates
+
+
+def no_pipeline():
+    raise AssertionError("there is nothing to run")
+
+
+def test_nothing_is_read_where_all_gates_are_closed(tmp_path):
+    models = {name: SavedModel(f"/models/{name}") for name in "ab"}
+    job = job_of(
+        tmp_path, models, has_comparison=True, gates=dict.fromkeys("ab", CLOSED), splits={},
+        routing=SplitRouting({"a": 1, "b": 1}, "k"), outcomes="/none.csv",
+    )  # fmt: skip
+    summary = run(job, make_pipeline=no_pipeline)
+    assert tree(tmp_path) == ["out/comparison/comparison.json", "out/summary/summary.json"]
+    assert Comparison.read(job.outputs.comparison) == Comparison()
+    assert Summary.read(job.outputs.summary) == summary
+    assert (summary.routing, summary.unrouted) == ("split", {})
+    assert [branch.gate for branch in summary.branches.values()] == [CLOSED, CLOSED]
+
+
+def test_summary_of_a_blocked_model_that_is_alone_does_not_name_it(tmp_path):
+    outputs = Outputs.under(str(tmp_path))
+    branch = Branch("inference_result", SavedModel("/model"), outputs.inference_result, CLOSED)
+    run(InferenceJob(splits={}, branches=[branch], outputs=outputs), make_pipeline=no_pipeline)
+    written = json.loads((tmp_path / "summary/summary.json").read_text())
+    assert (written["gate"], written["gate_reason"]) == ("not_blessed", CLOSED.reason)
+    assert (written["splits"], written["model_path"]) == ({}, "/model")
+
+
+# Errors
+
+
+def test_column_of_an_unknown_output_is_named_before_anything_is_written(tmp_path, tf1_model):
+    model = SavedModel(tf1_model, ("regress", "scores_only"))
+    message = (
+        f"Column 'c' needs the output 'outputs', but {tf1_model} has regress/outputs, "
+        f"scores_only/scores. Correct Outputs.columns."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        run(job_of(tmp_path, model, Column("outputs", "c")))
+    with pytest.raises(SettingsError, match=exactly(f"Model 'a': {message}")):
+        run(job_of(tmp_path, {"a": model}, Column("outputs", "c")))
+    assert tree(tmp_path) == []
+
+
+def test_missing_model_is_named_before_anything_is_written(tmp_path, five):
+    for models, start in (
+        (SavedModel("/none"), r"(?!Model)"),
+        ({"five": five, "none": SavedModel("/none")}, "Model 'none': "),
+    ):
+        with pytest.raises(ModelError, match=f"^{start}.*saved_model.pb in /none"):
+            run(job_of(tmp_path, models))
+    assert tree(tmp_path) == []
+
+
+def test_split_without_files_is_refused_before_anything_is_written(tmp_path, five):
+    patterns = [f"{tmp_path}/none/*", f"{tmp_path}/nor/*"]
+    message = (
+        f"No files for split 's' match {patterns[0]}, {patterns[1]}. Correct the pattern, or set "
+        f"allow_empty_splits."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        run(job_of(tmp_path, five, splits={"s": patterns}))
+    assert tree(tmp_path) == []
+
+
+def test_model_that_fails_on_a_worker_is_named_and_all_folders_are_emptied(tmp_path, five):
+    serve = (lambda examples: {"y": tf.zeros([7])}, {"examples": RECORDS})
+    wrong = SavedModel(save_functions(tmp_path / "model", serving_default=serve))
+    write_tfrecord(tmp_path / "in/0.gz", examples(1, 2, 3, 4))
+    models = {"five": five, "wrong": wrong}
+    with pytest.raises(ModelError, match=r"^Model 'wrong': .*'y'"):
+        run(job_of(tmp_path, models, Column("y", "y"), has_comparison=True))
+    left = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    assert left == ["comparison", "failed_examples", "five", "output_examples", "summary", "wrong"]
+
+
+def test_version_of_a_library_that_is_missing(monkeypatch):
+    monkeypatch.setattr(_run, "_LIBRARIES", ("no-such-library",))
+    assert _run.library_versions()["no-such-library"] == "not installed"

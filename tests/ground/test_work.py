@@ -1,0 +1,64 @@
+"""What work adds up to and how it reads. That scoring counts it: see models/test_scorer.py."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulk_inferencer._work import Distribution, Work
+
+
+def distribution(values):
+    made = Distribution()
+    for value in values:
+        made.add(value)
+    return made
+
+
+@given(st.lists(st.integers(-9, 9)))
+def test_distribution_describes_its_values(values):
+    least, largest = min(values, default=0), max(values, default=0)
+    assert distribution(values) == Distribution(len(values), sum(values), least, largest)
+    mean = sum(values) / len(values) if values else math.nan
+    assert distribution(values).mean == pytest.approx(mean, nan_ok=True)
+
+
+@given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
+def test_merged_distributions_are_that_of_all_values(some, others):
+    merged = distribution(some)
+    merged.merge(distribution(others))
+    assert merged == distribution(some + others)
+
+
+def some_work():
+    work = Work()
+    work.loaded(0.25, 1 << 20)
+    work.called(64, 0.0104)
+    work.called(4096, 0.03)
+    work.halved()
+    return work
+
+
+def test_merged_work_is_all_of_it():
+    work = some_work()
+    work.merge(some_work())
+    assert work == Work(
+        batches=4,
+        batch_records=Distribution(4, 8320, 64, 4096),
+        inference_milliseconds=Distribution(4, 80, 10, 30),
+        halvings=2,
+        model_loads=2,
+        model_load_milliseconds=Distribution(2, 500, 250, 250),
+        model_load_bytes=Distribution(2, 2 << 20, 1 << 20, 1 << 20),
+    )
+
+
+def test_work_reads_as_a_sentence():
+    assert str(some_work()) == (
+        "2 calls of the model, 64 to 4,096 records each (mean 2,080), 10 to 30 ms each (mean 20); "
+        "model loaded 1 x, in 250 ms each; halved 1 x"
+    )
+    assert str(Work()) == "the model was not called"

@@ -1,0 +1,74 @@
+"""Models without TensorFlow, and what several tests of models need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bulk_inferencer._models.predictor import Prediction
+from bulk_inferencer._models.scorer import Failed
+from bulk_inferencer._signatures import PREDICT, Signature
+
+
+class Model:
+    """Settings of a model that is a function of a batch, and the batches that it was called with.
+
+    Its outputs are known before the run if they are named.
+    """
+
+    input_name = "records"
+
+    def __init__(self, function, *outputs, fingerprint="f00d", stages=(), versions=()):
+        self.uri = f"memory://{function.__name__}"
+        self.signatures = (Signature("serving_default", PREDICT, outputs),)
+        self.batches = []
+        self.fingerprint = lambda: fingerprint
+        self._function = function
+        self._stages = stages
+        self._versions = frozenset(versions)
+
+    def check(self, record_format):
+        return self.signatures
+
+    def load(self, record_format):
+        return self
+
+    def predict(self, batch):
+        self.batches.append(list(batch))
+        stages = dict.fromkeys(self._stages, len(batch))
+        return Prediction(self._function(batch), stages, self._versions)
+
+
+def length(batch):
+    """Returns the length of each record as `y`; `bad` cannot be scored."""
+    if b"bad" in batch:
+        raise ValueError("it is bad")
+    return {"y": np.array([len(record) for record in batch], np.int64)}
+
+
+def twice(batch):
+    return {"y": 2 * length(batch)["y"]}
+
+
+def raising(error):
+    """Returns a model that raises an error, whatever it gets."""
+
+    def fail(batch):
+        raise error
+
+    return Model(fail)
+
+
+def scored(scorer, records, size=None):
+    """Returns the first value of the only output, or the failure, of each record in order."""
+    results = []
+    size = size or len(records)
+    for start in range(0, len(records), size):
+        for result in scorer.score(records[start : start + size]):
+            if isinstance(result, Failed):
+                assert start + result.index == len(results)
+                results.append(result)
+            else:
+                assert start + result.start == len(results)
+                (values,) = result.prediction.outputs.values()
+                results += values.reshape(len(values), -1)[:, 0].tolist()
+    return results

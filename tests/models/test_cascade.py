@@ -1,0 +1,510 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bulk_inferencer import BatchBounds, Column, HookedModel, SavedModel
+from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
+from bulk_inferencer._models.predictor import OutOfMemory, RecordError
+from bulk_inferencer._models.scorer import Failed, Scorer
+from bulk_inferencer._models.scoring import LogScorer
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._work import Work
+from bulk_inferencer.errors import HookError, ModelError, SettingsError
+from tests.helpers import exactly, example, features_of, parsed_log
+from tests.models.fakes import Model, length, raising, twice
+
+X_OF_Y = (Column("y", "x"),)
+
+
+def at_most(bound, output="y"):
+    return (ExitWhen(output, at_most=bound),)
+
+
+def predict(stages, batch, record_format=FORMAT_PROTO):
+    return CascadeModel(stages).load(record_format).predict(batch)
+
+
+def outputs_of(stages, batch, record_format=FORMAT_PROTO):
+    """Returns the values of each output as a list, None for a record that does not have it."""
+    outputs = predict(stages, batch, record_format).outputs
+    return {name: np.ma.asarray(values).tolist() for name, values in outputs.items()}
+
+
+def logged(model, batch, record_format=FORMAT_PROTO):
+    """Returns the PredictLog of each record, and its outputs."""
+    logs = LogScorer.load(model, record_format, BatchBounds()).logs(batch, Work())
+    logs = [parsed_log(log).predict_log for log in logs]
+    arrays = [{n: tf.make_ndarray(t) for n, t in log.response.outputs.items()} for log in logs]
+    return logs, [{n: a.tolist() for n, a in outputs.items()} for outputs in arrays]
+
+
+@pytest.fixture(scope="module")
+def five(linear_model):
+    """The settings of a real model, y = 5 x, of shape [n, 1]."""
+    return SavedModel(linear_model)
+
+
+def test_output_of_one_stage_is_a_feature_of_the_next_and_the_records_stay_as_they_are(five):
+    model = CascadeModel([*(Stage(name, five, list(X_OF_Y)) for name in "abc"), Stage("d", five)])
+    batch = [example(x=0.0), example(x=-2.5)]
+    logs, outputs = logged(model, batch, FORMAT_TF_EXAMPLE)
+    assert {y: [o[y] for o in outputs] for y in outputs[0]} == {
+        "y": [[[0.0]], [[-1562.5]]],
+        "a/y": [[[0.0]], [[-12.5]]],
+        "b/y": [[[0.0]], [[-62.5]]],
+        "c/y": [[[0.0]], [[-312.5]]],
+        "d/y": [[[0.0]], [[-1562.5]]],
+    }
+    assert [log.request.inputs["examples"].string_val[0] for log in logs] == batch
+    assert batch == [example(x=0.0), example(x=-2.5)]
+    assert {log.request.model_spec.signature_name for log in logs} == {
+        ",".join(f"{name}/serving_default" for name in "abcd")
+    }
+
+
+def test_next_stage_gets_the_columns_under_their_names_and_keeps_everything_else():
+    second = Model(length)
+    columns = (Column("y", "n"), Column("y", "length"))
+    record = example(x=1.0, n=b"text")
+    predict((Stage("a", Model(length), columns), Stage("b", second)), [record], FORMAT_TF_EXAMPLE)
+    ((got,),) = second.batches
+    assert features_of(got) == {"x": [1.0], "n": [len(record)], "length": [len(record)]}
+    batch = [b"", b"\0\xff", b"no tf.Example"]
+    predict((Stage("a", Model(length)), Stage("b", second)), batch)
+    assert second.batches[1] == batch
+    assert outputs_of((Stage("only", second),), batch) == {"y": [0, 2, 13], "only/y": [0, 2, 13]}
+
+
+@pytest.mark.parametrize(
+    ("exits", "settled"),
+    [
+        ([ExitWhen("y", at_least=3)], [3, 4, 5]),
+        ([ExitWhen("y", at_most=3)], [1, 2, 3]),
+        ([ExitWhen("y", at_least=2, at_most=4)], [2, 3, 4]),
+        ([ExitWhen("y", at_least=3, at_most=3)], [3]),
+        ([ExitWhen("y", at_most=1), ExitWhen("y", at_least=5)], [1, 5]),
+        ([ExitWhen("y", at_least=6)], []),
+        ([], []),
+    ],
+    ids=["at least", "at most", "both", "one value", "two exits", "nobody", "no exit"],
+)
+def test_records_within_the_bounds_do_not_reach_the_next_stage(exits, settled):
+    full = Model(twice)
+    batch = [b"x" * n for n in range(1, 6)]
+    outputs = outputs_of((Stage("small", Model(length), (), exits), Stage("full", full)), batch)
+    assert full.batches == [[b"x" * n for n in range(1, 6) if n not in settled]]
+    assert outputs["y"] == [n if n in settled else 2 * n for n in range(1, 6)]
+    assert outputs["small/y"] == [1, 2, 3, 4, 5]
+    assert outputs["full/y"] == [None if n in settled else 2 * n for n in range(1, 6)]
+
+
+def test_stage_that_all_records_exit_before_is_not_called_and_its_outputs_are_absent():
+    full = Model(twice, "y")
+    stages = (Stage("small", Model(length, "y"), (), at_most(9)), Stage("full", full))
+    batch = [b"a", b"bb"]
+    assert outputs_of(stages, batch) == {"y": [1, 2], "small/y": [1, 2], "full/y": [None, None]}
+    assert predict(stages, batch).stages == {"small": 2, "full": 0}
+    assert full.batches == []
+
+
+def test_each_stage_settles_some_of_what_the_one_before_left():
+    a, b, c = Model(length), Model(length), Model(twice)
+    stages = (Stage("a", a, (), at_most(1)), Stage("b", b, (), at_most(2)), Stage("c", c))
+    batch = [b"333", b"1", b"22", b"4444"]
+    outputs = outputs_of(stages, batch)
+    assert a.batches == [batch]
+    assert b.batches == [[b"333", b"22", b"4444"]]
+    assert c.batches == [[b"333", b"4444"]]
+    assert outputs["y"] == [6, 1, 2, 8]
+    assert outputs["b/y"] == [3, None, 2, 4]
+    assert outputs["c/y"] == [6, None, None, 8]
+    assert predict(stages, batch).stages == {"a": 4, "b": 3, "c": 2}
+
+
+NAN = [[0.5, 0.5], [np.nan, 0.5], [0.5, np.nan]]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "bounds", "settled"),
+    [
+        ([[0.1, 0.95], [0.6, 0.4], [0.9, 0.1]], "float32", {"at_least": 0.875}, [1, 0, 1]),
+        ([[0.1, 0.95], [0.6, 0.4], [0.9, 0.1]], "float32", {"at_most": 0.625}, [0, 1, 0]),
+        ([[[0, 9], [1, 1]], [[0, 1], [1, 0]]], "int64", {"at_least": 9}, [1, 0]),
+        (NAN, "float32", {"at_least": -1}, [1, 0, 0]),
+        (NAN, "float32", {"at_most": 1}, [1, 0, 0]),
+        ([0.9], "float32", {"at_least": 0.9, "at_most": 0.9}, [1]),
+        *(
+            ([[0], [1], [1]], dtype, {"at_least": 1}, [0, 1, 1])
+            for dtype in ("float16", "float64", "int8", "uint64", "bool", ml_dtypes.bfloat16)
+        ),
+    ],
+)
+def test_largest_value_is_compared_in_the_precision_of_the_output(values, dtype, bounds, settled):
+    assert ExitWhen("y", **bounds).settles({"y": np.array(values, dtype)}).tolist() == settled
+
+
+def test_output_that_cannot_be_compared_is_named():
+    for values, got in [
+        (np.array([b"a", b"b"], object), "object of shape (2,)"),
+        (np.zeros((2, 1), np.complex64), "complex64 of shape (2, 1)"),
+    ]:
+        message = (
+            f"Stage.exit_when needs numbers to compare, but output 'y' is {got}. Name an output of "
+            f"numbers."
+        )
+        with pytest.raises(ModelError, match=exactly(message)):
+            ExitWhen("y", at_least=1).settles({"y": values})
+
+
+def test_output_without_a_value_settles_nothing_and_belongs_to_all_records_or_none():
+    """Such as boxes, padded to as many as the record with the most has: here none."""
+
+    def nothing(batch):
+        return {"boxes": np.zeros((len(batch), 0)), **length(batch)}
+
+    exits = (ExitWhen("boxes", at_least=0), ExitWhen("y", at_most=1))
+    small = Stage("small", Model(nothing), (), exits)
+    prediction = predict((small, Stage("full", Model(nothing))), [b"a", b"bb", b"ccc"])
+    assert prediction.stages == {"small": 3, "full": 2}
+    assert prediction.outputs["small/boxes"].shape == (3, 0)
+    assert "full/boxes" not in prediction.outputs
+
+
+def test_exit_or_column_of_an_output_that_did_not_come_is_an_error():
+    model = Model(lambda batch: {"y": np.zeros(1), "a": np.zeros(1)})
+    message = (
+        "Stage 'small': Stage.exit_when names output 'z', but the model returned only a, y. "
+        "Correct the name."
+    )
+    with pytest.raises(ModelError, match=exactly(message)):
+        predict((Stage("small", model, (), at_most(1, "z")), Stage("full", model)), [b"a"])
+    with pytest.raises(ModelError, match=r"^Stage 'small': .*'z'"):
+        predict((Stage("small", model, (Column("z", "x"),)), Stage("full", model)), [b"a"])
+
+
+def test_log_holds_the_outputs_of_the_stages_that_ran_for_its_record_alone():
+    dtypes = [np.dtype(d) for d in ("f4", "f2", "i8", "?", ml_dtypes.bfloat16, "u1")]
+
+    def full(batch):
+        ones = {dtype.name: np.ones((len(batch), 2, 3), dtype) for dtype in dtypes}
+        return {**ones, "label": np.array([[record, b"\0"] for record in batch], object)}
+
+    stages = (Stage("small", Model(length), (), at_most(1)), Stage("full", Model(full)))
+    batch = [b"a", b"bb", b"c"]
+    outputs = predict(stages, batch).outputs
+    for dtype in dtypes:
+        for values in (outputs[dtype.name], outputs[f"full/{dtype.name}"]):
+            assert (values.dtype, values.shape) == (dtype, (3, 2, 3))
+            assert values.mask.all(axis=(1, 2)).tolist() == [True, False, True]
+    logs, (first, second, third) = logged(CascadeModel(stages), batch)
+    assert [log.request.inputs["records"].string_val[0] for log in logs] == batch
+    assert first == third == {"y": [1], "small/y": [1]}
+    by_full = {"label": [[b"bb", b"\0"]]} | {dtype.name: [[[1] * 3] * 2] for dtype in dtypes}
+    assert second == {"small/y": [2], **by_full, **{f"full/{n}": v for n, v in by_full.items()}}
+
+
+def test_output_of_another_kind_in_another_stage_that_settles_is_named():
+    for kind, got in [
+        (np.float64, "float64 of shape [] and int64 of shape []"),
+        ((np.int64, (3,)), "int64 of shape [] and int64 of shape [3]"),
+        (object, "int64 of shape [] and object of shape []"),
+    ]:
+        full = Stage("full", Model(lambda batch, kind=kind: {"y": np.zeros(len(batch), kind)}))
+        message = (
+            f"Expected output 'y' to have one dtype and shape in all stages that settle records, "
+            f"got {got}. Rename or cast it in one of the serving signatures."
+        )
+        with pytest.raises(ModelError, match=exactly(message)):
+            predict((Stage("small", Model(length), (), at_most(1)), full), [b"a", b"bb"])
+        assert predict((Stage("small", Model(length)), full), [b"a"])  # which settles nothing
+
+
+def test_classification_can_stand_first(tf1_model, five):
+    classify = SavedModel(tf1_model)  # scores -5 x and 5 x
+    exits = (ExitWhen("scores", at_least=10),)
+    stages = (Stage("classify", classify, (Column("scores", "s"),), exits), Stage("five", five))
+    (signature,) = CascadeModel(stages).check(FORMAT_TF_EXAMPLE)
+    by_stage = ("classify/classes", "classify/scores", "five/y")
+    assert signature == (
+        "classify/serving_default,five/serving_default",
+        PREDICT,
+        ("classes", "scores", "y", *by_stage),
+    )
+    classes = [[b"small", b"big"]]
+    batch = [example(x=x) for x in (2.0, 1.0, -3.0)]
+    assert outputs_of(stages, batch, FORMAT_TF_EXAMPLE) == {
+        "classes": [*classes, [None, None], *classes],
+        "scores": [[-10.0, 10.0], [None, None], [15.0, -15.0]],
+        "y": [[None], [5.0], [None]],
+        "classify/classes": classes * 3,
+        "classify/scores": [[-10.0, 10.0], [-5.0, 5.0], [15.0, -15.0]],
+        "five/y": [[None], [5.0], [None]],
+    }
+    stages = (Stage("classify", classify), Stage("five", five))  # which settles all of them
+    assert CascadeModel(stages).check(FORMAT_TF_EXAMPLE)[0].outputs == ("y", *by_stage)
+
+
+def test_stage_may_have_several_signatures(tf1_model, five):
+    both = SavedModel(tf1_model, ("regress", "predict"))
+    stages = (Stage("both", both, (Column("regress/outputs", "x"),)), Stage("five", five))
+    outputs = outputs_of(stages, [example(x=1.0)], FORMAT_TF_EXAMPLE)
+    assert outputs["y"] == [[25.0]]
+    assert outputs["both/predict/y"] == outputs["both/regress/outputs"] == [5.0]
+
+
+def test_postprocess_keeps_apart_what_a_record_does_not_have():
+    def as_text(records, outputs):
+        return {"text": [str(value) for value in outputs["y"].tolist()]}
+
+    full = HookedModel(Model(twice), postprocess=as_text)
+    model = CascadeModel((Stage("small", Model(length), (), at_most(1)), Stage("full", full)))
+    _, outputs = logged(HookedModel(model, postprocess=lambda r, outputs: outputs), [b"a", b"bb"])
+    assert outputs == [
+        {"y": [1], "small/y": [1]},
+        {"text": [b"4"], "small/y": [2], "full/text": [b"4"]},
+    ]
+
+
+def inner(bound=2, small="small", full="full"):
+    first = Stage(small, Model(length, "y"), (), at_most(bound))
+    return CascadeModel((first, Stage(full, Model(twice, "y"))))
+
+
+def nested(**names):
+    cheap = Stage("cheap", Model(length, "y"), (), at_most(1))
+    return (cheap, Stage("rest", inner(**names)))
+
+
+BATCH = [b"a", b"bb", b"ccc", b"dddd"]
+
+
+def test_cascade_can_be_a_stage():
+    outputs = outputs_of(nested(), BATCH)
+    assert outputs == {
+        "y": [1, 2, 6, 8],
+        "small/y": [None, 2, 3, 4],
+        "full/y": [None, None, 6, 8],
+        "cheap/y": [1, 2, 3, 4],
+        "rest/y": [None, 2, 6, 8],
+        "rest/small/y": [None, 2, 3, 4],
+        "rest/full/y": [None, None, 6, 8],
+    }
+    assert predict(nested(), BATCH).stages == {"cheap": 4, "rest": 3}
+    (signature,) = CascadeModel(nested()).check(FORMAT_PROTO)
+    assert signature.outputs == tuple(outputs)
+    assert CascadeModel(nested()).load(FORMAT_PROTO).signatures == (signature,)
+
+
+@pytest.mark.parametrize("batch", [BATCH, BATCH[:2]], ids=["some", "none"])
+def test_records_can_exit_by_an_output_that_only_some_of_them_have(batch):
+    last = Model(length, "y")
+    exits = (ExitWhen("full/y", at_least=7),)
+    outputs = outputs_of((Stage("inner", inner(), (), exits), Stage("z", last)), batch)
+    assert last.batches == [batch[:3]]
+    assert outputs["z/y"] == [1, 2, 3, None][: len(batch)]
+    assert outputs["full/y"] == [None, None, None, 8][: len(batch)]
+    assert outputs["inner/full/y"] == [None, None, 6, 8][: len(batch)]
+
+
+def test_output_that_a_stage_has_for_no_record_may_come_from_another():
+    stages = (Stage("first", inner(2), (), at_most(1)), Stage("second", inner(1)))
+    outputs = outputs_of(stages, [b"a", b"bb"])
+    assert outputs["y"] == [1, 4]
+    assert outputs["full/y"] == [None, 4]
+    assert outputs["first/full/y"] == [None, None]
+
+
+def test_record_that_one_stage_cannot_score_fails_alone_and_names_the_stage():
+    small = Model(lambda batch: {"n": np.array([len(record) for record in batch])})
+    records = [b"", b"a", b"bb", b"bad", b"dddd"]
+    full = Stage("full", Model(twice))
+    results = Scorer(CascadeModel((Stage("small", small), full)).load(FORMAT_PROTO)).score(records)
+    (failed,) = [r for r in results if isinstance(r, Failed)]
+    assert failed == Failed(3, "ValueError", "Stage 'full': it is bad")
+    # It is scored if it exits before that stage.
+    exits = (ExitWhen("n", at_least=3, at_most=3),)
+    assert outputs_of((Stage("small", small, (), exits), full), records)["y"] == [0, 2, 4, None, 8]
+
+
+def test_record_error_keeps_its_type_and_names_the_stage(five):
+    with pytest.raises(RecordError, match=r"^InvalidArgumentError: Stage 'five': "):
+        predict((Stage("five", five),), [b"no tf.Example"], FORMAT_TF_EXAMPLE)
+    stages = (Stage("five", Model(length)), Stage("ten", raising(RecordError("Odd", "it is odd"))))
+    with pytest.raises(RecordError, match=r"^Odd: Stage 'ten': it is odd$"):
+        predict(stages, [b"a"])
+
+
+@pytest.mark.parametrize("error", [ModelError, HookError])
+@pytest.mark.parametrize("name", ["five", "ten"])
+def test_error_of_the_model_itself_keeps_its_class_and_names_the_stage(error, name):
+    models = {"five": Model(length), "ten": Model(length), name: raising(error("it is wrong"))}
+    model = CascadeModel([Stage(n, model) for n, model in models.items()])
+    with pytest.raises(error, match=rf"^Stage '{name}': it is wrong$"):
+        list(Scorer(model.load(FORMAT_PROTO)).score([b"a", b"b"]))
+    with pytest.raises(error, match=rf"^Stage 'outer': Stage '{name}': it is wrong$"):
+        predict((Stage("outer", model),), [b"a"])
+
+
+def test_batch_that_does_not_fit_a_stage_is_halved():
+    def limited(batch):
+        if len(batch) > 2:
+            raise OutOfMemory("no memory for 3")
+        return twice(batch)
+
+    model = CascadeModel((Stage("small", Model(length)), Stage("full", Model(limited))))
+    scorer = Scorer(model.load(FORMAT_PROTO))
+    results = list(scorer.score([b"x"] * 8))
+    assert [(r.start, r.stop) for r in results] == [(0, 2), (2, 4), (4, 6), (6, 8)]
+    assert scorer.safe_records == 2
+    with pytest.raises(OutOfMemory, match=r"^Stage 'full': no memory for 3$"):
+        scorer.predictor.predict([b"x"] * 3)
+
+
+def refused(message):
+    return pytest.raises(SettingsError, match=exactly(message))
+
+
+def test_exit_without_bounds_or_that_no_value_can_meet_is_refused():
+    for low, high, shown in ((2, 1, "2 and at most 1"), (math.nan, None, "nan and at most inf")):
+        message = (
+            f"No value of output 'y' is at least {shown}, as ExitWhen asks. For two separate "
+            f"ranges, use two of them."
+        )
+        with refused(message):
+            ExitWhen("y", low, high)
+    message = (
+        "ExitWhen needs at_least, at_most or both for output 'y', got neither. Say which values "
+        "settle a record."
+    )
+    with refused(message):
+        ExitWhen("y")
+
+
+def test_columns_and_exits_have_to_be_lists_of_those():
+    for setting, kind, value in [
+        ("columns", "Column", Column("y", "x")),
+        ("columns", "Column", [("y", "x")]),
+        ("columns", "Column", ["y"]),
+        ("exit_when", "ExitWhen", ExitWhen("y", 1)),
+        ("exit_when", "ExitWhen", ["y"]),
+    ]:
+        message = (
+            f"Expected Stage.{setting} of stage 'small' to be a list of {kind}, got {value!r}. "
+            f"Write [{kind}(...)]."
+        )
+        with refused(message):
+            Stage("small", Model(length), **{setting: value})
+
+
+def test_cascade_consists_of_stages_with_models_and_names_of_their_own():
+    five = Model(length)
+    with refused("Expected a model, got the string '/five'. Use SavedModel('/five')."):
+        Stage("five", "/five")
+    with refused("A cascade needs at least one stage, got none. List its models."):
+        CascadeModel(())
+    message = "Expected a Stage for each model of a cascade, got a Model. Use Stage(name, model)."
+    with refused(message):
+        CascadeModel((five,))
+    with pytest.raises(SettingsError, match=r"^'a b' cannot be the name of a stage"):
+        CascadeModel((Stage("a b", five),))
+    with pytest.raises(SettingsError, match=r"^Stage 'a': Expected a model, got a int: 3"):
+        CascadeModel((Stage("a", 3),))
+    message = "Expected every stage to have a name of its own, got a, b more than once. Rename one."
+    with refused(message):
+        CascadeModel([Stage(name, five) for name in "bacab"])
+    message = (
+        "The last stage, 'ten', has Stage.columns or Stage.exit_when, but no stage follows it. "
+        "Remove them, or add a stage."
+    )
+    for settings in ((X_OF_Y, ()), ((), at_most(1))):
+        with refused(message):
+            CascadeModel((Stage("five", five), Stage("ten", five, *settings)))
+
+
+def test_outputs_that_a_stage_does_not_have_are_named_if_they_are_known():
+    columns, exits = (*X_OF_Y, Column("z", "x")), at_most(1, "score")
+
+    def check(first):
+        stages = (Stage("five", first, columns, exits), Stage("ten", Model(length, "y")))
+        return CascadeModel(stages).check(FORMAT_TF_EXAMPLE)
+
+    message = (
+        "Stage 'five': Expected Stage.columns and Stage.exit_when to name outputs of "
+        "memory://length, got 'z', 'score'; it has: y. Correct the names."
+    )
+    with refused(message):
+        check(Model(length, "y"))
+    assert check(Model(length))[0].outputs == ()
+
+
+def test_columns_need_examples():
+    message = (
+        "Stage 'a': Stage.columns needs FORMAT_TF_EXAMPLE or FORMAT_TF_SEQUENCE_EXAMPLE records, "
+        "got FORMAT_PROTO. Remove the columns: the next stage then gets the record as it is."
+    )
+    model = CascadeModel((Stage("a", Model(length), X_OF_Y), Stage("b", Model(length))))
+    with refused(message):
+        model.check(FORMAT_PROTO)
+
+
+def test_names_of_two_meanings_are_refused():
+    for names, taken in (({"small": "cheap"}, "cheap/y"), ({"full": "rest"}, "rest/y")):
+        message = (
+            f"Expected every output to have a name of its own, got {taken} both as an output of "
+            f"one stage and as <stage>/<output> of another. Rename the latter stage."
+        )
+        with refused(message):
+            CascadeModel(nested(**names)).check(FORMAT_PROTO)
+    both = Model(length)
+    both.signatures = (Signature("full", PREDICT, ("y",)), Signature("b", PREDICT, ("y",)))
+    message = (
+        "Expected stages and the signatures of a stage with several of them to have different "
+        "names, got full for both. Rename the stage."
+    )
+    with refused(message):
+        CascadeModel((Stage("small", both), Stage("full", Model(length)))).check(FORMAT_PROTO)
+
+
+def test_missing_model_of_a_stage_is_named(five, tmp_path):
+    model = CascadeModel((Stage("five", five), Stage("ten", SavedModel(f"{tmp_path}/none"))))
+    for call in (model.check, model.load):
+        with pytest.raises(ModelError, match=r"^Stage 'ten': No saved_model\.pb in "):
+            call(FORMAT_TF_EXAMPLE)
+
+
+def test_uri_input_name_and_versions_are_those_of_the_stages(five):
+    server = Model(length, versions={"7", "8"})
+    model = CascadeModel((Stage("small", server), Stage("five", five)))
+    assert model.uri == f"memory://length > {five.path}"
+    predictor = model.load(FORMAT_TF_EXAMPLE)
+    assert predictor.input_name == "records"
+    assert predictor.predict([example(x=1.0)]).versions == {"small/7", "small/8"}
+
+
+def test_fingerprint_covers_everything_that_makes_the_stages():
+    a, b = Model(length, fingerprint="aa"), Model(length, fingerprint="bb")
+
+    def fingerprint(columns=(), exit_when=(), **models):
+        first, *others = [Stage(name, model) for name, model in models.items()]
+        first = dataclasses.replace(first, columns=columns, exit_when=exit_when)
+        return CascadeModel((first, *others)).fingerprint()
+
+    found = [
+        fingerprint(small=a, full=b),
+        fingerprint(small=b, full=a),
+        fingerprint(full=a, small=b),
+        fingerprint(small=a),
+        fingerprint(small=a, full=b, columns=X_OF_Y),
+        fingerprint(small=a, full=b, exit_when=at_most(1)),
+        fingerprint(small=a, full=b, exit_when=at_most(2)),
+    ]
+    assert len(set(found)) == len(found)
+    assert fingerprint(small=a, full=b) == found[0]
+    assert fingerprint(small=a, full=Model(length, fingerprint="")) == ""

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer.errors import InputError
+from bulk_inferencer.results.reader import read_prediction_logs, read_predictions
+from tests.helpers import exactly, example, in_bucket
+
+ONE = [Signature("serving_default", PREDICT)]
+RECORDS = [example(x=1.0), example(x=2.0)]
+
+
+def write_logs(folder, signatures, outputs, records=RECORDS, name="s-00000-of-00001.gz"):
+    logs = PredictionLogEncoder(signatures, "examples").encode(records, outputs)
+    data = tfrecord.gzip_member(tfrecord.frame(logs))
+    (folder / f"prediction_logs-{name}").write_bytes(data)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.5, np.nan], np.float32),
+        np.array([[1.5], [-np.inf]], np.float64),
+        np.array([[1, 2], [3, 4]], np.float16),
+        np.array([[1, 2], [3, 4]], ml_dtypes.bfloat16),
+        np.array([1, 2], ml_dtypes.bfloat16),
+        np.array([[[1, 2]], [[3, -4]]], np.int64),
+        np.array([1, 2], np.uint64),
+        np.array([True, False]),
+        np.array([b"text", b"\xff\0"], object),
+        np.array([[b"a", b"", b"b"], [b"c", b"d", b"e"]], object),
+        np.empty((2, 0), np.float32),
+        np.empty((2, 3, 0), object),
+        np.array([1 + 2j, 3], np.complex64),
+    ],
+    ids=lambda values: f"{values.dtype}{values.shape}",
+)
+def test_outputs_come_back_in_the_shape_of_the_record(tmp_path, values):
+    found = list(read_predictions(write_logs(tmp_path, ONE, {"y": values})))
+    assert [prediction.record for prediction in found] == RECORDS
+    for prediction, expected in zip(found, values, strict=True):
+        output = prediction.outputs["y"]
+        assert output.dtype == values.dtype
+        assert output.shape == values.shape[1:]
+        np.testing.assert_array_equal(output, np.asarray(expected, values.dtype))
+
+
+CLASSES = np.array([[b"a", "ä".encode()]] * 2, object)
+SCORES = np.array([[0.25, 0.75], [1, 0]], np.float32)
+VALUES = np.array([[1.5], [2.5]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "outputs"),
+    [
+        ([Signature("s", CLASSIFY)], {"classes": CLASSES, "scores": SCORES}),
+        ([Signature("s", REGRESS)], {"outputs": VALUES}),
+        (
+            [Signature("a", CLASSIFY), Signature("b", REGRESS)],
+            {"a/classes": CLASSES, "a/scores": SCORES, "b/outputs": VALUES},
+        ),
+    ],
+    ids=["classify", "regress", "multi-inference"],
+)
+def test_classifications_come_back_as_vectors_and_regressions_as_scalars(
+    tmp_path, signatures, outputs
+):
+    _, second = read_predictions(write_logs(tmp_path, signatures, outputs))
+    assert second.record == RECORDS[1]
+    expected = {name: values[1].squeeze() for name, values in outputs.items()}
+    assert {n: (v.dtype, v.tolist()) for n, v in second.outputs.items()} == {
+        n: (v.dtype, v.tolist()) for n, v in expected.items()
+    }
+
+
+def test_shards_and_splits_are_read_in_the_order_of_their_names(tmp_path):
+    for name, record in [
+        ("b-00000-of-00001.gz", b"3"),
+        ("a-00001-of-00002.gz", b"2"),
+        ("a-late-00000-of-00001.gz", b"late"),
+        ("a[1]-00000-of-00001", b"brackets"),
+    ]:
+        write_logs(tmp_path, ONE, {"y": np.ones(1)}, [record], name)
+    uri = write_logs(tmp_path, ONE, {"y": np.ones(1)}, [b"1"], "a-00000-of-00002.gz")
+
+    def records(split=None, uri=uri):
+        return [prediction.record for prediction in read_predictions(uri, split)]
+
+    assert records() == [b"1", b"2", b"late", b"brackets", b"3"]
+    assert records("a") == [b"1", b"2"]
+    assert records("a[1]") == [b"brackets"]
+    assert records("a", in_bucket(uri)) == [b"1", b"2"]
+
+
+def test_prediction_logs_come_as_protos(tmp_path):
+    (log, _) = read_prediction_logs(write_logs(tmp_path, ONE, {"y": np.ones(2)}))
+    assert log.predict_log.request.inputs["examples"].string_val[0] == RECORDS[0]
+
+
+@pytest.mark.parametrize(("split", "which"), [(None, ""), ("t", " of split 't'")])
+def test_folder_without_predictions_is_an_error(tmp_path, split, which):
+    if split:
+        write_logs(tmp_path, ONE, {"y": np.ones(2)})
+    message = (
+        f"There are no predictions{which} in {tmp_path}. Check the folder and the split. A model "
+        f"that was not blessed leaves no predictions; its summary.json says so."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        list(read_predictions(str(tmp_path), split))

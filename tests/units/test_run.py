@@ -1,0 +1,246 @@
+"""One unit from end to end: what is read, scored, counted and left on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.example import Column
+from bulk_inferencer._models.predictor import Prediction
+from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer.errors import InputError, ModelError, SettingsError
+from bulk_inferencer.results.reader import read_predictions
+from tests.helpers import Lengths, example, read_tfrecord, tree, write_tfrecord
+from tests.units.helpers import (
+    Function,
+    examples_of,
+    failures_of,
+    lengths_at_most,
+    records_of,
+    score,
+    score_records,
+    sinks_in,
+    unit_of,
+)
+
+ONE = {"inference_result": Lengths()}
+N = [Column("length", "n")]
+
+
+def predicted(folder, name="inference_result"):
+    found = read_predictions(f"{folder}/{name}")
+    return [(prediction.record, int(prediction.outputs["length"])) for prediction in found]
+
+
+def contents(folder):
+    return {name: Path(folder, name).read_bytes() for name in tree(folder)}
+
+
+# Nothing is lost
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.lists(st.binary(max_size=60), max_size=15), min_size=1, max_size=5),
+    st.builds(BatchBounds, st.integers(1, 20), st.integers(1, 200)),
+    st.data(),
+)
+def test_records_survive_any_bounds_and_any_number_of_files_and_units(
+    tmp_path_factory, contents, bounds, data
+):
+    folder = tmp_path_factory.mktemp("unit")
+    files = []
+    for i, records in enumerate(contents):
+        path = folder / f"input-{i}"
+        frames = tfrecord.frame(records)
+        path.write_bytes(tfrecord.gzip_member(frames) if i % 2 else frames)
+        files.append(InputFile(str(path), len(frames)))
+    unit_of_file = data.draw(st.lists(st.integers(0, 2), min_size=len(files), max_size=len(files)))
+    expected, failed = [], []
+    for index in range(3):
+        own = [i for i, unit in enumerate(unit_of_file) if unit == index]
+        unit = Unit("s", index, 3, tuple(files[i] for i in own))
+        score(unit, ONE, sinks_in(folder, ONE), bounds=bounds)
+        for record in (record for i in own for record in contents[i]):
+            (failed if record.startswith(b"bad") else expected).append(record)
+    assert predicted(folder) == [(record, len(record)) for record in expected]
+    shards = sorted(Path(folder, "failed_examples/Split-s").iterdir())
+    assert [record for shard in shards for record in read_tfrecord(shard)] == failed
+
+
+def test_files_have_their_names_sizes_and_checksums_and_nothing_else_is_left(tmp_path):
+    path = write_tfrecord(tmp_path / "in/1.gz", [example(x=1.0), b"bad"])
+    unit = Unit("s", 3, 12, (InputFile(path, 1),))
+    folder = f"{tmp_path}/out"
+    models = {"a": Lengths(), "b": Lengths()}
+    manifest = score(unit, models, sinks_in(folder, models, N))
+    written = contents(folder)
+    assert list(written) == [
+        "a/prediction_logs-s-00003-of-00012.gz",
+        "b/prediction_logs-s-00003-of-00012.gz",
+        "failed_examples/Split-s/failed_examples-00003-of-00012.gz",
+        "output_examples/Split-s/examples-00003-of-00012.gz",
+        "summary/.work/failures-s-00003-of-00012.jsonl.gz",
+    ]
+    shards = {shard.path.removeprefix(f"{folder}/"): shard for shard in manifest.shards}
+    assert shards.keys() == written.keys()
+    for name, content in written.items():
+        found = (shards[name].bytes, shards[name].crc32c)
+        assert found == (len(content), google_crc32c.value(content))
+    assert [shard.records for shard in manifest.shards] == [1, 1, 1, 2, 1]
+
+
+def test_versions_and_stages_are_those_of_all_predictions(tmp_path):
+    def answer(batch):
+        # Another version answers each batch; the second stage runs for short records only.
+        version = batch[0][:1].decode()
+        stages = {"small": len(batch), "full": sum(len(record) < 3 for record in batch)}
+        return Prediction({"n": np.arange(len(batch))}, stages, frozenset(version))
+
+    models = {"a": Function(answer), "b": Lengths()}
+    records = [b"2", b"2xx", b"1", b"1"]
+    manifest = score_records(tmp_path, models, records, bounds=BatchBounds(max_records=2))
+    found = manifest.branches["a"]
+    assert (found.model_versions, found.stages) == (("1", "2"), {"small": 4, "full": 3})
+    assert (manifest.branches["b"].model_versions, manifest.branches["b"].stages) == ((), {})
+    assert (manifest.split, manifest.index, manifest.files) == ("s", 0, (f"{tmp_path}/in/0.gz",))
+    assert manifest.seconds > 0
+
+
+# Several models
+
+
+def test_each_model_scores_what_is_read_once(tmp_path, monkeypatch):
+    paths = []
+    read_chunks = tfrecord.read_chunks
+    monkeypatch.setattr(
+        tfrecord, "read_chunks", lambda path, *args: paths.append(path) or read_chunks(path, *args)
+    )
+    models = {name: Function(Lengths().predict) for name in "abc"}
+    score_records(tmp_path, models, [b"record"] * 10, bounds=BatchBounds(max_records=4))
+    assert paths == [f"{tmp_path}/in/0.gz"]
+    assert [model.sizes for model in models.values()] == [[4, 4, 2]] * 3
+
+
+def test_each_model_has_its_own_failures(tmp_path):
+    models = {"a": lengths_at_most(3), "b": lengths_at_most(2)}
+    manifest = score_records(tmp_path, models, [b"1", b"4444", b"333", b"22"])
+    assert {
+        name: (found.examples_read, found.predictions_made, found.examples_failed)
+        for name, found in manifest.branches.items()
+    } == {"a": (4, 3, 1), "b": (4, 2, 2)}
+    assert (manifest.examples_read, manifest.predictions_made) == (4, 5)
+    assert (manifest.examples_failed, manifest.unrouted) == (3, 0)
+    failed = [(line["record"], line["model"]) for line in failures_of(manifest)]
+    assert failed == [(1, "a"), (1, "b"), (2, "b")]
+    # Each record once, however many models it failed in.
+    assert records_of(manifest, "failed_examples") == [b"4444", b"333"]
+    assert predicted(tmp_path / "out", "a") == [(b"1", 1), (b"333", 3), (b"22", 2)]
+    assert predicted(tmp_path / "out", "b") == [(b"1", 1), (b"22", 2)]
+
+
+# A/B tests
+
+
+def test_each_record_goes_to_the_model_of_its_key(tmp_path):
+    routing = SplitRouting({"a": 1, "b": 2}, "k")
+    keys = [b"user-%d" % i for i in range(40)]
+    records = [example(k=key) for key in keys]
+    models = {"b": Lengths(), "a": Lengths()}
+    manifest = score_records(
+        tmp_path, models, records, N, routing=routing, bounds=BatchBounds(max_records=16)
+    )
+    for name in models:
+        expected = [r for r, k in zip(records, keys, strict=True) if routing.model_of(k) == name]
+        assert [record for record, _ in predicted(tmp_path / "out", name)] == expected
+        assert manifest.branches[name].examples_read == len(expected) > 0
+    # The examples keep the order of the records.
+    assert examples_of(manifest) == [
+        {"k": [key], "n": [len(record)], "variant": [routing.model_of(key).encode()]}
+        for key, record in zip(keys, records, strict=True)
+    ]
+
+
+def test_records_without_a_key_go_to_no_model(tmp_path):
+    routing = SplitRouting({"a": 1, "b": 2}, "k")
+    records = [example(k="user-1"), example(z=1.0), example(k="user-2"), b"\xff"]
+    manifest = score_records(
+        tmp_path, {"a": Lengths(), "b": Lengths()}, records, N, routing=routing
+    )
+    assert (manifest.unrouted, manifest.examples_failed) == (2, 2)
+    assert sum(branch.examples_read for branch in manifest.branches.values()) == 2
+    no_key = "NoKeyError: expected one value of feature 'k' to split by, got 0"
+    no_example = "NoKeyError: expected feature 'k' to split by, got no tf.Example"
+    path = f"{tmp_path}/in/0.gz"
+    assert failures_of(manifest) == [
+        {"file": path, "record": 1, "reason": no_key},
+        {"file": path, "record": 3, "reason": no_example},
+    ]
+    assert records_of(manifest, "failed_examples") == [records[1], records[3]]
+    assert [found["k"] for found in examples_of(manifest)] == [[b"user-1"], [b"user-2"]]
+
+
+def test_model_that_is_kept_out_by_the_routing_gets_no_record(tmp_path):
+    routing = SplitRouting({"a": 1, "b": 1}, kept_out=frozenset("b"))
+    models = {"a": Lengths(), "b": Lengths()}
+    manifest = score_records(tmp_path, models, [b"%d" % i for i in range(20)], routing=routing)
+    assert [branch.examples_read for branch in manifest.branches.values()] == [20, 0]
+
+
+# Attempts
+
+
+def test_second_attempt_replaces_the_first_with_the_same_bytes(tmp_path):
+    records = [*(example(x=float(i)) for i in range(50)), b"bad"]
+    bounds = BatchBounds(max_records=10)
+    first = score_records(tmp_path, ONE, records, N, bounds=bounds)
+    written = contents(tmp_path / "out")
+    second = score_records(tmp_path, ONE, records, N, bounds=bounds)
+    assert len(written) == 4
+    assert contents(tmp_path / "out") == written
+    assert second.shards == first.shards
+
+
+def raising(error):
+    def predict(batch):
+        raise error
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    ("predict", "error", "message"),
+    [
+        (raising(ModelError("it is wrong")), ModelError, r"^Model 'b': it is wrong$"),
+        (raising(KeyboardInterrupt()), KeyboardInterrupt, "^$"),
+        (lambda batch: {"length": np.zeros(1, "M8[s]")}, ModelError, r"^Model 'b': .*datetime64"),
+        (Lengths().predict, SettingsError, "^Output 'length' cannot become column 'a/n'"),
+    ],
+    ids=["model", "Ctrl-C", "encoding", "feature is taken"],
+)
+def test_attempt_in_which_anything_goes_wrong_leaves_nothing(tmp_path, predict, error, message):
+    later = iter([Lengths().predict, predict])  # The first record has been written by then.
+    models = {"a": Lengths(), "b": Function(lambda batch: next(later)(batch))}
+    records = [example(x=1.0), example(**{"a/n": 1})]
+    with pytest.raises(error, match=message):
+        score_records(tmp_path, models, records, N, bounds=BatchBounds(max_records=1))
+    assert tree(tmp_path / "out") == []
+
+
+def test_attempt_that_reads_a_damaged_file_leaves_nothing(tmp_path):
+    good = write_tfrecord(tmp_path / "in/1.gz", [b"good"] * 100)
+    damaged = tmp_path / "in/2"
+    damaged.write_text("this is no TFRecord file")
+    sinks = sinks_in(f"{tmp_path}/out", ONE)
+    with pytest.raises(InputError, match=re.escape(str(damaged))):
+        score(unit_of(good, str(damaged)), ONE, sinks, bounds=BatchBounds(max_records=10))
+    assert tree(tmp_path / "out") == []
