@@ -240,6 +240,7 @@ def _score(prepared: Prepared, records: Sequence[bytes]) -> dict[bytes, float]:
         outputs = Outputs.under(f"{folder}/results")
         model = SavedModel(prepared.saved_model)
         run(InferenceJob(splits={"sample": [str(path)]}, model=model, outputs=outputs))
+        assert outputs.inference_result  # `under` has named it
         found = read_predictions(outputs.inference_result)
         return {prediction.record: prediction.outputs["y"].item() for prediction in found}
 

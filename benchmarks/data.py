@@ -118,7 +118,6 @@ def _make_model(made: Prepared) -> None:
             super().__init__()
             self.layers = [(tf.Variable(w), tf.Variable(b)) for w, b in weights]
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
         def serve(self, examples: Any) -> dict[str, Any]:
             parsed = tf.io.parse_example(examples, spec)
             hidden = tf.stack([parsed[name] for name in spec], axis=1)
@@ -128,7 +127,8 @@ def _make_model(made: Prepared) -> None:
             return {"y": y, "score": tf.sigmoid(y)}
 
     model = Model()
-    tf.saved_model.save(model, made.saved_model, {"serving_default": model.serve})
+    serve = tf.function(model.serve, [tf.TensorSpec([None], tf.string, "examples")])
+    tf.saved_model.save(model, made.saved_model, {"serving_default": serve})
     inputs = keras.Input((made.data.features,))
     hidden = inputs
     for i, (w, _) in enumerate(weights):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bulk_inferencer._models.cascade import ExitWhen as ExitWhen
     from bulk_inferencer._models.cascade import Stage as Stage
     from bulk_inferencer._models.hooks import HookedModel as HookedModel
+    from bulk_inferencer._models.retries import Limits as Limits
     from bulk_inferencer._models.saved_model import SavedModel as SavedModel
     from bulk_inferencer._models.tf_serving import TFServing as TFServing
     from bulk_inferencer._models.vertex import VertexEndpoint as VertexEndpoint
@@ -63,6 +64,7 @@ _MODULE_OF_NAME = {
     "InferenceJob": "bulk_inferencer.job",
     # Kubeflow imports artifact types as `package.Class`.
     "InferenceSummary": "bulk_inferencer.components.artifacts",
+    "Limits": "bulk_inferencer._models.retries",
     "ModelComparison": "bulk_inferencer.components.artifacts",
     "Outputs": "bulk_inferencer.job",
     "SavedModel": "bulk_inferencer._models.saved_model",

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bulk_inferencer.errors import SettingsError
+
 BLESSED = "blessed"
 NOT_BLESSED = "not_blessed"
 NO_BLESSING = "no_blessing"
@@ -58,15 +60,29 @@ class Candidate:
 class Decision:
     """What the gate decided about a model.
 
+    ```python
+    Decision("not_blessed", "The model is worse than last week's.")
+    ```
+
     Attributes:
-      verdict: `BLESSED`, `NOT_BLESSED` or `NO_BLESSING`.
+      verdict: `blessed`, `not_blessed` or `no_blessing`.
       reason: why, in a sentence.
       is_overruled: whether the model runs although it is not blessed.
+
+    Raises:
+      SettingsError: the verdict is not one of these.
     """
 
     verdict: str
     reason: str
     is_overruled: bool = False
+
+    def __post_init__(self) -> None:
+        verdicts = (BLESSED, NOT_BLESSED, NO_BLESSING)
+        if self.verdict not in verdicts:
+            raise SettingsError(
+                f"Decision.verdict must be one of {', '.join(verdicts)}, not {self.verdict!r}."
+            )
 
     @property
     def is_open(self) -> bool:

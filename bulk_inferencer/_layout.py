@@ -11,6 +11,7 @@ comparison/        comparison.json
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # The output of a run with a single model, and the name of this model where results do not name it.
 INFERENCE_RESULT = "inference_result"
@@ -18,12 +19,16 @@ INFERENCE_RESULT = "inference_result"
 SUMMARY_FILE = "summary.json"
 COMPARISON_FILE = "comparison.json"
 WORK_FOLDER = ".work"
-MANIFESTS_FILE = f"{WORK_FOLDER}/manifests.jsonl"
 
 # Compressions of PredictionLogs. Examples are always gzip: TFX reads no other compression.
 GZIP = "GZIP"
 NONE = "NONE"
 COMPRESSIONS = (GZIP, NONE)
+
+
+def names_models(models: Iterable[str]) -> bool:
+    """Returns whether results carry the names of these models: all but a lone, unnamed one."""
+    return list(models) != [INFERENCE_RESULT]
 
 
 def shard_name(index: int, count: int) -> str:

@@ -12,17 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bulk_inferencer import __version__
-from bulk_inferencer._layout import MANIFESTS_FILE
-from bulk_inferencer._models.cascade import CascadeModel
-from bulk_inferencer._models.hooks import HookedModel
-from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._layout import WORK_FOLDER
 from bulk_inferencer._signatures import Signature, output_names
 from bulk_inferencer._units.commit import all_or_nothing, close_books, make_folders
-from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import InputFile, list_files, plan_units
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
-from bulk_inferencer.job import Branch, InferenceJob
+from bulk_inferencer.job import Branch, InferenceJob, unit_task
 from bulk_inferencer.results.summary import BranchSummary, Summary, stage_counts
 
 if TYPE_CHECKING:
@@ -66,51 +62,45 @@ def run(
       ReconciliationError: the counts or shards do not add up.
     """
     clock = _Clock()
-    running = job.open_branches
-    signatures = {branch.name: _check_branch(branch, job) for branch in running}
-    task = job.task()
-    inputs = _list_inputs(job) if running else {}
+    signatures = {branch.name: _check_branch(branch, job) for branch in job.open_branches}
+    task = unit_task(job)
+    inputs = _list_inputs(job) if signatures else {}
     units = plan_units(inputs)
-    fingerprints = {branch.name: branch.model.fingerprint() for branch in running}
-    versions = library_versions()
+    fingerprints = {branch.name: branch.model.fingerprint() for branch in job.open_branches}
     clock.lap("plan")
     with all_or_nothing(job.folders):
         make_folders(job.folders, task.sinks, list(inputs))
         run_units = functools.partial(
             beam_engine.run_units,
-            manifests_file=posixpath.join(job.outputs.summary, MANIFESTS_FILE),
+            work_folder=posixpath.join(job.outputs.summary, WORK_FOLDER),
             make_pipeline=make_pipeline or functools.partial(beam_engine.make_pipeline, options),
         )
         manifests = run_units(task, units) if units else []
-        manifests.sort(key=lambda manifest: (manifest.split, manifest.index))
         clock.lap("score")
-        counts = close_books(task, units, manifests, job.folders, job.failure_limit)
+        books = close_books(task, units, manifests, job.folders, job.failure_limit)
         clock.lap("commit")
-        branches = {}
-        for branch in running:
-            total = BranchAccount(stages=_stages(branch.model))
-            for manifest in manifests:
-                total.merge(manifest.branches[branch.name])
-            branches[branch.name] = BranchSummary(
-                splits=counts[branch.name],
+        ran = {
+            name: BranchSummary(
+                splits=books.counts[name],
                 gate=branch.gate,
                 model_path=branch.model.uri,
-                model_fingerprint=fingerprints[branch.name],
-                model_versions=total.model_versions,
-                signature_names=tuple(s.name for s in signatures[branch.name]),
+                model_fingerprint=fingerprints[name],
+                model_versions=books.accounts[name].model_versions,
+                signature_names=tuple(signature.name for signature in signatures[name]),
                 seconds=clock.laps,
-                work=total.work,
-                stages=stage_counts(total.stages),
-                versions=versions,
+                work=books.accounts[name].work,
+                stages=stage_counts(_all_stages(signatures[name], books.accounts[name].stages)),
+                versions=library_versions(),
             )
-        for branch in job.branches:
-            if not branch.gate.is_open:
-                branches[branch.name] = BranchSummary({}, branch.gate, branch.model.uri)
-        summary = Summary(
-            branches,
-            routing="split" if job.routing else "all",
-            unrouted=_unrouted(manifests) if job.routing else {},
-        )
+            for name, branch in ((branch.name, branch) for branch in job.open_branches)
+        }
+        kept_out = {
+            branch.name: BranchSummary({}, branch.gate, branch.model.uri)
+            for branch in job.branches
+            if not branch.gate.is_open
+        }
+        routing = "split" if job.routing else "all"
+        summary = Summary({**ran, **kept_out}, routing, books.unrouted if job.routing else {})
         summary.write(job.outputs.summary)
     _log_results(summary, inputs)
     return summary
@@ -152,17 +142,9 @@ def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:
     return inputs
 
 
-def _stages(model: Model) -> dict[str, int]:
-    """Returns the stages of a cascade with no records each; those that none reached count too."""
-    if isinstance(model, HookedModel):
-        return {} if model.postprocess else _stages(model.model)
-    stages = model.stages if isinstance(model, CascadeModel) else ()
-    return dict.fromkeys((stage.name for stage in stages), 0)
-
-
-def _unrouted(manifests: Sequence[Manifest]) -> dict[str, int]:
-    splits = dict.fromkeys(manifest.split for manifest in manifests)
-    return {split: sum(m.unrouted for m in manifests if m.split == split) for split in splits}
+def _all_stages(signatures: Sequence[Signature], ran: Mapping[str, int]) -> dict[str, int]:
+    """Returns how many records each stage of a cascade ran for, also those that none reached."""
+    return {stage: ran.get(stage, 0) for own in signatures for stage in own.stages}
 
 
 def _log_results(summary: Summary, inputs: Mapping[str, Sequence[InputFile]]) -> None:
@@ -179,7 +161,7 @@ def _log_results(summary: Summary, inputs: Mapping[str, Sequence[InputFile]]) ->
     for split, files in inputs.items():
         read = sum(branch.splits[split].examples_read for branch in ran)
         if not read + summary.unrouted.get(split, 0):
-            _logger.warning("Split '%s' is empty: no record in %d files.", split, len(files))
+            _logger.warning("Split '%s' holds no records (files: %d).", split, len(files))
 
 
 class _Clock:

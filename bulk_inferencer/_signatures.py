@@ -23,11 +23,13 @@ class Signature(NamedTuple):
       name: its name in the model.
       method: `PREDICT`, `CLASSIFY` or `REGRESS`.
       outputs: the names of its outputs; empty if only the model's answers will tell.
+      stages: of a cascade, the names of its stages in order.
     """
 
     name: str
     method: str
     outputs: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
 
 def output_prefix(signature: Signature, signatures: Sequence[Signature]) -> str:

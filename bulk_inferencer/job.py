@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import posixpath
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from bulk_inferencer._checks import doubled
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._formats.record_format import (
-    FORMAT_PROTO,
     FORMAT_TF_EXAMPLE,
-    FORMAT_TF_SEQUENCE_EXAMPLE,
     RECORD_FORMATS,
+    check_has_features,
 )
 from bulk_inferencer._gate import UNASKED, Decision
-from bulk_inferencer._layout import COMPRESSIONS, GZIP, INFERENCE_RESULT
-from bulk_inferencer._models.predictor import Model, check_is_model, check_name
+from bulk_inferencer._layout import COMPRESSIONS, GZIP, INFERENCE_RESULT, names_models
+from bulk_inferencer._models.predictor import Model, check_is_model, check_name, model_label
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.outcomes import check_outcomes, read_outcomes
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.run import UnitTask
-from bulk_inferencer._units.sinks.comparison import ModelComparison
+from bulk_inferencer._units.sinks.comparison import ComparedOutputs
 from bulk_inferencer._units.sinks.failed_examples import FailedExamples
 from bulk_inferencer._units.sinks.failure_list import FailureList
-from bulk_inferencer._units.sinks.outcomes import MatchedOutcomes
+from bulk_inferencer._units.sinks.matched_outcomes import MatchedOutcomes
 from bulk_inferencer._units.sinks.output_examples import OutputExamples, check_no_variant
 from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
 from bulk_inferencer._units.sinks.sink import Sink
@@ -44,14 +44,14 @@ class Branch:
     ```
 
     Attributes:
-      name: the model's name in results and messages. A single model may be called
-        `inference_result`; then neither of them names it.
+      name: the model's name in results and messages. If a lone model is named
+        `inference_result`, they mention no name.
       model: the model.
       folder: the folder of its PredictionLogs.
       gate: whether it may run. A model that may not is in the summary, but gets no records.
 
     Raises:
-      SettingsError: the name or the model is not valid.
+      SettingsError: the name, the model or the gate is not valid.
     """
 
     name: str
@@ -63,11 +63,16 @@ class Branch:
         check_name(self.name, "model")
         with prefix_errors(self.label):
             check_is_model(self.model)
+            if not isinstance(self.gate, Decision):
+                raise SettingsError(
+                    f"Branch.gate must be a Decision, not {self.gate!r}. Use Decision(verdict, "
+                    f"reason), or leave it out if the model needs no blessing."
+                )
 
     @property
     def label(self) -> str:
         """What messages about it begin with: `Model 'five'`, or nothing."""
-        return "" if self.name == INFERENCE_RESULT else f"Model '{self.name}'"
+        return model_label(self.name) if names_models([self.name]) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +118,7 @@ class Outputs:
                 f"Outputs.compression must be one of {', '.join(COMPRESSIONS)}, not "
                 f"{self.compression!r}. Leave it out for {GZIP}."
             )
+        check_columns("Outputs.columns", self.columns)
         if bool(self.columns) != bool(self.output_examples):
             raise SettingsError(
                 "Outputs.output_examples and Outputs.columns need each other. Give both the folder "
@@ -145,8 +151,9 @@ class InferenceJob:
     Attributes:
       splits: patterns of TFRecord files, by split. Beam's `FileSystems` matches them.
       outputs: the folders of the results, which must be empty or not exist.
-      branches: the models, at least one. For a single one, `model=` takes the model itself, and
-        its predictions go to `outputs.inference_result`.
+      branches: the models, at least one.
+      model: the model of a job with a single one, instead of `branches`. It becomes a branch, whose
+        predictions go to `outputs.inference_result`.
       record_format: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE`, or `FORMAT_PROTO` for
         anything else that the signature takes as a string.
       bounds: bounds of a batch, for all models.
@@ -164,7 +171,7 @@ class InferenceJob:
     splits: Mapping[str, Sequence[str]]
     outputs: Outputs
     branches: Sequence[Branch] = ()
-    model: InitVar[Model | None] = None
+    model: Model | None = None
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
@@ -172,10 +179,10 @@ class InferenceJob:
     routing: SplitRouting | None = None
     outcomes: str = ""
 
-    def __post_init__(self, model: Model | None) -> None:
+    def __post_init__(self) -> None:
         branches = tuple(self.branches)
-        if model is not None:
-            branches = _only_branch(model, branches, self.outputs)
+        if self.model is not None:
+            branches = _only_branch(self.model, branches, self.outputs)
         object.__setattr__(self, "branches", branches)
         _check_branches(branches, self.folders)
         if self.open_branches:
@@ -186,11 +193,16 @@ class InferenceJob:
             check_no_variant(self.outputs.columns)
         if self.outcomes:
             check_outcomes(self.outcomes, self.routing)
-        if (self.routing or self.outcomes) and bool(self.outcomes) != bool(self.outputs.comparison):
+            if not self.outputs.comparison:
+                raise SettingsError(
+                    f"The outcomes in {self.outcomes} need a folder for their comparison. Name it "
+                    f"in Outputs.comparison."
+                )
+        elif self.routing and self.outputs.comparison:
             raise SettingsError(
-                f"In an A/B test, outcomes and Outputs.comparison need each other, but only "
-                f"{self.outcomes or self.outputs.comparison} is there. Give both the file of "
-                f"outcomes and the folder for their comparison."
+                f"In an A/B test there is nothing to compare without outcomes, so "
+                f"{self.outputs.comparison} would stay empty. Set outcomes, or leave out "
+                f"Outputs.comparison."
             )
 
     @property
@@ -201,7 +213,7 @@ class InferenceJob:
     @property
     def names_models(self) -> bool:
         """Whether results carry the models' names."""
-        return any(branch.label for branch in self.branches)
+        return names_models(branch.name for branch in self.branches)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -211,87 +223,90 @@ class InferenceJob:
         always = (*(b.folder for b in self.branches), outputs.summary, outputs.failed_examples)
         return (*always, *(folder for folder in optional if folder))
 
-    def task(self) -> UnitTask:
-        """Returns what workers need to know.
 
-        Raises:
-          InputError: the outcomes cannot be read.
-        """
-        running = self.open_branches
-        routing = self.routing
-        if routing and running:
-            closed = {branch.name for branch in self.branches if branch not in running}
-            routing = dataclasses.replace(routing, kept_out=routing.kept_out | closed)
-        return UnitTask(
-            models={branch.name: branch.model for branch in running},
-            labels={branch.name: branch.label for branch in running},
-            record_format=self.record_format,
-            bounds=self.bounds,
-            routing=routing,
-            sinks=tuple(self._sinks(running, routing)),
-        )
+def unit_task(job: InferenceJob) -> UnitTask:
+    """Returns what workers need to know of a job.
 
-    def _sinks(self, running: Sequence[Branch], routing: SplitRouting | None) -> list[Sink]:
-        outputs = self.outputs
-        sinks: list[Sink] = [
-            *(PredictionLogs(b.name, b.folder, outputs.compression) for b in running),
-            FailedExamples(outputs.failed_examples),
-            FailureList(outputs.summary, self.names_models),
-        ]
-        if outputs.output_examples:
-            sinks.append(
-                OutputExamples(
-                    outputs.output_examples,
-                    outputs.columns,
-                    outputs.replace_features,
-                    is_split=routing is not None,
-                    names_models=self.names_models,
-                )
+    Raises:
+      InputError: the outcomes cannot be read.
+    """
+    running = job.open_branches
+    routing = job.routing
+    if routing and running:
+        closed = {branch.name for branch in job.branches if branch not in running}
+        routing = dataclasses.replace(routing, kept_out=routing.kept_out | closed)
+    outputs = job.outputs
+    sinks: list[Sink] = [
+        *(PredictionLogs(b.name, b.folder, outputs.compression) for b in running),
+        FailedExamples(outputs.failed_examples),
+        FailureList(outputs.summary, job.names_models),
+    ]
+    if outputs.output_examples:
+        sinks.append(
+            OutputExamples(
+                outputs.output_examples,
+                outputs.columns,
+                outputs.replace_features,
+                is_split=routing is not None,
+                names_models=job.names_models,
             )
-        if outputs.comparison and routing and running:
-            digest = read_outcomes(self.outcomes).digest
-            sinks.append(MatchedOutcomes(outputs.comparison, self.outcomes, digest, routing))
-        elif outputs.comparison:
-            sinks.append(ModelComparison(outputs.comparison, outputs.comparing))
-        return sinks
+        )
+    if outputs.comparison and routing and running:
+        sinks.append(MatchedOutcomes(outputs.comparison, read_outcomes(job.outcomes), routing))
+    elif outputs.comparison:
+        sinks.append(ComparedOutputs(outputs.comparison, outputs.comparing))
+    return UnitTask(
+        models={branch.name: branch.model for branch in running},
+        labels={branch.name: branch.label for branch in running},
+        record_format=job.record_format,
+        bounds=job.bounds,
+        routing=routing,
+        sinks=tuple(sinks),
+    )
 
 
 def _only_branch(
     model: Model, branches: tuple[Branch, ...], outputs: Outputs
 ) -> tuple[Branch, ...]:
-    if branches:
+    # The branch that the model has made already comes back from `dataclasses.replace`.
+    if named := [branch.name for branch in branches if branch.label]:
         raise SettingsError(
             f"InferenceJob takes either model or branches, but got both: a model, and the branches "
-            f"{', '.join(branch.name for branch in branches)}. Leave out one."
+            f"{', '.join(named)}. Leave out one."
         )
     if not outputs.inference_result:
         raise SettingsError(
             "Outputs.inference_result is missing: the predictions of the model need a folder. Name "
             "one, or use Outputs.under(folder)."
         )
-    return (Branch(INFERENCE_RESULT, model, outputs.inference_result),)
+    made = Branch(INFERENCE_RESULT, model, outputs.inference_result)
+    return (dataclasses.replace(made, gate=branches[0].gate) if branches else made,)
 
 
 def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
     names = [branch.name for branch in branches]
     if not names:
         raise SettingsError("The job has no model. Give InferenceJob a model or branches.")
-    if doubled := _doubled(names):
-        raise SettingsError(f"Several models are named {doubled}. Give each a name of its own.")
+    if taken := doubled(names):
+        raise SettingsError(f"Several models are named {taken}. Give each a name of its own.")
     if len(branches) > 1 and INFERENCE_RESULT in names:
         raise SettingsError(
             f"Only a single model can be named '{INFERENCE_RESULT}', but there are "
             f"{len(branches)}. Rename it."
         )
-    if doubled := _doubled(folder.rstrip("/") for folder in folders):
+    if not all(folders):
+        raise SettingsError("The folder of an output is empty text. Name a folder for each output.")
+    paths = [folder.rstrip("/") for folder in folders]
+    if taken := doubled(paths):
         raise SettingsError(
-            f"Several outputs have the folder {doubled}. Give each a folder of its own."
+            f"Several outputs have the folder {taken}. Give each a folder of its own."
         )
-
-
-def _doubled(values: Iterable[str]) -> str:
-    counts = Counter(values)
-    return ", ".join(sorted(value for value, count in counts.items() if count > 1))
+    for inner, outer in itertools.permutations(paths, 2):
+        if inner.startswith(outer + "/"):
+            raise SettingsError(
+                f"The output folder {inner} lies within another one, {outer}. Give each output a "
+                f"folder beside the others."
+            )
 
 
 def _check_splits(splits: Any) -> None:
@@ -318,17 +333,9 @@ def _check_record_format(
             f"The record_format must be one of {', '.join(RECORD_FORMATS)}, not {record_format}. "
             f"Convert the examples to one of them."
         )
-    if record_format != FORMAT_PROTO:
-        return
     if outputs.output_examples:
-        raise SettingsError(
-            f"Features can be added to {FORMAT_TF_EXAMPLE} and {FORMAT_TF_SEQUENCE_EXAMPLE} "
-            f"records, not to {FORMAT_PROTO}. Leave out Outputs.output_examples and "
-            f"Outputs.columns."
-        )
+        advice = "Leave out Outputs.output_examples and Outputs.columns."
+        check_has_features(record_format, "Outputs.columns", advice)
     if routing and routing.split_key:
-        raise SettingsError(
-            f"The split_key '{routing.split_key}' can be read from {FORMAT_TF_EXAMPLE} and "
-            f"{FORMAT_TF_SEQUENCE_EXAMPLE} records, not from {FORMAT_PROTO}. Leave it out to split "
-            f"by whole records."
-        )
+        advice = "Leave it out to split by whole records."
+        check_has_features(record_format, "SplitRouting.split_key", advice)

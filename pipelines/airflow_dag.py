@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _AIRFLOW = version("apache-airflow")
 if not (2, 10) <= tuple(map(int, _AIRFLOW.split(".")[:2])) < (3, 0):
     raise ImportError(
-        f"Expected Airflow 2.10 or newer and below 3, got Airflow {_AIRFLOW}. TFX imports modules "
-        "that Airflow 3 no longer has: install 'apache-airflow>=2.10,<3'."
+        f"This pipeline needs Airflow 2.10 or newer, but below 3, not Airflow {_AIRFLOW}: TFX "
+        "imports modules that Airflow 3 no longer has. Install 'apache-airflow>=2.10,<3'."
     )
 
 

@@ -105,7 +105,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--spec", choices=("2.1", "2.0"), default="2.1", help="schema version")
     args = parser.parse_args(argv)
     if not args.output.endswith((".yaml", ".yml", ".json")):
-        parser.error(f"Expected --output to end with .yaml or .json, got {args.output}.")
+        parser.error(f"--output must end with .yaml, .yml or .json, not {args.output!r}.")
     return args
 
 

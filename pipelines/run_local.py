@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import traceback
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 from pipelines import terminal
 from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
 from pipelines.outcome import Outcome, read_outcome
+from pipelines.workdir import ARTIFACTS, DATA, LOG, METADATA, clear
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_DATA, _ARTIFACTS, _METADATA, _LOG = "data", "artifacts", "metadata.sqlite", "run_local.log"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse_args(argv)
     default = os.path.join(_CHECKOUT, "build", args.name + ("_bad_model" if args.bad_model else ""))
     workdir = os.path.abspath(args.workdir or default)
-    log = os.path.join(workdir, _LOG)
+    log = os.path.join(workdir, LOG)
     try:
         clear(workdir)
     except FileExistsError as error:
@@ -48,30 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def clear(workdir: str) -> None:
-    """Makes `workdir` an empty directory, but removes nothing that is not from an earlier run.
-
-    Raises:
-      FileExistsError: `workdir` holds something else, or is a file.
-    """
-    if os.path.exists(workdir) and not os.path.isdir(workdir):
-        raise FileExistsError(f"{workdir} is a file. Name a directory with --workdir.")
-    os.makedirs(workdir, exist_ok=True)
-    names = set(os.listdir(workdir))
-    strangers = names - {_DATA, _ARTIFACTS, _METADATA, _LOG}
-    # A folder called "data" may be anybody's; our log is the first that a run writes.
-    if strangers or (names and _LOG not in names):
-        raise FileExistsError(
-            f"{workdir} is neither empty nor from an earlier run: it has "
-            f"{', '.join(sorted(strangers or names)[:3])}. Name another directory with --workdir."
-        )
-    for path in (os.path.join(workdir, name) for name in names):
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
-
-
 def run(name: str, workdir: str, *, bad_model: bool = False) -> tuple[Any, Outcome]:
     """Runs pipeline `name` in the empty directory `workdir`; a bad model is trained for one step.
 
@@ -81,12 +56,12 @@ def run(name: str, workdir: str, *, bad_model: bool = False) -> tuple[Any, Outco
     from tfx import v1 as tfx
 
     example = PIPELINES[name].load()
-    data = example.make_data(os.path.join(workdir, _DATA))
-    metadata = os.path.join(workdir, _METADATA)
+    data = example.make_data(os.path.join(workdir, DATA))
+    metadata = os.path.join(workdir, METADATA)
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata)
     pipeline = example.create_pipeline(
         pipeline_name=name,
-        pipeline_root=os.path.join(workdir, _ARTIFACTS),
+        pipeline_root=os.path.join(workdir, ARTIFACTS),
         data_root=data.data_root,
         inference_data_root=data.inference_data_root,
         metadata_connection_config=connection,
@@ -112,7 +87,7 @@ def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
         terminal.section("Predictions", report.table)
     terminal.section("Counts", terminal.counts(outcome, data.records))
     terminal.section("Work", terminal.work(outcome))
-    files = [*terminal.files(outcome, workdir), ("ML Metadata", _METADATA), ("TFX's log", _LOG)]
+    files = [*terminal.files(outcome, workdir), ("ML Metadata", METADATA), ("TFX's log", LOG)]
     terminal.section(f"Files in {terminal.short(workdir)}", files, width=16)
     if not problems:
         terminal.section("Next", terminal.next_steps(name, outcome, bad_model=bad_model))

@@ -114,9 +114,6 @@ class Bucket(LocalFileSystem):
     def has_dirs(self):
         return False
 
-    def join(self, basepath, *paths):
-        return posixpath.join(basepath, *paths)
-
     def mkdirs(self, path):
         pass
 
@@ -134,14 +131,13 @@ class Bucket(LocalFileSystem):
         return open(_in_folder(path), "wb")
 
     def rename(self, sources, targets):
-        for source, target in zip(sources, targets, strict=True):
-            os.makedirs(posixpath.dirname(_in_folder(target)), exist_ok=True)
-            os.replace(_in_folder(source), _in_folder(target))
+        for source, target in zip(map(_in_folder, sources), map(_in_folder, targets), strict=True):
+            os.makedirs(posixpath.dirname(target), exist_ok=True)
+            os.replace(source, target)
 
     def delete(self, patterns):
-        for match in self.match(patterns):
-            for found in match.metadata_list:
-                os.remove(_in_folder(found.path))
+        for found in [f for match in self.match(patterns) for f in match.metadata_list]:
+            os.remove(_in_folder(found.path))
 
     def _list(self, prefix):
         for folder, _, names in os.walk(_in_folder(posixpath.dirname(prefix + "x"))):
@@ -180,15 +176,9 @@ class Lengths:
 
 
 def save_functions(path, tracked=(), **signatures):
-    """Saves a tf.Module with `name=(function, {input: TensorSpec})` as its signatures.
+    """Saves a tf.Module with signatures `name=(function, {input: TensorSpec})`; returns its path.
 
-    Args:
-      path: the folder.
-      tracked: variables that the functions use.
-      **signatures: functions, and their inputs by name.
-
-    Returns:
-      The folder as text.
+    `tracked` are the variables that the functions use.
     """
     module = tf.Module()
     module.tracked = list(tracked)
@@ -242,33 +232,28 @@ def save_tf1(path, vocabulary):
         y = weight * x
         scores = tf.stack([-y, y], 1)
         Path(vocabulary).write_text("small\nbig\n")
-        table = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                str(vocabulary), tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-            ),
-            "unknown",
-        )  # fmt: skip
+        number, line = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+        lines = tf.lookup.TextFileInitializer(str(vocabulary), tf.int64, number, tf.string, line)
+        table = tf.lookup.StaticHashTable(lines, "unknown")
         classes = tf.tile(table.lookup(tf.constant([[0, 1]], tf.int64)), [tf.shape(x)[0], 1])
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
-        classify, regress = (
-            v1.saved_model.classification_signature_def,
-            v1.saved_model.regression_signature_def,
-        )
+        classify = v1.saved_model.classification_signature_def
+        regress = v1.saved_model.regression_signature_def
+        signatures = {
+            "serving_default": classify(examples, classes, scores),
+            "scores_only": classify(examples, None, scores),
+            "classes_only": classify(examples, classes, None),
+            "regress": regress(examples, y),
+            "regress_column": regress(examples, y[:, tf.newaxis]),
+            "predict": v1.saved_model.predict_signature_def(
+                {"examples": examples}, {"y": y, "scores": scores, "classes": classes}
+            ),
+        }
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
             session,
             ["serve"],
-            {
-                "serving_default": classify(examples, classes, scores),
-                "scores_only": classify(examples, None, scores),
-                "classes_only": classify(examples, classes, None),
-                "regress": regress(examples, y),
-                "regress_column": regress(examples, y[:, tf.newaxis]),
-                "predict": v1.saved_model.predict_signature_def(
-                    {"examples": examples}, {"y": y, "scores": scores, "classes": classes}
-                ),
-            },
+            signatures,
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=v1.tables_initializer(),
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bulk_inferencer._checks import check_number
 from bulk_inferencer._formats import tfrecord
-from bulk_inferencer.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BatchBounds:
         cheaper by a tenth. Set it to `max_records` or more to start with full batches.
 
     Raises:
-      SettingsError: a bound is less than 1.
+      SettingsError: a bound is not a whole number, or less than 1.
     """
 
     max_records: int = 4096
@@ -37,11 +37,8 @@ class BatchBounds:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise SettingsError(
-                    f"BatchBounds.{name} must be at least 1, got {value}. Leave it out for the "
-                    f"default."
-                )
+            advice = "Leave it out for the default."
+            check_number(f"BatchBounds.{name}", value, advice, 1, whole=True)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from bulk_inferencer._checks import check_tuple, doubled
 from bulk_inferencer._formats import dtypes, wire
 from bulk_inferencer._formats.partial import encode_groups
 from bulk_inferencer.errors import ModelError, SettingsError
@@ -41,6 +42,20 @@ class Column(NamedTuple):
 
     output: str
     name: str
+
+
+def check_columns(field: str, columns: Sequence[Column]) -> None:
+    """Checks that each column has an output and a name of its own.
+
+    Raises:
+      SettingsError: one does not, or the value is not a sequence of columns. Messages name `field`.
+    """
+    check_tuple(field, columns, Column)
+    for column in columns:
+        if not column.output or not column.name:
+            raise SettingsError(f"{column} in {field} needs both an output and a name.")
+    if names := doubled(column.name for column in columns):
+        raise SettingsError(f"Several columns in {field} are named {names}. Rename all but one.")
 
 
 def append_columns(

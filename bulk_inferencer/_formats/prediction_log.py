@@ -206,7 +206,7 @@ def _classification_results(outputs: Outputs, count: int) -> list[bytes]:
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise ModelError(
             f"Outputs 'classes' and 'scores' of a classify signature must have the same shape, "
-            f"got {classes.shape} and {scores.shape}. Correct the signature."
+            f"but have {classes.shape} and {scores.shape}. Correct the signature."
         )
     parts: list[list[list[bytes]]] = []  # for each output and class, a field per record
     if classes is not None:
@@ -229,7 +229,7 @@ def _label_field(label: bytes) -> bytes:
         label.decode()
     except UnicodeDecodeError as error:
         raise ModelError(
-            f"Output 'classes' of a classify signature must be UTF-8 text, got {label!r}. Return "
+            f"Output 'classes' of a classify signature must be UTF-8 text, not {label!r}. Return "
             f"text labels, or use a predict signature."
         ) from error
     return wire.field(1, label)
@@ -250,7 +250,7 @@ _RESULTS = {CLASSIFY: _classification_results, REGRESS: _regression_results}
 def _unexpected(name: str, expected: str, values: np.ndarray) -> ModelError:
     dtype = "strings" if values.dtype == object else values.dtype
     return ModelError(
-        f"Output '{name}' must be {expected}, got {dtype} of shape {values.shape}. Correct the "
+        f"Output '{name}' must be {expected}, not {dtype} of shape {values.shape}. Correct the "
         f"signature, or export it as a predict signature."
     )
 

@@ -9,21 +9,17 @@ All stages run in one process, batch by batch; nothing in between goes through d
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from bulk_inferencer._checks import check_number, check_tuple, doubled
 from bulk_inferencer._formats import dtypes
-from bulk_inferencer._formats.example import Column, append_columns
+from bulk_inferencer._formats.example import Column, append_columns, check_columns
 from bulk_inferencer._formats.partial import plain, rows_with, spread
-from bulk_inferencer._formats.record_format import (
-    FORMAT_PROTO,
-    FORMAT_TF_EXAMPLE,
-    FORMAT_TF_SEQUENCE_EXAMPLE,
-)
+from bulk_inferencer._formats.record_format import check_has_features
 from bulk_inferencer._models.predictor import (
     Model,
     OutOfMemory,
@@ -32,7 +28,6 @@ from bulk_inferencer._models.predictor import (
     RecordError,
     check_is_model,
     check_name,
-    refuse_path,
 )
 from bulk_inferencer._signatures import PREDICT, Signature, output_names
 from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, prefix_errors
@@ -60,24 +55,23 @@ class ExitWhen:
     at_most: float | None = None
 
     def __post_init__(self) -> None:
-        if self.at_least is None and self.at_most is None:
+        low, high = self.at_least, self.at_most
+        if low is None and high is None:
             raise SettingsError(
-                f"ExitWhen needs at_least, at_most or both for output '{self.output}', got "
-                f"neither. Say which values settle a record."
+                f"ExitWhen has neither at_least nor at_most for output '{self.output}'. Say which "
+                f"values settle a record."
             )
-        low = -math.inf if self.at_least is None else self.at_least
-        high = math.inf if self.at_most is None else self.at_most
-        if not low <= high:  # NaN is neither
+        for name, bound in (("at_least", low), ("at_most", high)):
+            if bound is not None:
+                check_number(f"ExitWhen.{name}", bound, "Leave it out for no bound.")
+        if low is not None and high is not None and low > high:
             raise SettingsError(
                 f"No value of output '{self.output}' is at least {low} and at most {high}, as "
                 f"ExitWhen asks. For two separate ranges, use two of them."
             )
 
     def settles(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns which records are settled: booleans of shape [n].
-
-        Args:
-          outputs: arrays of shape [n, ...] by name.
+        """Returns which of n records are settled, by their outputs: booleans of shape [n].
 
         Raises:
           ModelError: the output does not exist, or does not hold numbers.
@@ -127,7 +121,8 @@ class Stage:
         record does.
 
     Raises:
-      SettingsError: the model is a path, or columns or exits are not lists of those.
+      SettingsError: a column lacks an output or a name of its own, or columns or exits are
+        something else.
     """
 
     name: str
@@ -136,16 +131,12 @@ class Stage:
     exit_when: Sequence[ExitWhen] = ()
 
     def __post_init__(self) -> None:
-        refuse_path(self.model)  # `CascadeModel` checks the rest: Beam's Cascade takes specs, too
-        for setting, kind in (("columns", Column), ("exit_when", ExitWhen)):
-            given = getattr(self, setting)
-            # A Column is itself a tuple, of two strings.
-            if isinstance(given, kind) or not all(isinstance(entry, kind) for entry in given):
-                raise SettingsError(
-                    f"Expected Stage.{setting} of stage '{self.name}' to be a list of "
-                    f"{kind.__name__}, got {given!r}. Write [{kind.__name__}(...)]."
-                )
-            object.__setattr__(self, setting, tuple(given))
+        # `CascadeModel` checks the model: Beam's Cascade takes specs, too.
+        with prefix_errors(self.label):
+            check_columns("Stage.columns", self.columns)
+            check_tuple("Stage.exit_when", self.exit_when, ExitWhen)
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "exit_when", tuple(self.exit_when))
 
     @property
     def label(self) -> str:
@@ -182,22 +173,17 @@ class CascadeModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
-            raise SettingsError("A cascade needs at least one stage, got none. List its models.")
+            raise SettingsError("The cascade has no stage. List its models.")
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise SettingsError(
-                    f"Expected a Stage for each model of a cascade, got a {type(stage).__name__}. "
-                    f"Use Stage(name, model)."
+                    f"{stage!r} in CascadeModel.stages is not a Stage. Use Stage(name, model)."
                 )
             check_name(stage.name, "stage")
             with prefix_errors(stage.label):
                 check_is_model(stage.model)
-        names = [stage.name for stage in self.stages]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise SettingsError(
-                f"Expected every stage to have a name of its own, got {', '.join(repeated)} more "
-                f"than once. Rename one."
-            )
+        if names := doubled(stage.name for stage in self.stages):
+            raise SettingsError(f"Several stages are named {names}. Give each a name of its own.")
         last = self.stages[-1]
         if last.columns or last.exit_when:
             raise SettingsError(
@@ -263,7 +249,9 @@ class _CascadePredictor:
                 outputs = dict(prediction.outputs)
                 counts[stage.name] = len(rows)
                 versions.update(f"{stage.name}/{version}" for version in prediction.versions)
-                leaves = self._leaves(stage, outputs, len(rows))
+                leaves = np.full(len(rows), stage is self._stages[-1][0])
+                for exit_when in stage.exit_when:
+                    leaves |= exit_when.settles(outputs)
                 for name, values in outputs.items():
                     if len(rows) < count and not values.size:
                         continue  # an array without values cannot show which records have it
@@ -289,15 +277,6 @@ class _CascadePredictor:
         known = dict.fromkeys(self.signatures[0].outputs, absent)
         return Prediction({**known, **dict(sorted(found.items()))}, counts, frozenset(versions))
 
-    def _leaves(self, stage: Stage, outputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-        """Returns which of `count` records do not reach another stage."""
-        if stage is self._stages[-1][0]:
-            return np.ones(count, bool)
-        leaves = np.zeros(count, bool)
-        for exit_when in stage.exit_when:
-            leaves |= exit_when.settles(outputs)
-        return leaves
-
 
 def _check_alike(final: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
     """Checks that an output does not change its dtype or shape with the stage it comes from."""
@@ -306,24 +285,22 @@ def _check_alike(final: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -
         if len(kinds) > 1:
             listed = " and ".join(f"{dtype} of shape {list(shape)}" for dtype, shape in kinds)
             raise ModelError(
-                f"Expected output '{name}' to have one dtype and shape in all stages that settle "
-                f"records, got {listed}. Rename or cast it in one of the serving signatures."
+                f"Output '{name}' differs between the stages that settle records: it is {listed}. "
+                f"Rename or cast it in one of the serving signatures."
             )
 
 
 def _check_stage(stage: Stage, signatures: Sequence[Signature], record_format: str) -> None:
-    if stage.columns and record_format == FORMAT_PROTO:
-        raise SettingsError(
-            f"Stage.columns needs {FORMAT_TF_EXAMPLE} or {FORMAT_TF_SEQUENCE_EXAMPLE} records, got "
-            f"{FORMAT_PROTO}. Remove the columns: the next stage then gets the record as it is."
-        )
+    if stage.columns:
+        advice = "Leave it out: the next stage then gets the record as it is."
+        check_has_features(record_format, "Stage.columns", advice)
     outputs = output_names(signatures)
     wanted = [column.output for column in stage.columns] + [e.output for e in stage.exit_when]
     missing = [output for output in wanted if outputs and output not in outputs]
     if missing:
         raise SettingsError(
-            f"Expected Stage.columns and Stage.exit_when to name outputs of {stage.model.uri}, got "
-            f"{', '.join(map(repr, missing))}; it has: {', '.join(outputs)}. Correct the names."
+            f"Stage.columns or Stage.exit_when names {', '.join(map(repr, missing))}, but the "
+            f"outputs of {stage.model.uri} are {', '.join(outputs)}. Use one of these."
         )
 
 
@@ -342,8 +319,9 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
         ambiguous = {other.name for other in stages} & {signature.name for signature in own}
         if len(own) > 1 and ambiguous:
             raise SettingsError(
-                f"Expected stages and the signatures of a stage with several of them to have "
-                f"different names, got {', '.join(sorted(ambiguous))} for both. Rename the stage."
+                f"Stage '{stage.name}' has a signature with the name of a stage, "
+                f"{', '.join(sorted(ambiguous))}, so that their outputs would be mixed up. Rename "
+                f"that stage."
             )
         known = output_names(own)
         is_known = is_known and bool(known)
@@ -352,10 +330,11 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
         by_stage.update(dict.fromkeys(f"{stage.name}/{output}" for output in known))
     if taken := sorted(final.keys() & by_stage.keys()):
         raise SettingsError(
-            f"Expected every output to have a name of its own, got {', '.join(taken)} both as an "
-            f"output of one stage and as <stage>/<output> of another. Rename the latter stage."
+            f"{', '.join(taken)} is the name of an output, and also <stage>/<output> of another "
+            f"stage. Rename that stage."
         )
-    return Signature(",".join(names), PREDICT, (*final, *by_stage) if is_known else ())
+    outputs = (*final, *by_stage) if is_known else ()
+    return Signature(",".join(names), PREDICT, outputs, tuple(stage.name for stage in stages))
 
 
 @contextmanager

@@ -55,10 +55,11 @@ def export(
         )
     if not callable(model):
         raise SettingsError(
-            f"Expected a model that can be called, got a {type(model).__name__}. Pass the model "
-            f"itself, such as a Keras model or a tf.function."
+            f"{model!r} is not a model, since it cannot be called. Pass the model itself, such as "
+            f"a Keras model or a tf.function."
         )
-    takes_tensor = transform is None and _takes_one_tensor(model, feature_spec)
+    has_named_inputs = isinstance(getattr(model, "input", None), dict)
+    takes_tensor = transform is None and len(feature_spec) == 1 and not has_named_inputs
 
     def serve(examples: Any) -> dict[str, Any]:
         features = tf.io.parse_example(examples, dict(feature_spec))
@@ -81,12 +82,6 @@ def export(
     module.captured = list(concrete.graph.variables)
     tf.saved_model.save(module, folder, {signature_name: concrete})
     return folder
-
-
-def _takes_one_tensor(model: Any, feature_spec: Mapping[str, Any]) -> bool:
-    inputs = getattr(model, "input", None)
-    has_named_inputs = isinstance(inputs, dict)
-    return len(feature_spec) == 1 and not has_named_inputs
 
 
 def _named(outputs: Any, output_name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bulk_inferencer._models import importing
-from bulk_inferencer._models.predictor import Model, Prediction, Predictor
+from bulk_inferencer._models.predictor import Model, Prediction, Predictor, check_is_model
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import HookError
 
@@ -34,11 +34,17 @@ class HookedModel:
       postprocess: takes the n records as they were read and the outputs, arrays of shape [n, ...]
         by name, and returns the outputs for the results, with n rows each. Either a function or
         its name. The results are then a `predict_log`, whatever the signature's method is.
+
+    Raises:
+      SettingsError: the model is something else.
     """
 
     model: Model
     preprocess: Preprocess | str | None = None
     postprocess: Postprocess | str | None = None
+
+    def __post_init__(self) -> None:
+        check_is_model(self.model)
 
     @property
     def uri(self) -> str:
@@ -60,13 +66,9 @@ class HookedModel:
         """Returns the fingerprint of the model alone."""
         return self.model.fingerprint()
 
-    def _hooks(self) -> tuple[Preprocess | None, Postprocess | None]:
-        hooks = {"preprocess": self.preprocess, "postprocess": self.postprocess}
-        preprocess, postprocess = (
-            None if hook is None else importing.function(setting, hook)
-            for setting, hook in hooks.items()
-        )
-        return preprocess, postprocess
+    def _hooks(self) -> list[Any]:
+        hooks = (("preprocess", self.preprocess), ("postprocess", self.postprocess))
+        return [h if h is None else importing.function(setting, h) for setting, h in hooks]
 
 
 class _HookedPredictor:
@@ -98,52 +100,53 @@ def _signatures(
 ) -> tuple[Signature, ...]:
     if postprocess is None:
         return tuple(signatures)
-    # Only a `predict_log` holds outputs of any name.
-    return tuple(signature._replace(method=PREDICT, outputs=()) for signature in signatures)
+    # Only a `predict_log` holds outputs of any name, and they no longer belong to any stage.
+    return tuple(s._replace(method=PREDICT, outputs=(), stages=()) for s in signatures)
 
 
 def _check_records(hook: Preprocess, records: Any, count: int) -> None:
     """Checks what `preprocess` returned, so that no record is scored in another one's place."""
-    got = len(records) if isinstance(records, list) else f"a {type(records).__name__}"
+    returned = f"preprocess ({_name(hook)}) returned"
+    got = len(records) if isinstance(records, list) else f"{type(records).__name__} instead of"
     if got != count:
         raise HookError(
-            f"Expected preprocess ({_name(hook)}) to return a list of {count} records for {count}, "
-            f"got {got}. Return one for each; if a record cannot be scored, raise an exception."
+            f"{returned} {got} records for a batch of {count}. Return a list with one for each "
+            f"record; raise an exception if one cannot be scored."
         )
     kinds = {type(record).__name__ for record in records if not isinstance(record, bytes)}
     if kinds:
         raise HookError(
-            f"Expected preprocess ({_name(hook)}) to return records as bytes, got "
-            f"{', '.join(sorted(kinds))}. Serialize them: example.SerializeToString()."
+            f"{returned} records of type {', '.join(sorted(kinds))}, not bytes. Serialize them: "
+            f"example.SerializeToString()."
         )
 
 
 def _arrays(hook: Postprocess, outputs: Any, count: int) -> dict[str, np.ndarray]:
     """Returns what `postprocess` returned, checked and as arrays."""
-    expected = f"Expected postprocess ({_name(hook)}) to return"
+    returned = f"postprocess ({_name(hook)}) returned"
     if not isinstance(outputs, Mapping):
         raise HookError(
-            f"{expected} a dict of outputs by name, got a {type(outputs).__name__}. Return "
+            f"{returned} an object of type {type(outputs).__name__}, not a dict of outputs. Return "
             f"{{name: array}}, with one row for each record."
         )
     arrays = {}
     for name, values in outputs.items():
         if not isinstance(name, str):
             raise HookError(
-                f"{expected} a dict whose keys are strings, got the key {name!r}. Give every "
-                f"output a name."
+                f"{returned} an output whose name is {name!r}, not a string. Give every output a "
+                f"name."
             )
         try:
             arrays[name] = _array(values)
         except (TypeError, ValueError) as error:
             raise HookError(
-                f"{expected} numbers or strings of one shape for each record, but output '{name}' "
-                f"is not an array of them: {error}. Pad rows to one length."
+                f"{returned} an output '{name}' that is not an array of numbers or strings: "
+                f"{error}. Pad rows to one length."
             ) from error
         if arrays[name].shape[:1] != (count,):
             raise HookError(
-                f"{expected} {count} rows for {count} records, got output '{name}' of shape "
-                f"{arrays[name].shape}. Return one row for each record."
+                f"{returned} an output '{name}' of shape {arrays[name].shape} for a batch of "
+                f"{count}. Return one row for each record."
             )
     return arrays
 
@@ -160,7 +163,7 @@ def _array(values: Any) -> np.ndarray:
         if isinstance(value, str):
             strings[index] = value.encode()
         elif not isinstance(value, bytes):
-            raise TypeError(f"it holds a {type(value).__name__}")
+            raise TypeError(f"one value is of type {type(value).__name__}")
     return strings
 
 

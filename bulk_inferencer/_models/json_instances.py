@@ -87,9 +87,9 @@ def outputs(predictions: Sequence[Any], where: str) -> dict[str, np.ndarray]:
     for row in rows:
         if sorted(row) != names:
             raise EndpointError(
-                f"Expected every prediction of a batch from {where} to have the outputs "
-                f"{', '.join(names)}, got one with {', '.join(sorted(row))}. Return the same "
-                f"outputs for each instance."
+                f"Predictions of one batch from {where} have different outputs: one has "
+                f"{', '.join(names)}, another {', '.join(sorted(row))}. Return the same outputs "
+                f"for each instance."
             )
     return {name: _array(name, [row[name] for row in rows], where) for name in names}
 
@@ -100,16 +100,15 @@ def _array(name: str, values: list[Any], where: str) -> np.ndarray:
     kinds = {_KINDS.get(type(leaf), "objects") for leaf in leaves} or {"numbers"}
     if len(kinds) > 1 or "objects" in kinds:
         raise EndpointError(
-            f"Expected output '{name}' from {where} to hold only numbers, only strings or only "
-            f"booleans, got {' and '.join(sorted(kinds))}. Return values of each kind under a name "
-            f"of their own."
+            f"Output '{name}' from {where} holds {' and '.join(sorted(kinds))}, but can only hold "
+            f"one of numbers, strings and booleans. Return each kind under a name of its own."
         )
     try:
         shape = np.array(values).shape
     except ValueError as error:  # rows of different lengths
         raise EndpointError(
-            f"Expected output '{name}' from {where} to have one shape for all records of a batch, "
-            f"got different ones. Pad its rows to one length."
+            f"Output '{name}' from {where} has rows of different shapes in one batch. Pad them "
+            f"to one length."
         ) from error
     # From the leaves: NumPy's own strings drop zero bytes at their ends.
     array = np.empty(len(leaves), _DTYPES[kinds.pop()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,37 +129,27 @@ class Model(Protocol):
         ...
 
 
-def is_model(value: Any) -> bool:
-    """Returns whether a value has every attribute of the protocol `Model`."""
-    names = ("uri", "check", "load", "fingerprint")
-    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
-
-
-def refuse_path(value: Any) -> None:
-    """Raises SettingsError if a string, most likely a path, stands in place of a model."""
-    if isinstance(value, str):
-        raise SettingsError(
-            f"Expected a model, got the string {value!r}. Use SavedModel({value!r})."
-        )
-
-
 def check_is_model(value: Any) -> None:
-    """Raises SettingsError if a value is not a model."""
-    refuse_path(value)
-    if not is_model(value):
+    """Raises SettingsError if a value lacks an attribute of the protocol `Model`."""
+    if isinstance(value, str):  # most likely a path
+        raise SettingsError(f"The string {value!r} is not a model. Use SavedModel({value!r}).")
+    # Not by `hasattr`, which runs properties: those of a model may raise.
+    names = ("uri", "check", "load", "fingerprint")
+    found = [inspect.getattr_static(value, name, None) for name in names]
+    if isinstance(value, type) or None in found:
         raise SettingsError(
-            f"Expected a model, got a {type(value).__name__}: {value!r}. Use SavedModel(path), "
-            f"TFServing(address, model_name) or VertexEndpoint(name)."
+            f"{value!r} is not a model. Use SavedModel(path), TFServing(address, model_name) or "
+            f"VertexEndpoint(name)."
         )
+
+
+def model_label(name: str) -> str:
+    """Returns what messages about a named model begin with."""
+    return f"Model '{name}'"
 
 
 def check_name(name: str, what: str) -> None:
-    """Raises SettingsError if a name cannot be part of channels, files and outputs.
-
-    Args:
-      name: the name.
-      what: what it names, for the message: `model` or `stage`.
-    """
+    """Raises SettingsError if the name of a model or stage cannot be part of files and outputs."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SettingsError(
             f"{name!r} cannot be the name of a {what}. Use lower-case letters, digits and "

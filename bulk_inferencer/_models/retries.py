@@ -12,6 +12,7 @@ from typing import TypeVar
 import tenacity
 from apache_beam.io.components.adaptive_throttler import AdaptiveThrottler
 
+from bulk_inferencer._checks import check_number
 from bulk_inferencer.errors import EndpointError, SettingsError
 
 _logger = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ _LONGEST_WAIT_SECONDS = 30.0
 class Limits:
     """How long to wait for a server.
 
+    ```python
+    Limits(request_seconds=10, total_seconds=120)
+    ```
+
     Attributes:
       request_seconds: deadline of one request.
       total_seconds: how long a batch may take, including all attempts and the pauses in between.
@@ -43,10 +48,12 @@ class Limits:
     total_seconds: float = 600.0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            check_number(f"Limits.{name}", value, "Leave it out for the default.")
         if not 0 < self.request_seconds <= self.total_seconds:
             raise SettingsError(
-                f"Expected 0 < Limits.request_seconds <= Limits.total_seconds, got "
-                f"{self.request_seconds} and {self.total_seconds}. Correct the limits."
+                f"Limits.request_seconds must be more than 0 and at most Limits.total_seconds, but "
+                f"they are {self.request_seconds} and {self.total_seconds}. Correct one of them."
             )
 
 
@@ -78,14 +85,7 @@ class Caller:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Describes the server.
-
-        Args:
-          where: the server, for messages.
-          limits: how long to wait for it.
-          clock: returns the time in seconds.
-          sleep: waits for a number of seconds.
-        """
+        """Watches over the calls of the server `where`. Tests replace `clock` and `sleep`."""
         self._where = where
         self._limits = limits
         self._clock = clock

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from bulk_inferencer import _files
+from bulk_inferencer._checks import check_tuple
 from bulk_inferencer._models import signature_defs
 from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
 from bulk_inferencer._signatures import Signature, output_prefix
-from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer.errors import ModelError
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class SavedModel:
         graph.
 
     Raises:
-      SettingsError: a setting is a string where it should be a tuple of strings.
+      SettingsError: signatures, tags or modules are not a tuple of names.
     """
 
     path: str
@@ -66,11 +67,7 @@ class SavedModel:
 
     def __post_init__(self) -> None:
         for name in ("signatures", "tags", "import_modules"):
-            if isinstance(value := getattr(self, name), str):
-                raise SettingsError(
-                    f"Expected a tuple of names as SavedModel.{name}, got the string {value!r}. "
-                    f"Put it into a tuple: ({value!r},)."
-                )
+            check_tuple(f"SavedModel.{name}", getattr(self, name), str)
 
     @property
     def uri(self) -> str:
@@ -83,8 +80,6 @@ class SavedModel:
           ModelError: the folder, a tag, a signature or a module does not exist, or the model
             cannot take records of this format.
         """
-        for module in self.import_modules:
-            _import_module(module)
         return signature_defs.signatures(self._signature_defs(record_format))
 
     def load(self, record_format: str) -> SavedModelPredictor:
@@ -109,6 +104,8 @@ class SavedModel:
         return digest.hexdigest()
 
     def _signature_defs(self, record_format: str) -> dict[str, Any]:
+        for module in self.import_modules:
+            _import_module(module)
         wanted_tags = set(self.tags or (DEFAULT_TAG,))
         meta_graphs = _saved_model_proto(self.path).meta_graphs
         found_tags = [sorted(graph.meta_info_def.tags) for graph in meta_graphs]
@@ -131,19 +128,14 @@ class SavedModelPredictor:
     """A loaded SavedModel; see `Predictor`."""
 
     def __init__(self, model: SavedModel, record_format: str) -> None:
-        for module in model.import_modules:
-            _import_module(module)
         definitions = model._signature_defs(record_format)
         loaded = _load(model)
         self.signatures = signature_defs.signatures(definitions)
         self._feeds = signature_defs.Feeds(definitions)
+        self.input_name = self._feeds.input_name
         # Keeps the model's variables alive: signatures hold them weakly.
         self._loaded = loaded
         self._functions = _functions(model, loaded, definitions)
-
-    @property
-    def input_name(self) -> str:
-        return self._feeds.input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf
@@ -190,7 +182,7 @@ def _saved_model_proto(path: str) -> Any:
         return text_format.Parse(content, saved_model_pb2.SavedModel())
     except (DecodeError, text_format.ParseError) as error:
         raise ModelError(
-            f"Expected a SavedModel in {file_path}, but could not parse its {len(content)} bytes: "
+            f"{file_path} is no SavedModel; parsing its {len(content)} bytes failed: "
             f"{str(error).rstrip('.')}. Export the model again."
         ) from error
 
@@ -243,17 +235,15 @@ def _functions(
         missing = [name for name in definitions if name not in loaded.signatures]
         if missing:
             raise ModelError(
-                f"Expected SavedModel.load_override_fn to return an object with the signatures "
-                f"{', '.join(definitions)} of {model.path}, got one without {', '.join(missing)}. "
-                f"Return what tf.saved_model.load returns."
+                f"SavedModel.load_override_fn returned an object without the signatures "
+                f"{', '.join(missing)} of {model.path}. Return what tf.saved_model.load returns."
             )
         return [loaded.signatures[name] for name in definitions]
     if hasattr(loaded, "run") and hasattr(loaded, "graph"):
         return [functools.partial(_run_session, loaded, d) for d in definitions.values()]
     raise ModelError(
-        f"Expected SavedModel.load_override_fn to return an object with signatures, as "
-        f"tf.saved_model.load does, or a TF1 session, got a {type(loaded).__name__} for "
-        f"{model.path}. Return one of them."
+        f"SavedModel.load_override_fn returned an object of type {type(loaded).__name__} for "
+        f"{model.path}. Return one with signatures, as tf.saved_model.load does, or a TF1 session."
     )
 
 

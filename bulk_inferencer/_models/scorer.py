@@ -76,12 +76,7 @@ class Scorer:
     """
 
     def __init__(self, predictor: Predictor, first_records: int | None = None) -> None:
-        """Wraps a loaded model.
-
-        Args:
-          predictor: the model.
-          first_records: see `BatchBounds`; default: one call for each batch.
-        """
+        """Wraps a loaded model; see `BatchBounds` for `first_records`."""
         self.predictor = predictor
         self._call_records = first_records
         self._seconds_per_record = math.inf  # in calls of half the size
@@ -104,11 +99,7 @@ class Scorer:
     def score(
         self, records: Sequence[bytes], work: Work | None = None
     ) -> Iterator[Scored | Failed]:
-        """Yields results that cover every record exactly once, in order.
-
-        Args:
-          records: a batch.
-          work: counts the calls of the model.
+        """Yields results that cover every record exactly once, in order; counts calls in `work`.
 
         Raises:
           BulkInferencerError: the model fails, and no record is at fault.

@@ -35,13 +35,7 @@ class LogScorer:
     """
 
     def __init__(self, scorer: Scorer, bounds: BatchBounds | None = None, label: str = "") -> None:
-        """Wraps the object that calls the model.
-
-        Args:
-          scorer: calls the model.
-          bounds: bounds of the batches that `logs` makes.
-          label: begins the message of every error, such as `Model 'five'`; optional.
-        """
+        """Wraps what calls the model; `label` begins the message of every error."""
         self._scorer = scorer
         self._bounds = bounds or BatchBounds()
         self._label = label

@@ -45,12 +45,8 @@ def select(
 ) -> dict[str, Any]:
     """Returns the SignatureDefs to call, checked, in the order in which they were named.
 
-    Args:
-      available: all SignatureDefs of the model, by name.
-      names: the signatures to call; default: `serving_default`.
-      record_format: one of `RECORD_FORMATS`.
-      where: the model, for messages.
-      setting: the setting that holds the names, for messages.
+    Without `names`, that is `serving_default`. Messages name the model, `where`, and the `setting`
+    that holds the names.
 
     Raises:
       ModelError: a signature does not exist, or cannot take records of this format.
@@ -81,16 +77,16 @@ def check_rows(name: str, output: np.ndarray, count: int) -> None:
     """Raises ModelError if an output does not have a row for each of `count` records."""
     if output.shape[:1] != (count,):
         raise ModelError(
-            f"Expected output '{name}' to have the batch size {count} as its first dimension, "
-            f"got shape {output.shape}. Return one row for each record from the signature."
+            f"Output '{name}' has shape {output.shape} for a batch of {count}. Return one row for "
+            f"each record from the signature."
         )
 
 
 def composite_output_error(name: str, kind: str) -> ModelError:
     """Returns the error for an output that is not one dense tensor."""
     return ModelError(
-        f"Expected output '{name}' to be a dense tensor, got {kind}. Return .to_tensor() of a "
-        f"ragged or tf.sparse.to_dense() of a sparse tensor from the serving signature."
+        f"Output '{name}' must be a dense tensor, not {kind}. Return .to_tensor() of a ragged or "
+        f"tf.sparse.to_dense() of a sparse tensor from the serving signature."
     )
 
 
@@ -198,7 +194,7 @@ def _check_inputs(signature: str, definition: Any, record_format: str, setting: 
     if _method(definition) != PREDICT and record_format != FORMAT_TF_EXAMPLE:
         raise ModelError(
             f"The {_method(definition)} signature '{signature}' takes {FORMAT_TF_EXAMPLE} records "
-            f"only, since its log holds a tf.Example, got {record_format}. Name a predict "
+            f"only, not {record_format}, since its log holds a tf.Example. Name a predict "
             f"signature in {setting}."
         )
     if _record_input(definition):
@@ -211,7 +207,7 @@ def _check_inputs(signature: str, definition: Any, record_format: str, setting: 
     if record_format != FORMAT_TF_EXAMPLE:
         raise ModelError(
             f"Signature '{signature}' takes ({', '.join(map(' '.join, types.items()))}), which can "
-            f"only be parsed from {FORMAT_TF_EXAMPLE} records, got {record_format}. {advice}"
+            f"only be parsed from {FORMAT_TF_EXAMPLE} records, not from {record_format}. {advice}"
         )
     for name, type_ in types.items():
         info = definition.inputs[name]
@@ -219,9 +215,9 @@ def _check_inputs(signature: str, definition: Any, record_format: str, setting: 
         is_fixed = sizes and not info.tensor_shape.unknown_rank and -1 not in sizes[1:]
         if not is_fixed or tf.as_dtype(info.dtype).name not in _PARSED_DTYPES:
             raise ModelError(
-                f"Expected input '{name}' of signature '{signature}' to have a dtype that "
-                f"tf.Example can hold and a known shape after the batch dimension, got {type_}. "
-                f"{advice}"
+                f"Input '{name}' of signature '{signature}' is {type_}. To be parsed from "
+                f"tf.Examples, it needs a dtype that they can hold, and a known shape after the "
+                f"batch dimension. {advice}"
             )
 
 
@@ -230,8 +226,8 @@ def _check_outputs(signature: str, definition: Any) -> None:
     expected = _EXPECTED_OUTPUTS.get(method, ())
     if expected and not any(name in definition.outputs for name in expected):
         raise ModelError(
-            f"Expected the {method} signature '{signature}' to have an output named "
-            f"{' or '.join(map(repr, expected))}, got {', '.join(sorted(definition.outputs))}. "
+            f"The {method} signature '{signature}' needs an output named "
+            f"{' or '.join(map(repr, expected))}, but has {', '.join(sorted(definition.outputs))}. "
             f"Rename the output, or export a predict signature."
         )
     for name, info in sorted(definition.outputs.items()):
@@ -240,8 +236,8 @@ def _check_outputs(signature: str, definition: Any) -> None:
             raise composite_output_error(name, encoding)
         if not info.tensor_shape.unknown_rank and not info.tensor_shape.dim:
             raise ModelError(
-                f"Expected output '{name}' of signature '{signature}' to have the batch size as "
-                f"its first dimension, got a scalar. Return one row for each record."
+                f"Output '{name}' of signature '{signature}' is a scalar. Return one row for each "
+                f"record."
             )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
+from bulk_inferencer._checks import check_number, check_tuple
 from bulk_inferencer._models import importing, signature_defs
 from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
 from bulk_inferencer._models.retries import Caller, Limits, TransientError
@@ -68,7 +69,8 @@ class TFServing:
       limits: how long to wait.
 
     Raises:
-      SettingsError: the address or the name is missing, or both a version and a label are given.
+      SettingsError: the address or the name is missing, both a version and a label are given, the
+        version is not a whole number, or signatures are not a tuple of names.
     """
 
     address: str
@@ -83,13 +85,17 @@ class TFServing:
     def __post_init__(self) -> None:
         if not self.address or not self.model_name:
             raise SettingsError(
-                f"TFServing needs an address (host:port) and a model_name, got {self.address!r} "
-                f"and {self.model_name!r}. Fill in both."
+                f"TFServing needs an address (host:port) and a model_name, but has "
+                f"{self.address!r} and {self.model_name!r}. Fill in both."
             )
+        check_tuple("TFServing.signatures", self.signatures, str)
+        if self.version is not None:
+            advice = "Leave it out, and the server chooses."
+            check_number("TFServing.version", self.version, advice, 0, whole=True)
         if self.version is not None and self.version_label:
             raise SettingsError(
-                f"TFServing takes a version or a version_label, got both: {self.version} and "
-                f"{self.version_label!r}. Leave out one of them."
+                f"TFServing takes either a version or a version_label, but has both: "
+                f"{self.version} and {self.version_label!r}. Leave out one of them."
             )
 
     @property
@@ -133,11 +139,8 @@ class TFServingPredictor:
         )
         self.signatures = signature_defs.signatures(definitions)
         self._feeds = signature_defs.Feeds(definitions)
+        self.input_name = self._feeds.input_name
         self._methods = {CLASSIFY: self._classify, REGRESS: self._regress}
-
-    @property
-    def input_name(self) -> str:
-        return self._feeds.input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf

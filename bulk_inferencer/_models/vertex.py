@@ -69,8 +69,8 @@ class VertexEndpoint:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"projects/[^/]+/locations/[^/]+/endpoints/[^/]+", self.name):
             raise SettingsError(
-                f"Expected VertexEndpoint.name to be projects/<project>/locations/<location>/"
-                f"endpoints/<endpoint>, got {self.name!r}. Copy it from the endpoint's page."
+                f"VertexEndpoint.name must be projects/<project>/locations/<location>/endpoints/"
+                f"<endpoint>, not {self.name!r}. Copy it from the endpoint's page."
             )
 
     @property
@@ -87,8 +87,8 @@ class VertexEndpoint:
         _extras.require("google.cloud.aiplatform_v1", extra="vertex", user="VertexEndpoint")
         if not self.input_name and record_format != FORMAT_TF_EXAMPLE:
             raise ModelError(
-                f"Expected {FORMAT_TF_EXAMPLE} records to make instances for {self.uri} from, got "
-                f"{record_format}. Set VertexEndpoint.input_name to send records as they are."
+                f"Instances for {self.uri} can only be made from {FORMAT_TF_EXAMPLE} records, not "
+                f"from {record_format}. Set VertexEndpoint.input_name to send records as they are."
             )
         return (Signature(self.signature, PREDICT),)
 
@@ -144,8 +144,8 @@ class VertexPredictor:
         predictions, version = self._caller.call(attempt)
         if len(predictions) != len(batch):
             raise EndpointError(
-                f"Expected {len(batch)} predictions for {len(batch)} instances from "
-                f"{self._model.uri}, got {len(predictions)}. Return one for each instance."
+                f"{self._model.uri} returned {len(predictions)} predictions for {len(batch)} "
+                f"instances. Return one for each instance."
             )
         outputs = json_instances.outputs(predictions, self._model.uri)
         return Prediction(outputs, versions=frozenset([version] if version else []))
@@ -160,8 +160,8 @@ class VertexPredictor:
             raise self._credentials_error(error) from error
         if self._model.raw and client.transport.kind != "rest":
             raise SettingsError(
-                f"Raw requests need a VertexEndpoint.client with the REST transport, got one with "
-                f"{client.transport.kind}. Create it with transport='rest'."
+                f"Raw requests need the REST transport, but VertexEndpoint.client has "
+                f"{client.transport.kind}. Create the client with transport='rest'."
             )
         return client
 
@@ -208,7 +208,7 @@ class VertexPredictor:
             try:
                 predictions = json.loads(response.content)["predictions"]
                 if not isinstance(predictions, list):
-                    raise TypeError(f"a list is not {type(predictions).__name__}")
+                    raise TypeError(f"predictions is not a list, but {predictions!r}")
             except (ValueError, KeyError, TypeError) as error:
                 raise self._unreadable(error, repr(response.content[:_LONGEST_BODY])) from error
             versions = (response.headers.get(name) for name in _VERSION_HEADERS)
@@ -221,8 +221,8 @@ class VertexPredictor:
         if _is_cut_short(error):
             return TransientError(f"an answer that was cut short: {got}")
         return EndpointError(
-            f"Expected JSON with a list of predictions from {self._model.uri}, got {got}. Check "
-            f"what the container returns."
+            f"{self._model.uri} did not answer with JSON that has a list of predictions, but "
+            f"with {got}. Check what the container returns."
         )
 
     def _credentials_error(self, error: Exception) -> EndpointError:

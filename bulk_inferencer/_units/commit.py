@@ -7,11 +7,12 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from bulk_inferencer import _files
 from bulk_inferencer._layout import SUMMARY_FILE, WORK_FOLDER
 from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_limit
-from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.sinks import prediction_logs
@@ -22,6 +23,21 @@ from bulk_inferencer.results.summary import Counts
 _logger = logging.getLogger(__name__)
 
 _RUN_AGAIN = "Nothing was committed. Run again."
+
+
+@dataclass(frozen=True)
+class Books:
+    """What all units of a run did together.
+
+    Attributes:
+      counts: by model and split.
+      accounts: of each model.
+      unrouted: records that failed before they reached a model, by split.
+    """
+
+    counts: Mapping[str, Mapping[str, Counts]]
+    accounts: Mapping[str, BranchAccount]
+    unrouted: Mapping[str, int]
 
 
 @contextmanager
@@ -66,24 +82,15 @@ def close_books(
     manifests: Sequence[Manifest],
     folders: Sequence[str],
     failure_limit: FailureLimit,
-) -> dict[str, dict[str, Counts]]:
+) -> Books:
     """Checks that all units are there and add up, and finishes the sinks.
-
-    Args:
-      task: what workers did with each unit.
-      units: what was planned.
-      manifests: those of the units, in their order.
-      folders: all folders of the run.
-      failure_limit: how many records may fail.
-
-    Returns:
-      The counts by model and split.
 
     Raises:
       ReconciliationError: units, counts or files do not add up.
       FailureLimitError: too many records failed.
     """
-    counts = add_up(units, manifests, task.labels, is_split=task.routing is not None)
+    manifests = sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
+    books = add_up(units, manifests, task.labels, is_split=task.routing is not None)
     check_shards(manifests, folders)
     check_failure_limit(failure_limit, manifests, task.labels)
     splits = list(dict.fromkeys(unit.split for unit in units))
@@ -91,7 +98,7 @@ def close_books(
         sink.finish(splits, manifests)
     for folder in folders:
         _files.delete_folder(posixpath.join(folder, WORK_FOLDER))
-    return counts
+    return books
 
 
 def add_up(
@@ -99,8 +106,8 @@ def add_up(
     manifests: Sequence[Manifest],
     labels: Mapping[str, str],
     is_split: bool = False,
-) -> dict[str, dict[str, Counts]]:
-    """Returns the counts by model and split, after checking them against each other.
+) -> Books:
+    """Returns the sums of all manifests, after checking them against each other.
 
     With `is_split`, each record goes to one of the models instead of to all.
 
@@ -116,11 +123,16 @@ def add_up(
             f"{len(units)} units were planned, but {len(manifests)} reported back. Missing: "
             f"{missing}. Not planned, or reported twice: {surplus}. {_RUN_AGAIN}"
         )
-    counts = {branch: {unit.split: Counts() for unit in units} for branch in labels}
+    splits = dict.fromkeys(unit.split for unit in units)
+    counts = {branch: dict.fromkeys(splits, Counts()) for branch in labels}
+    accounts = {branch: BranchAccount() for branch in labels}
+    unrouted = dict.fromkeys(splits, 0)
     for manifest in manifests:
+        unrouted[manifest.split] += manifest.unrouted
         for branch, label in labels.items():
             with prefix_errors(label):
                 counts[branch][manifest.split] += _branch_counts(manifest, branch, is_split)
+            accounts[branch].merge(manifest.branches[branch])
         routed = sum(account.examples_read for account in manifest.branches.values())
         _check(
             manifest,
@@ -128,7 +140,7 @@ def add_up(
             f"{manifest.examples_read} records were read, but {routed} went to a model and "
             f"{manifest.unrouted} to none",
         )
-    return counts
+    return Books(counts, accounts, unrouted)
 
 
 def _branch_counts(manifest: Manifest, branch: str, is_split: bool) -> Counts:

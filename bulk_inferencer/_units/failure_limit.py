@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bulk_inferencer._checks import check_number
 from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.sinks.failure_list import Failure, first_failures
-from bulk_inferencer.errors import FailureLimitError, SettingsError, prefix_errors
+from bulk_inferencer.errors import FailureLimitError, prefix_errors
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,10 @@ class FailureLimit:
     max_fraction: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.max_count is not None and self.max_count < 0:
-            raise SettingsError(
-                f"FailureLimit.max_count must be at least 0, not {self.max_count}. Leave it out "
-                f"for no limit."
-            )
-        if not 0 <= self.max_fraction <= 1:
-            raise SettingsError(
-                f"FailureLimit.max_fraction must be from 0 to 1, not {self.max_fraction}. One "
-                f"percent is 0.01."
-            )
+        if self.max_count is not None:
+            advice = "Leave it out for no limit."
+            check_number("FailureLimit.max_count", self.max_count, advice, 0, whole=True)
+        check_number("FailureLimit.max_fraction", self.max_fraction, "One percent is 0.01.", 0, 1)
 
 
 def check_failure_limit(
@@ -73,12 +68,12 @@ def _check(
     # As a quotient: 0.29 * 100 is less than 29 in floating point.
     too_large = failed / max(1, read) > limit.max_fraction
     if too_many or too_large:
-        allowed = f"{limit.max_fraction:.2%}"
+        allowed = f"at most {limit.max_fraction:.2%}"
         if limit.max_count is not None:
-            allowed += f" and {limit.max_count} records"
+            allowed += f" and at most {limit.max_count}"
         reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
         raise FailureLimitError(
-            f"{failed} of {read} records failed in {where}, but at most {allowed} may. The first "
-            f"ones:\n{reasons}\nFix the records or the model. Or raise the FailureLimit, to keep "
+            f"{failed} of {read} records failed in {where}. FailureLimit allows {allowed}. The "
+            f"first failures:\n{reasons}\nFix the records or the model, or raise the limit to keep "
             f"the failures in failed_examples."
         )

@@ -7,7 +7,6 @@ import hashlib
 import io
 import itertools
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,11 +29,13 @@ class Outcomes:
     Attributes:
       keys: what each row is about; each key once.
       values: what came of it: one finite number per key, in the unit of the table.
-      digest: the SHA-256 of the file's content.
+      path: the file.
+      digest: the SHA-256 of its content.
     """
 
     keys: tuple[str, ...]
     values: tuple[float, ...]
+    path: str = field(default="", compare=False)
     digest: str = field(default="", compare=False)
 
     @cached_property
@@ -43,40 +44,69 @@ class Outcomes:
         return {key.encode(): row for row, key in enumerate(self.keys)}
 
 
-_reading = threading.Lock()
-_last_read: dict[tuple[str, str | None], Outcomes] = {}
-
-
-def read_outcomes(path: str, digest: str | None = None) -> Outcomes:
+def read_outcomes(path: str) -> Outcomes:
     """Reads a table of outcomes: CSV in UTF-8 with the columns `key` and `value`.
 
     Args:
       path: the file, on any filesystem that Beam knows. Its first line names the columns; other
         columns are ignored.
-      digest: the SHA-256 of its content when the run began, since units know rows by number. All
-        threads of a process share one reading of it. Default: the run begins now.
 
     Raises:
-      InputError: there is no such file, or its content has changed; it is empty, not CSV in UTF-8
-        or lacks a column; a value is not a finite number; or a key occurs twice.
+      InputError: there is no such file; it is empty, not CSV in UTF-8 or lacks a column; a value is
+        not a finite number; or a key occurs twice.
     """
-    with _reading:
-        outcomes = _last_read.get((path, digest))
-        if outcomes is None:
-            outcomes = _read(path)
-            if digest not in (None, outcomes.digest):
+    if not _files.exists(path):
+        raise InputError(
+            f"There is no file of outcomes at {path}. Correct the path; all workers must be able "
+            f"to read it."
+        )
+    with _files.open_to_read(path) as file:
+        content = file.read()
+    rows: dict[str, float] = {}
+    try:
+        # Spreadsheets write a byte order mark, which would become part of the first name.
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(text, restval="")
+        names = reader.fieldnames or ()
+        if not {_KEY, _VALUE} <= set(names):
+            raise InputError(
+                f"Outcomes need the columns {_KEY} and {_VALUE}, but {path} has "
+                f"{', '.join(names) or 'no line'}. Name the columns in the first line."
+            )
+        for row in reader:
+            key, value = row[_KEY], _finite(row[_VALUE])
+            if value is None:
                 raise InputError(
-                    f"The content of {path} has changed since the run began. Run again, and leave "
-                    f"the file alone until the run is over."
+                    f"The value '{row[_VALUE]}' in line {reader.line_num} of {path} is not a "
+                    f"finite number. Correct the line, or leave it out."
                 )
-            _last_read.clear()
-            _last_read[path, outcomes.digest] = outcomes
-        return outcomes
+            if key in rows:
+                raise InputError(
+                    f"The key '{key}' occurs a second time in line {reader.line_num} of {path}. "
+                    f"Combine its rows into one, such as their sum or mean."
+                )
+            rows[key] = value
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"Could not read {path} as CSV in UTF-8: {error}. Write the file again."
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    return Outcomes(tuple(rows), tuple(rows.values()), path, digest)
 
 
-def forget_outcomes() -> None:
-    """Frees the memory of the table that was read last."""
-    _last_read.clear()
+def read_outcomes_again(path: str, digest: str) -> Outcomes:
+    """Reads the table of outcomes that another process has read; units know its rows by number.
+
+    Raises:
+      InputError: the content of the file has changed since then.
+    """
+    outcomes = read_outcomes(path)
+    if outcomes.digest != digest:
+        raise InputError(
+            f"The content of {path} has changed since the run began. Run again, and leave the file "
+            f"alone until the run is over."
+        )
+    return outcomes
 
 
 def check_outcomes(path: str, routing: SplitRouting | None) -> None:
@@ -141,45 +171,6 @@ def _students_t(degrees: int) -> float:
         probability = tf.math.betainc(np.float64(0.5), np.float64(degrees / 2), np.float64(middle))
         low, high = (middle, high) if probability < _CONFIDENCE else (low, middle)
     return math.sqrt(degrees * low / (1 - low))
-
-
-def _read(path: str) -> Outcomes:
-    if not _files.exists(path):
-        raise InputError(
-            f"There is no file of outcomes at {path}. Correct the path; all workers must be able "
-            f"to read it."
-        )
-    with _files.open_to_read(path) as file:
-        content = file.read()
-    rows: dict[str, float] = {}
-    try:
-        # Spreadsheets write a byte order mark, which would become part of the first name.
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        reader = csv.DictReader(text, restval="")
-        names = reader.fieldnames or ()
-        if not {_KEY, _VALUE} <= set(names):
-            raise InputError(
-                f"Outcomes need the columns {_KEY} and {_VALUE}, but {path} has "
-                f"{', '.join(names) or 'no line'}. Name the columns in the first line."
-            )
-        for row in reader:
-            key, value = row[_KEY], _finite(row[_VALUE])
-            if value is None:
-                raise InputError(
-                    f"The value '{row[_VALUE]}' in line {reader.line_num} of {path} is not a "
-                    f"finite number. Correct the line, or leave it out."
-                )
-            if key in rows:
-                raise InputError(
-                    f"The key '{key}' occurs a second time in line {reader.line_num} of {path}. "
-                    f"Combine its rows into one, such as their sum or mean."
-                )
-            rows[key] = value
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"Could not read {path} as CSV in UTF-8: {error}. Write the file again."
-        ) from error
-    return Outcomes(tuple(rows), tuple(rows.values()), hashlib.sha256(content).hexdigest())
 
 
 def _finite(text: str) -> float | None:

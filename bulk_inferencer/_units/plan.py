@@ -29,11 +29,11 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Unit:
-    """Some input files of one split, and the shard that they become.
+    """Some input files of one split, and the shards that they become.
 
     Attributes:
       split: name of the split.
-      index: number of the unit within the split, and of its shard, from 0.
+      index: number of the unit within the split, from 0.
       count: how many units the split has.
       files: the input files, in the order in which they are read; empty for an empty split.
     """
@@ -44,8 +44,8 @@ class Unit:
     files: tuple[InputFile, ...]
 
     @property
-    def shard(self) -> str:
-        """The part of its files' names that is unique within the split."""
+    def shard_name(self) -> str:
+        """`SSSSS-of-NNNNN`, the part of its files' names that is unique within the split."""
         return _layout.shard_name(self.index, self.count)
 
 
@@ -55,9 +55,6 @@ def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
     A file is never cut, since gzip cannot be read from the middle. A split gets one unit per
     64 MiB, and at least 64 so that there is something to share among workers, but never more units
     than files. A split without files gets one empty unit, so that it has a shard too.
-
-    Args:
-      splits: the input files of each split.
 
     Returns:
       The units of all splits. The same files are packed in the same way each time.
@@ -82,11 +79,7 @@ def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
 
 
 def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
-    """Returns the files that match any pattern, sorted by path.
-
-    Args:
-      split: name of the split, for messages.
-      patterns: file patterns of Beam's `FileSystems`.
+    """Returns the files of a split that match any of Beam's file patterns, sorted by path.
 
     Raises:
       InputError: two patterns match the same file, so that it would be scored twice.

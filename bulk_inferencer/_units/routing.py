@@ -68,8 +68,8 @@ class SplitRouting:
         with the salt `<salt>/<model>`; all other keys stay where they are.
 
     Raises:
-      SettingsError: there are no weights, a weight is not a positive number, or all models are kept
-        out.
+      SettingsError: there are no weights, a weight is not a positive number, a model that is kept
+        out has none, or all models are kept out.
     """
 
     weights: Mapping[str, float]
@@ -81,11 +81,16 @@ class SplitRouting:
         if not self.weights:
             raise SettingsError("SplitRouting.weights is empty. Give each model a weight.")
         for name, weight in self.weights.items():
-            if not (weight > 0 and math.isfinite(weight)):
+            if not (isinstance(weight, (int, float)) and weight > 0 and math.isfinite(weight)):
                 raise SettingsError(
-                    f"The weight of model '{name}' must be a positive number, not {weight}. Leave "
-                    f"out a model that should get no records."
+                    f"The weight of model '{name}' in SplitRouting.weights must be a positive "
+                    f"number, not {weight!r}. Leave out a model that should get no records."
                 )
+        if unknown := sorted(self.kept_out - self.weights.keys()):
+            raise SettingsError(
+                f"SplitRouting.kept_out names {', '.join(unknown)}, but the models are "
+                f"{', '.join(sorted(self.weights))}. Use the names in SplitRouting.weights."
+            )
         if not self.running:
             raise SettingsError(
                 f"All models are kept out: {', '.join(sorted(self.weights))}. Remove at least one "
@@ -148,7 +153,7 @@ class SplitRouting:
             values = feature_values(record, self.split_key)
         except DecodeError as error:
             raise NoKeyError(
-                f"expected feature '{self.split_key}' to split by, got no tf.Example"
+                f"feature '{self.split_key}' cannot be read: the record is not a tf.Example"
             ) from error
         return self._only_key(values)
 
@@ -174,6 +179,6 @@ class SplitRouting:
     def _only_key(self, values: Sequence[bytes | int | float]) -> bytes:
         if len(values) != 1:
             raise NoKeyError(
-                f"expected one value of feature '{self.split_key}' to split by, got {len(values)}"
+                f"feature '{self.split_key}' has {len(values)} values; splitting needs exactly one"
             )
         return key_bytes(values[0])

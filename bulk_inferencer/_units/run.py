@@ -70,17 +70,30 @@ class UnitTask:
     routing: SplitRouting | None
     sinks: tuple[Sink, ...]
 
-    def load(self) -> Scoring:
-        """Loads the models. Call it once per process.
+    def load(self) -> LoadedTask:
+        """Loads the models and what sinks need. Call it once per process.
 
         Raises:
-          ModelError: see `Model.load`.
+          BulkInferencerError: see `Model.load`.
         """
         scorers = {
             name: LogScorer.load(model, self.record_format, self.bounds, self.labels[name])
             for name, model in self.models.items()
         }
-        return Scoring(scorers, self.bounds, self.routing)
+        scoring = Scoring(scorers, self.bounds, self.routing)
+        return LoadedTask(scoring, tuple(sink.loaded() for sink in self.sinks))
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task on a worker. All threads of a process share it."""
+
+    scoring: Scoring
+    sinks: tuple[Sink, ...]
+
+    def run(self, unit: Unit, new_work: Callable[[], Work] = Work) -> Manifest:
+        """Runs a unit; see `run_unit`."""
+        return run_unit(unit, self.scoring, self.sinks, new_work)
 
 
 def run_unit(
@@ -90,12 +103,6 @@ def run_unit(
 
     The shards get their final names, by one rename each, when the unit is complete. A second
     attempt writes the same records and replaces them.
-
-    Args:
-      unit: what to score.
-      scoring: the models.
-      sinks: what takes the scored batches. Their folders exist; see `make_folders`.
-      new_work: makes the count of what scoring takes, for each model.
 
     Raises:
       InputError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""The files that a unit writes: all of them get their final names, or none does."""
+"""The files that a unit writes: they get their final names when all of them are complete."""
 
 from __future__ import annotations
 

@@ -29,6 +29,11 @@ _NO_KEY = object()  # None may be a key
 class RecordFailure(NamedTuple):
     """A record that could not be scored.
 
+    ```python
+    _, failures = records | RunInference(model).with_failures()
+    reasons = failures | beam.Map(lambda failure: f"{failure.key}: {failure.message}")
+    ```
+
     Attributes:
       key: its key; None if the element has no key.
       record: the serialized record.

@@ -50,5 +50,5 @@ def element_error(got: Any) -> SettingsError:
     """Returns the error for elements of another type."""
     return SettingsError(
         f"Elements must be bytes, tf.train.Example or tf.train.SequenceExample, alone, as "
-        f"(key, record) or as (key, [record, ...]), got {got}. Convert them with beam.Map."
+        f"(key, record) or as (key, [record, ...]), not {got}. Convert them with beam.Map."
     )

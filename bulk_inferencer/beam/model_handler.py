@@ -79,8 +79,8 @@ class _PredictionLogHandler(ModelHandler):
     def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
         if inference_args:
             raise SettingsError(
-                f"inference_args are not supported, got {', '.join(inference_args)}: a signature "
-                f"takes only records. Leave them out."
+                f"Leave out inference_args ({', '.join(inference_args)}): a signature takes only "
+                f"records."
             )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:

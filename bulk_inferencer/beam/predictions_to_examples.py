@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from bulk_inferencer._formats.example import Column, append_columns
+from bulk_inferencer._formats.example import Column, append_columns, check_columns
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.reader import prediction_of
 
@@ -36,14 +36,15 @@ class PredictionsToExamples(beam.PTransform):
           replace_features: whether a column may replace a feature of the same name.
 
         Raises:
-          SettingsError: there is no column.
+          SettingsError: there is no column, or one lacks an output or a name of its own.
         """
         super().__init__()
+        check_columns("PredictionsToExamples", columns)
         self._columns = tuple(columns)
         self._replace_features = replace_features
         if not self._columns:
             raise SettingsError(
-                "PredictionsToExamples needs at least one column. Name an output and its feature: "
+                "PredictionsToExamples has no column. Name an output and its feature: "
                 "Column('y', 'x')."
             )
 
@@ -75,7 +76,7 @@ class PredictionsToExamples(beam.PTransform):
 def _element_error(got: str) -> SettingsError:
     return SettingsError(
         f"PredictionsToExamples takes PredictionLogs, alone, as (key, log) or as "
-        f"(key, [log, ...]), got {got}. Put it directly after RunInference."
+        f"(key, [log, ...]), not {got}. Put it directly after RunInference."
     )
 
 

@@ -169,13 +169,23 @@ class RunInferencePerModel(_RunInference):
 
 
 class RunInferenceOnKeyedBatches(RunInference):
-    """`RunInference` for `(key, [record, ...])` only; gives `(key, [PredictionLog, ...])`."""
+    """`RunInference` for `(key, [record, ...])` only; gives `(key, [PredictionLog, ...])`.
+
+    ```python
+    logs_by_user = records_by_user | RunInferenceOnKeyedBatches(SavedModel("models/five_times"))
+    ```
+    """
 
     _takes_keyed_batches_only = True
 
 
 class RunInferencePerModelOnKeyedBatches(RunInferencePerModel):
-    """`RunInferencePerModel` for `(key, [record, ...])` only; gives `(key, (list per model))`."""
+    """`RunInferencePerModel` for `(key, [record, ...])` only; gives `(key, (list per model))`.
+
+    ```python
+    logs_by_user = records_by_user | RunInferencePerModelOnKeyedBatches([one, two])
+    ```
+    """
 
     _takes_keyed_batches_only = True
 

@@ -23,9 +23,9 @@ def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None
         kind = spec.WhichOneof("type")
         if kind != "saved_model_spec":
             raise SettingsError(
-                f"Expected InferenceSpecType.saved_model_spec, got {kind or 'nothing'}. For a "
-                f"model behind a server, use TFServing or VertexEndpoint; AI Platform Prediction "
-                f"has been shut down."
+                f"An InferenceSpecType needs a saved_model_spec, but this one has "
+                f"{kind or 'nothing'}. For a model behind a server, use TFServing or "
+                f"VertexEndpoint; AI Platform Prediction has been shut down."
             )
         given = spec.saved_model_spec
         spec = SavedModel(given.model_path, tuple(given.signature_name), tuple(given.tag))
@@ -34,7 +34,7 @@ def model_of(spec: Any, load_override_fn: Callable[[str, list[str]], Any] | None
         return spec
     if not isinstance(spec, SavedModel):
         raise SettingsError(
-            f"load_override_fn can only load a SavedModel, got {type(spec).__name__}. Leave it out."
+            f"load_override_fn loads SavedModels only, but the model is {spec!r}. Leave it out."
         )
     return dataclasses.replace(spec, load_override_fn=load_override_fn)
 
@@ -49,8 +49,8 @@ def bounds_of(specs: Sequence[Any]) -> BatchBounds:
     for parameters in given:
         if 0 < parameters.max_batch_size < parameters.min_batch_size:
             raise SettingsError(
-                f"batch_parameters.min_batch_size is larger than max_batch_size: "
-                f"{parameters.min_batch_size} and {parameters.max_batch_size}. Lower it."
+                f"batch_parameters.min_batch_size ({parameters.min_batch_size}) is larger than "
+                f"max_batch_size ({parameters.max_batch_size}). Lower it."
             )
     default = BatchBounds()
     largest = [p.max_batch_size for p in given if p.max_batch_size]

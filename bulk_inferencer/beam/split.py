@@ -7,7 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from bulk_inferencer._models.predictor import check_name
+from bulk_inferencer._models.predictor import check_name, model_label
 from bulk_inferencer._units.routing import NoKeyError, SplitRouting, key_bytes
 from bulk_inferencer.beam.elements import records_of
 from bulk_inferencer.beam.run_inference import Results, RunInference
@@ -57,7 +57,7 @@ class ABTest(beam.PTransform):
         self._key = key
         self._transforms: dict[str, beam.PTransform] = {}
         for name, model in models.items():
-            with prefix_errors(f"Model '{name}'"):
+            with prefix_errors(model_label(name)):
                 is_transform = isinstance(model, beam.PTransform)
                 self._transforms[name] = model if is_transform else RunInference(model)
 
@@ -67,7 +67,7 @@ class ABTest(beam.PTransform):
         results = {}
         for name, transform in self._transforms.items():
             routed[name].element_type = elements.element_type
-            with prefix_errors(f"Model '{name}'"):
+            with prefix_errors(model_label(name)):
                 results[name] = routed[name] | f"RunInference {name}" >> transform
         return results
 
@@ -103,7 +103,7 @@ class _Route(beam.DoFn):
 def _checked_key(value: Any) -> bytes:
     if not isinstance(value, (bytes, str, int, float)):
         raise SettingsError(
-            f"ABTest can split by a key of bytes, text or a number, got {type(value).__name__}. "
-            f"Use a function as key= that returns one of them."
+            f"ABTest splits by a key of bytes, text or a number, not by {value!r}. Use a function "
+            f"as key= that returns one of them."
         )
     return key_bytes(value)

@@ -10,7 +10,7 @@ class InferenceSummary(Artifact):
 
     File structure:
       - `summary.json`: counts per split and in total, the gate, the model; see
-        `bulk_inferencer.results.summary.Summary`.
+        `bulk_inferencer.Summary`.
       - `failures-<split>.jsonl.gz`: a line per record that could not be scored, with its input
         file, its number within the file (from 0) and the reason.
     """
@@ -23,7 +23,7 @@ class ModelComparison(Artifact):
     """How the outputs of several models differ, and the outcomes of an A/B test.
 
     File structure:
-      - `comparison.json`: see `bulk_inferencer.results.compare.Comparison`.
+      - `comparison.json`: see `bulk_inferencer.Comparison`.
     """
 
     TYPE_NAME = "bulk_inferencer.ModelComparison"

@@ -111,7 +111,7 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         comparison_spec = settings.to_message(
             keys.COMPARISON_SPEC, comparison_spec, our.ComparisonSpec
         )
-        optional = channels.optional(output_example_spec, specs.values(), specs.values())
+        optional = channels.output_examples(output_example_spec, *specs.values())
         if split := settings.routing(routing):
             split.check_names(specs)
             if columns_spec := optional.get(keys.OUTPUT_EXAMPLE_SPEC):
@@ -129,6 +129,7 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
                 **inputs,
                 **results,
                 **optional,
+                **channels.run_id(*specs.values()),
                 **channels.new(channels.COMMON_OUTPUTS),
                 data_spec=settings.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec),
                 model_specs=our.ModelSpecs(models=specs),

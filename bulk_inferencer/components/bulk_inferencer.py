@@ -116,9 +116,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
                 **given,
                 **_hooks(module_file, module_path),
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
-                **channels.optional(
-                    output_example_spec, [model_spec], [model_spec], settings.to_setting
-                ),
+                **channels.output_examples(output_example_spec, model_spec, may_be_parameter=True),
+                **channels.run_id(model_spec),
                 data_spec=data_spec,
                 model_spec=model_spec,
                 required_blessings=",".join(given),

@@ -86,7 +86,7 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
         if not isinstance(stages, (list, tuple)):
             raise SettingsError(
                 f"stages must be a list of bulk_inferencer_pb2.StageSpec, not "
-                f"{type(stages).__name__}. Put the stages into a list, in their order."
+                f"{settings.a_type(stages)}. Put the stages into a list, in their order."
             )
         given = [settings.to_message("stages", stage, our.StageSpec) for stage in stages]
         spec = our.CascadeSpec(stages=given)
@@ -101,7 +101,8 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
             spec=spec_class(
                 **inputs,
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
-                **channels.optional(output_example_spec, [our.ModelSpec()], specs.values()),
+                **channels.output_examples(output_example_spec, our.ModelSpec()),
+                **channels.run_id(*specs.values()),
                 data_spec=settings.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec),
                 cascade_spec=spec,
                 required_blessings=",".join(blessings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from tfx import types
@@ -67,34 +67,35 @@ def new(*outputs: Mapping[str, ChannelParameter]) -> dict[str, types.BaseChannel
     return {k: types.Channel(type=p.type) for group in outputs for k, p in group.items()}
 
 
-def optional(
-    output_example_spec: Any,
-    columns_specs: Iterable[our.ModelSpec | RuntimeParameter],
-    model_specs: Iterable[our.ModelSpec | RuntimeParameter],
-    convert: Callable[..., Any] = settings.to_message,
+def output_examples(
+    spec: Any, *model_specs: our.ModelSpec | RuntimeParameter, may_be_parameter: bool = False
 ) -> dict[str, Any]:
-    """Returns the outputs and execution properties that a component has only on demand.
-
-    Args:
-      output_example_spec: which outputs become features; None for no output examples.
-      columns_specs: how to call the models whose outputs become features.
-      model_specs: how to call all models.
-      convert: `settings.to_setting` where `output_example_spec` may be a runtime parameter.
+    """Returns what a component with output examples has: an output and an execution property.
 
     Raises:
       SettingsError: the columns are inconsistent.
     """
-    found: dict[str, Any] = {}
-    if output_example_spec is not None:
-        name, columns_specs = keys.OUTPUT_EXAMPLE_SPEC, list(columns_specs)
-        found[name] = convert(name, output_example_spec, our.OutputExampleSpec)
-        if not any(isinstance(spec, RuntimeParameter) for spec in (found[name], *columns_specs)):
-            settings.columns(found[name], *columns_specs)
-        found |= new(EXAMPLES_OUTPUT)
+    if spec is None:
+        return {}
+    convert: Any = settings.to_setting if may_be_parameter else settings.to_message
+    found = convert(keys.OUTPUT_EXAMPLE_SPEC, spec, our.OutputExampleSpec)
+    if not any(isinstance(known, RuntimeParameter) for known in (found, *model_specs)):
+        settings.columns(found, *model_specs)
+    return {keys.OUTPUT_EXAMPLE_SPEC: found, **new(EXAMPLES_OUTPUT)}
+
+
+def run_id(*model_specs: our.ModelSpec | RuntimeParameter) -> dict[str, Any]:
+    """Returns a property that differs from run to run where a model may be behind an endpoint.
+
+    What answers there may have changed since the last run, and TFX cannot see it: the property
+    keeps it from taking results from the cache. Local runners give the run's own id, Airflow the
+    default of the process that runs the task.
+    """
     # The value of a parameter may name an endpoint even if its default does not.
-    if any(isinstance(spec, RuntimeParameter) or may_have_endpoint(spec) for spec in model_specs):
-        found[keys.RUN_ID] = _run_id()
-    return found
+    if not any(isinstance(s, RuntimeParameter) or may_have_endpoint(s) for s in model_specs):
+        return {}
+    name = constants.PIPELINE_RUN_ID_PARAMETER_NAME
+    return {keys.RUN_ID: RuntimeParameter(name=name, ptype=str, default=_PROCESS_ID)}
 
 
 def may_have_endpoint(model_spec: our.ModelSpec | RuntimeParameter) -> bool:
@@ -105,17 +106,6 @@ def may_have_endpoint(model_spec: our.ModelSpec | RuntimeParameter) -> bool:
         default = {keys.MODEL_SPEC: str(model_spec.default)}
         model_spec = settings.parse(default, keys.MODEL_SPEC, our.ModelSpec)
     return model_spec.WhichOneof("endpoint") is not None
-
-
-def _run_id() -> RuntimeParameter:
-    """Returns a property that differs from run to run, so that results are not cached.
-
-    What answers behind an endpoint may have changed since the last run, and TFX cannot see it.
-    Local runners give the run's own id, Airflow the default of the process that runs the task.
-    """
-    return RuntimeParameter(
-        name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=_PROCESS_ID
-    )
 
 
 def examples_by_key(examples: Channels) -> dict[str, types.BaseChannel]:
@@ -164,8 +154,8 @@ def check_by_name(**arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Mapping):
             raise SettingsError(
-                f"{name} must be a dictionary by the models' names, such as {{'five': ...}}, not "
-                f"{type(value).__name__}."
+                f"{name} must be a dict keyed by model name, such as {{'five': ...}}, not "
+                f"{settings.a_type(value)}."
             )
 
 
@@ -176,10 +166,7 @@ def models_by_key(
 ) -> dict[str, types.BaseChannel]:
     """Returns the channels of several models and of their blessings by input.
 
-    Args:
-      models: the models by name.
-      model_blessings: the blessings of all models, or of some, by name.
-      model_specs: the settings of all models by name.
+    Only `model_specs` holds an entry for every model.
 
     Raises:
       SettingsError: a name is not allowed, does not appear among the others or has no model, or a
@@ -231,13 +218,7 @@ def extended(
     inputs: Mapping[str, types.BaseChannel],
     outputs: Mapping[str, types.BaseChannel] | None = None,
 ) -> type[_Spec]:
-    """Returns a spec class with further channels, which differ from instance to instance.
-
-    Args:
-      spec: the class with the channels that all instances have.
-      inputs: channels by input.
-      outputs: channels by output.
-    """
+    """Returns a spec class with further channels, which differ from instance to instance."""
     more = {
         key: ChannelParameter(
             type=channel.type,

@@ -21,12 +21,9 @@ from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 
-# Runners of Beam whose workers are on this machine, in its Python environment.
-_LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
-
 
 @dataclass(frozen=True)
-class _Candidate:
+class _PlannedBranch:
     """What becomes a branch of the job.
 
     Attributes:
@@ -58,9 +55,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         which takes longer than scoring a hundred thousand records. Local workers have them anyway.
         """
         args = list(getattr(context, "beam_pipeline_args", None) or [])
-        runner = beam_engine.runner_of(args)
-        is_local = runner is None or runner.rpartition(".")[2] in _LOCAL_RUNNERS
-        if not args or not is_local:
+        if not args or not beam_engine.is_local(args):
             super().__init__(context)
             return
         without_args = copy.copy(context)
@@ -94,8 +89,8 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
             blessed, and that its gate policy is `FAIL`.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        candidates = self._candidates(input_dict, exec_properties)
-        running = [candidate for candidate in candidates if candidate.gate.is_open]
+        branches = self._planned_branches(input_dict, exec_properties)
+        running = [branch for branch in branches if branch.gate.is_open]
         examples = inputs.examples(input_dict)
         # A closed gate must not fail because of examples that nobody would read.
         payload_format = inputs.payload_format(examples) if running else None
@@ -110,12 +105,12 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                 allow_empty_splits=True,
                 branches=[
                     Branch(
-                        candidate.name,
-                        HookedModel(candidate.model, **hooks) if hooks else candidate.model,
-                        inputs.single(output_dict, candidate.name).uri,
-                        candidate.gate,
+                        branch.name,
+                        HookedModel(branch.model, **hooks) if hooks else branch.model,
+                        inputs.single(output_dict, branch.name).uri,
+                        branch.gate,
                     )
-                    for candidate in candidates
+                    for branch in branches
                 ],
                 outputs=Outputs(
                     summary=inputs.single(output_dict, keys.SUMMARY).uri,
@@ -123,49 +118,47 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                     compression=settings.compression(data_spec),
                     comparison=_optional_uri(output_dict, keys.COMPARISON),
                     comparing=settings.comparing(comparison_spec),
-                    **_output_examples(output_dict, exec_properties, candidates),
+                    **_output_examples(output_dict, exec_properties, branches),
                 ),
                 record_format=payload_format or FORMAT_TF_EXAMPLE,
-                bounds=settings.batch_bounds(*(gated.spec for c in running for gated in c.gated)),
+                bounds=settings.batch_bounds(
+                    *(gated.spec for branch in running for gated in branch.gated)
+                ),
                 failure_limit=settings.failure_limit(data_spec),
                 routing=settings.routing(routing),
                 outcomes=comparison_spec.outcomes,
             )
             summary = run(job, make_pipeline=self._make_beam_pipeline)
-        for candidate in candidates:
-            result = inputs.single(output_dict, candidate.name)
-            branch = summary.branches[candidate.name]
-            properties.describe_result(result, branch, candidate.gated, examples)
+        for branch in branches:
+            result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
+            properties.describe_result(result, found, branch.gated, examples)
         properties.describe_others(output_dict, summary, payload_format)
 
-    def _candidates(
+    def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
-    ) -> list[_Candidate]:
-        """Returns the models of the execution, each with its gate decided.
-
-        Raises:
-          GateError: a model was not blessed, and its gate policy is `FAIL`.
-        """
+    ) -> list[_PlannedBranch]:
+        """Returns the models of the execution, each with its gate decided."""
         raise NotImplementedError
 
 
 class Executor(_InferencerExecutor):
     """Executes `BulkInferencer`: one model, `model` or `pushed_model`."""
 
-    def _candidates(
+    def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
-    ) -> list[_Candidate]:
+    ) -> list[_PlannedBranch]:
         spec = settings.parse(exec_properties, keys.MODEL_SPEC, our.ModelSpec)
         gated = gated_model.read(input_dict, exec_properties, spec)
-        return [_Candidate(keys.INFERENCE_RESULT, settings.model(spec, gated.path), [gated], spec)]
+        model = settings.model(spec, gated.path)
+        return [_PlannedBranch(keys.INFERENCE_RESULT, model, [gated], spec)]
 
 
 class CascadeExecutor(_InferencerExecutor):
     """Executes `CascadeInferencer`: one model of several stages, `model_<stage>`."""
 
-    def _candidates(
+    def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
-    ) -> list[_Candidate]:
+    ) -> list[_PlannedBranch]:
         spec = settings.parse(exec_properties, keys.CASCADE_SPEC, our.CascadeSpec)
         gated = [
             gated_model.read(input_dict, exec_properties, stage.model_spec, stage.name)
@@ -173,22 +166,22 @@ class CascadeExecutor(_InferencerExecutor):
         ]
         cascade = settings.cascade(spec, {stage.name: stage.path for stage in gated})
         # The names of a cascade's outputs do not depend on the signatures of its stages.
-        return [_Candidate(keys.INFERENCE_RESULT, cascade, gated, our.ModelSpec())]
+        return [_PlannedBranch(keys.INFERENCE_RESULT, cascade, gated, our.ModelSpec())]
 
 
 class BranchExecutor(_InferencerExecutor):
     """Executes `BranchInferencer`: several models, `model_<name>`."""
 
-    def _candidates(
+    def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
-    ) -> list[_Candidate]:
+    ) -> list[_PlannedBranch]:
         specs = settings.parse(exec_properties, keys.MODEL_SPECS, our.ModelSpecs)
-        candidates = []
+        branches = []
         for name in settings.names(exec_properties, keys.MODEL_NAMES):
             spec = specs.models.get(name) or our.ModelSpec()
             gated = gated_model.read(input_dict, exec_properties, spec, name)
-            candidates.append(_Candidate(name, settings.model(spec, gated.path), [gated], spec))
-        return candidates
+            branches.append(_PlannedBranch(name, settings.model(spec, gated.path), [gated], spec))
+        return branches
 
 
 def _optional_uri(output_dict: inputs.Artifacts, key: str) -> str | None:
@@ -198,7 +191,7 @@ def _optional_uri(output_dict: inputs.Artifacts, key: str) -> str | None:
 def _output_examples(
     output_dict: inputs.Artifacts,
     exec_properties: Mapping[str, Any],
-    candidates: Sequence[_Candidate],
+    branches: Sequence[_PlannedBranch],
 ) -> dict[str, Any]:
     """Returns the fields of `Outputs` that are about output examples, if there are any."""
     folder = _optional_uri(output_dict, keys.OUTPUT_EXAMPLES)
@@ -207,6 +200,6 @@ def _output_examples(
     spec = settings.parse(exec_properties, keys.OUTPUT_EXAMPLE_SPEC, our.OutputExampleSpec)
     return {
         "output_examples": folder,
-        "columns": settings.columns(spec, *(candidate.columns_spec for candidate in candidates)),
+        "columns": settings.columns(spec, *(branch.columns_spec for branch in branches)),
         "replace_features": spec.replace_features,
     }

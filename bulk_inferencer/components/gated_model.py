@@ -15,6 +15,7 @@ from tfx.utils import path_utils
 
 from bulk_inferencer import _files, _gate
 from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._models.predictor import model_label
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.components import inputs, keys, settings
 from bulk_inferencer.errors import GateError, InputError, ModelError
@@ -75,7 +76,7 @@ def read(
         if input_dict.get(key)
     }
     decision = _decide(artifact, blessings, required)
-    label = f"Model '{name}': " if name else ""
+    label = f"{model_label(name)}: " if name else ""
     _logger.info("%sThe gate says %s. %s", label, decision.verdict, decision.reason)
     if not decision.is_open and spec.gate_policy == our.FAIL:
         raise GateError(
@@ -95,7 +96,7 @@ def decide_together(models: Sequence[GatedModel]) -> _gate.Decision:
     worst = min((model.decision.verdict for model in models), key=order.index)
     reasons = [f"Stage '{model.name}': {model.decision.reason}" for model in models]
     all_run = all(model.decision.is_open for model in models)
-    return _gate.Decision(worst, " ".join(reasons), is_overruled=all_run)
+    return _gate.Decision(worst, " ".join(reasons), all_run and worst == _gate.NOT_BLESSED)
 
 
 def _model_path(model: types.Artifact) -> str:

@@ -66,11 +66,7 @@ def payload_format(examples: Sequence[types.Artifact]) -> str:
 
 
 def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the file patterns of each split that is scored, over all artifacts.
-
-    Args:
-      examples: the artifacts.
-      wanted: the splits to score; default: all.
+    """Returns the file patterns of each wanted split, over all artifacts; default: of all splits.
 
     Raises:
       InputError: a split does not exist, or its folder is gone.

@@ -48,9 +48,6 @@ def main() -> None:
 def restore_arguments(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of TFX's entrypoint with restored types.
 
-    Args:
-      arguments: those of the pipeline's spec, with the execution in place of `{{$}}`.
-
     Raises:
       SettingsError: see `restore_types`.
     """
@@ -75,10 +72,6 @@ def restore_types(
 
     Removes outputs that do not belong to the component, such as Kubeflow's `executor-logs`, which
     Kubeflow writes itself.
-
-    Args:
-      executor_input: the execution, as Kubeflow passes it.
-      inputs_spec: what the pipeline's spec says about the component's inputs.
 
     Raises:
       SettingsError: an input has a type in neither of them.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tfx import types
 from tfx.types import artifact_utils
 
+from bulk_inferencer._layout import names_models
 from bulk_inferencer.components import inputs, keys
 from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.results.summary import BranchSummary, Summary
@@ -48,7 +49,7 @@ def describe_others(
     output_dict: inputs.Artifacts, summary: Summary, payload_format: str | None
 ) -> None:
     """Sets the properties of the summary and of the examples; they have no format if none ran."""
-    if keys.INFERENCE_RESULT in summary.branches:  # Several models have a gate each.
+    if not names_models(summary.branches):  # Named models have a gate each.
         gate = summary.branches[keys.INFERENCE_RESULT].gate.verdict
         inputs.single(output_dict, keys.SUMMARY).set_string_custom_property(keys.GATE, gate)
     splits = {split for branch in summary.branches.values() for split in branch.splits}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf import json_format
@@ -14,11 +15,12 @@ from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._models.retries import Limits
 from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer._models.tf_serving import TFServing
 from bulk_inferencer._models.vertex import VertexEndpoint
 from bulk_inferencer._signatures import (
@@ -42,12 +44,21 @@ _Setting = TypeVar("_Setting", bound=Message)
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 
-# Where the settings of a component have another name than the fields of the dataclasses.
+_SETTING_OF_CLASS = {
+    BatchBounds: "ModelSpec.batch",
+    Comparing: "ComparisonSpec",
+    FailureLimit: "DataSpec.failure_limit",
+    Limits: "RequestLimits",
+    TFServing: "ModelSpec.tf_serving",
+    VertexEndpoint: "ModelSpec.vertex_endpoint",
+}
+# From the fields of lower floors to the settings of the components.
 _SETTING_OF_FIELD = {
-    "BatchBounds": "ModelSpec.batch",
-    "Comparing.most_different": "ComparisonSpec.most_different",
-    "FailureLimit": "DataSpec.failure_limit",
-    "Limits": "RequestLimits",
+    **{
+        f"{kind.__name__}.{field.name}": f"{setting}.{field.name}"
+        for kind, setting in _SETTING_OF_CLASS.items()
+        for field in dataclasses.fields(kind)
+    },
     "Outputs.columns": "OutputExampleSpec.output_columns_spec",
     "Outputs.compression": "DataSpec.compression",
     "SavedModel.import_modules": "ModelSpec.import_modules",
@@ -55,10 +66,12 @@ _SETTING_OF_FIELD = {
     "SavedModel.tags": "ModelSpec.tag",
     "Stage.columns": "StageSpec.output_columns_spec",
     "Stage.exit_when": "StageSpec.exit_when",
-    "TFServing": "ModelSpec.tf_serving",
     "TFServing.signatures": "ModelSpec.model_signature_name",
-    "VertexEndpoint": "ModelSpec.vertex_endpoint",
+    "VertexEndpoint.signature": "ModelSpec.model_signature_name",
 }
+_FIELD = re.compile(r"(?<![\w.])[A-Z]\w*\.[a-z_]+\b(?!\.\w)")
+# Quoted text, paths and URIs: what they hold only looks like a field.
+_QUOTED_OR_PATH = re.compile(r"""(?<!\w)(['"]).*?\1(?!\w)|\S*/\S*""")
 
 
 @contextlib.contextmanager
@@ -70,13 +83,11 @@ def naming_settings() -> Iterator[None]:
     try:
         yield
     except BulkInferencerError as error:
-        sources = [
-            f"{field} comes from {setting}."
-            for field, setting in _SETTING_OF_FIELD.items()
-            if re.search(rf"\b{re.escape(field)}\b", str(error))
-        ]
-        if not sources:
+        named = dict.fromkeys(_FIELD.findall(_QUOTED_OR_PATH.sub("", str(error))))
+        fields = [field for field in named if field in _SETTING_OF_FIELD]
+        if not fields:
             raise
+        sources = [f"{field} comes from {_SETTING_OF_FIELD[field]}." for field in fields]
         raise type(error)(" ".join([str(error), *sources])) from error
 
 
@@ -93,11 +104,11 @@ def to_setting(name: str, value: Any, kind: type[_Setting]) -> _Setting | Runtim
       SettingsError: the value has another type, is inconsistent, or holds a mark that Airflow would
         render.
     """
-    if isinstance(value, RuntimeParameter):
-        if value.default is not None:
-            _check(name, parse({name: str(value.default)}, name, kind))
-        return value
-    return to_message(name, value, kind)
+    if not isinstance(value, RuntimeParameter):
+        return _to_message(name, value, kind, "a RuntimeParameter that holds its JSON")
+    if value.default is not None:
+        _check(name, parse({name: str(value.default)}, name, kind))
+    return value
 
 
 def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
@@ -105,17 +116,32 @@ def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
 
     For what has to be known while the pipeline is being built, so that no parameter will do.
     """
-    message = kind() if value is None else value
+    if isinstance(value, RuntimeParameter):
+        raise SettingsError(
+            f"{name} must be known while the pipeline is being built, so it cannot be a "
+            f"RuntimeParameter. Give a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}."
+        )
+    return _to_message(name, value, kind)
+
+
+def _to_message(name: str, value: Any, kind: type[_Setting], *others: str) -> _Setting:
     peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, None)
     if peer and isinstance(value, peer):
-        message = kind.FromString(value.SerializeToString())
+        value = kind.FromString(value.SerializeToString())
+    message = kind() if value is None else value
     if not isinstance(message, kind):
-        raise SettingsError(
-            f"{name} must be a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}, not a "
-            f"{type(value).__name__}."
-        )
+        same = ["TFX's message of the same name"] if peer else []
+        *most, last = [f"a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}", *same, *others]
+        accepted = f"{', '.join(most)} or {last}" if most else last
+        raise SettingsError(f"{name} must be {accepted}, not {a_type(value)}.")
     _check(name, message)
     return message
+
+
+def a_type(value: Any) -> str:
+    """Returns the name of a value's type after its article, for messages."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _check(name: str, message: Message) -> None:
@@ -250,8 +276,8 @@ def cascade(spec: our.CascadeSpec, paths: Mapping[str, str]) -> CascadeModel:
     for stage in spec.stages:
         columns_of_stage: tuple[Column, ...] = ()
         if stage.HasField("output_columns_spec"):
-            as_output = our.OutputExampleSpec(output_columns_spec=[stage.output_columns_spec])
-            columns_of_stage = columns(as_output, stage.model_spec)
+            field, entries = "StageSpec.output_columns_spec", [stage.output_columns_spec]
+            columns_of_stage = _columns_of(field, entries, stage.model_spec)
         exits = []
         for exit_when in stage.exit_when:
             bounds = _given(exit_when)
@@ -318,7 +344,8 @@ def columns(spec: our.OutputExampleSpec, *model_specs: our.ModelSpec) -> tuple[C
       SettingsError: a column has no name or output, two have the same name, a signature is not
         called, or the models do not have the columns' outputs in common.
     """
-    found, *others = [_columns_of(spec, model_spec) for model_spec in model_specs]
+    field = "OutputExampleSpec.output_columns_spec"
+    found, *others = [_columns_of(field, spec.output_columns_spec, own) for own in model_specs]
     for other in others:
         if other != found:
             raise SettingsError(
@@ -330,11 +357,13 @@ def columns(spec: our.OutputExampleSpec, *model_specs: our.ModelSpec) -> tuple[C
     return found
 
 
-def _columns_of(spec: our.OutputExampleSpec, model_spec: our.ModelSpec) -> tuple[Column, ...]:
-    called = list(model_spec.model_signature_name) or ["serving_default"]
+def _columns_of(
+    field: str, entries: Iterable[our.OutputColumnsSpec], model_spec: our.ModelSpec
+) -> tuple[Column, ...]:
+    called = list(model_spec.model_signature_name) or [DEFAULT_SIGNATURE]
     signatures = [Signature(name, "") for name in called]
     found: list[Column] = []
-    for entry in spec.output_columns_spec:
+    for entry in entries:
         name = entry.signature_name or (called[0] if len(called) == 1 else "")
         if name not in called:
             raise SettingsError(
@@ -344,7 +373,12 @@ def _columns_of(spec: our.OutputExampleSpec, model_spec: our.ModelSpec) -> tuple
             )
         prefix = output_prefix(Signature(name, ""), signatures)
         found += [Column(prefix + output, column) for output, column in _mapping(entry)]
-    _check_columns(found)
+    if not found:
+        raise SettingsError(
+            f"{field} has no columns. Name the outputs that become features, or leave out the "
+            f"whole spec."
+        )
+    check_columns(field, found)
     return tuple(found)
 
 
@@ -360,23 +394,3 @@ def _mapping(entry: our.OutputColumnsSpec) -> Iterator[tuple[str, str]]:
     elif kind == "predict_output":
         for column in entry.predict_output.output_columns:
             yield column.output_key, column.output_column
-
-
-def _check_columns(found: list[Column]) -> None:
-    if not found:
-        raise SettingsError(
-            "OutputExampleSpec.output_columns_spec has no columns. Name the outputs that become "
-            "features, or leave out output_example_spec."
-        )
-    for column in found:
-        if not column.name or not column.output:
-            raise SettingsError(
-                f"A column of OutputExampleSpec has the output '{column.output}' and the name "
-                f"'{column.name}'. It needs both."
-            )
-        outputs = [other.output for other in found if other.name == column.name]
-        if len(outputs) > 1:
-            raise SettingsError(
-                f"OutputExampleSpec has several columns named '{column.name}', for the outputs "
-                f"{', '.join(outputs)}. Give each of them a name of its own."
-            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,31 +16,28 @@ from apache_beam.utils.shared import Shared
 from bulk_inferencer import _files, errors
 from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.plan import Unit
-from bulk_inferencer._units.run import UnitTask, run_unit
+from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.errors import BulkInferencerError
+
+_LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
 
 
 def run_units(
     task: UnitTask,
     units: Sequence[Unit],
-    manifests_file: str,
+    work_folder: str,
     make_pipeline: Callable[[], beam.Pipeline],
 ) -> list[Manifest]:
-    """Runs units, each of them from end to end in one thread of a worker.
+    """Returns the manifests of at least one unit, in any order.
 
-    Args:
-      task: what workers do with a unit.
-      units: the units, at least one.
-      manifests_file: a file that workers can write and the launcher can read.
-      make_pipeline: makes the pipeline.
-
-    Returns:
-      The manifests, in any order.
+    Each unit runs from end to end in one thread of a worker. Workers write to `work_folder`,
+    and the launcher reads it.
 
     Raises:
       BulkInferencerError: what a worker raised; see `run_unit` and `UnitTask.load`.
     """
+    manifests_file = posixpath.join(work_folder, "manifests.jsonl")
     try:
         with make_pipeline() as pipeline:
             _ = (
@@ -84,6 +82,12 @@ def with_runner(args: Iterable[Any]) -> list[Any]:
     ]
 
 
+def is_local(args: Iterable[Any]) -> bool:
+    """Returns whether a pipeline with these arguments runs on this machine alone."""
+    runner = runner_of(args)
+    return runner is None or runner.rpartition(".")[2] in _LOCAL_RUNNERS
+
+
 def runner_of(args: Iterable[Any]) -> str | None:
     """Returns the runner that Beam's arguments name, or None."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -98,10 +102,10 @@ class _RunUnit(beam.DoFn):
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._scoring = self._shared.acquire(self._task.load)
+        self._loaded = self._shared.acquire(self._task.load)
 
     def process(self, unit: Unit) -> Iterator[Manifest]:
-        manifest = run_unit(unit, self._scoring, self._task.sinks, metrics.MeteredWork)
+        manifest = self._loaded.run(unit, metrics.MeteredWork)
         metrics.count(manifest.examples_read, manifest.predictions_made, manifest.examples_failed)
         yield manifest
 

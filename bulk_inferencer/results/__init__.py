@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bulk_inferencer.results.reader import read_predictions as read_predictions
     from bulk_inferencer.results.summary import BranchSummary as BranchSummary
     from bulk_inferencer.results.summary import Counts as Counts
+    from bulk_inferencer.results.summary import StageCounts as StageCounts
     from bulk_inferencer.results.summary import Summary as Summary
 
 _MODULE_OF_NAME = {
@@ -20,6 +21,7 @@ _MODULE_OF_NAME = {
     "Comparison": "bulk_inferencer.results.comparison",
     "Counts": "bulk_inferencer.results.summary",
     "RecordPrediction": "bulk_inferencer.results.reader",
+    "StageCounts": "bulk_inferencer.results.summary",
     "Summary": "bulk_inferencer.results.summary",
     "read_prediction_logs": "bulk_inferencer.results.reader",
     "read_predictions": "bulk_inferencer.results.reader",

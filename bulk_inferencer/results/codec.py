@@ -4,8 +4,8 @@
 
 Fields hold numbers, text, booleans, None, other dataclasses, and tuples, lists and mappings of
 these. The keys of mappings are text. JSON has no NaN and no infinities: in fields of type `float`,
-they are the texts "nan", "inf" and "-inf". A dataclass may list properties in `JSON_PROPERTIES`;
-they are written for people to read, and ignored when the file is read back.
+they are the texts "nan", "inf" and "-inf". A dataclass may list in `JSON_NAMES` what is written, in
+its order: its fields, and properties for people to read, which are ignored when read back.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _PLAIN = {Any, bool, int, str, float}
 def to_json(value: Any) -> Any:
     """Returns a value as what `json` can write."""
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-        names += getattr(value, "JSON_PROPERTIES", ())
+        fields = [field.name for field in dataclasses.fields(value)]
+        names = getattr(value, "JSON_NAMES", fields)
         return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}

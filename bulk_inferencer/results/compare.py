@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from bulk_inferencer._checks import check_number, check_tuple
 from bulk_inferencer._formats import dtypes, example
 from bulk_inferencer._formats.partial import rows_with
-from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.comparison import (
     ClassPair,
     Comparison,
@@ -45,18 +45,16 @@ class Comparing:
       most_different: how many records to keep for each pair of models and each output.
 
     Raises:
-      SettingsError: `most_different` is negative.
+      SettingsError: the features are not a tuple of names, or `most_different` is negative.
     """
 
     key_features: tuple[str, ...] = ()
     most_different: int = 10
 
     def __post_init__(self) -> None:
-        if self.most_different < 0:
-            raise SettingsError(
-                f"Comparing.most_different must be at least 0, got {self.most_different}. Set it "
-                f"to the number of records to show, or to 0 to show none."
-            )
+        check_tuple("Comparing.key_features", self.key_features, str)
+        advice = "Use 0 to keep none."
+        check_number("Comparing.most_different", self.most_different, advice, 0, whole=True)
 
 
 def compare_batch(

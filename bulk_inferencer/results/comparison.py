@@ -38,7 +38,7 @@ class DifferentRecord:
         leaves a value without a difference; 1 if texts differ.
       file: its input file.
       record: its number within the file, from 0.
-      keys: the values of its key features by name; empty if it is no tf.Example.
+      keys: the values of its key features by name; empty if it is not a tf.Example.
       values: the first 16 values of the output by model, flattened in row order.
     """
 
@@ -90,7 +90,11 @@ class OutputComparison:
       keeps: the most records that `most_different` may hold.
     """
 
-    JSON_PROPERTIES = ("agreement", "mean_absolute_difference")
+    JSON_NAMES = (
+        *("records", "agreeing", "agreement", "values", "not_finite"),
+        *("sum_absolute_difference", "mean_absolute_difference", "max_absolute_difference"),
+        *("confusion", "most_different", "keeps"),
+    )
 
     records: int
     agreeing: int

@@ -12,7 +12,7 @@ from typing import Any
 
 from bulk_inferencer import _files
 from bulk_inferencer._gate import NOT_BLESSED, Decision
-from bulk_inferencer._layout import INFERENCE_RESULT, SUMMARY_FILE
+from bulk_inferencer._layout import INFERENCE_RESULT, SUMMARY_FILE, names_models
 from bulk_inferencer._work import Work
 from bulk_inferencer.results import codec
 
@@ -89,8 +89,6 @@ class BranchSummary:
       versions: versions of the libraries that results depend on.
     """
 
-    JSON_PROPERTIES = ("total",)
-
     splits: Mapping[str, Counts]
     gate: Decision
     model_path: str
@@ -138,7 +136,7 @@ class Summary:
         """Writes `summary.json` into `folder`, flat if there is a single model without a name."""
         models = {name: _branch_to_json(branch) for name, branch in self.branches.items()}
         values = {"models": models, "routing": self.routing, "unrouted": self.unrouted}
-        if list(models) == [INFERENCE_RESULT]:
+        if not names_models(models):
             values = models[INFERENCE_RESULT]
         with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
@@ -156,7 +154,8 @@ class Summary:
 def _branch_to_json(branch: BranchSummary) -> dict[str, Any]:
     values = codec.to_json(branch)
     gate = {"gate": branch.gate.verdict, "gate_reason": branch.gate.reason}
-    return {"splits": values["splits"], **gate, **{k: v for k, v in values.items() if k != "gate"}}
+    others = {name: value for name, value in values.items() if name != "gate"}
+    return {"splits": values["splits"], **gate, **others, "total": codec.to_json(branch.total)}
 
 
 def _with_decision(values: Mapping[str, Any]) -> dict[str, Any]:

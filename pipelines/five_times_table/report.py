@@ -97,7 +97,9 @@ def compare_branch(
         ten.largest_error(),
         f"|five - ten| in comparison.json: mean {mean:.4f}, largest {largest:.4f}",
     ]
-    problems = [f"{table.name}: {it}" for table in (five, ten) for it in table.problems(data)]
+    problems = [
+        f"{table.name}: {problem}" for table in (five, ten) for problem in table.problems(data)
+    ]
     found = [abs(five_y - ten_y) for _, five_y, ten_y in rows] or [math.nan]
     pairs = [(mean, statistics.fmean(found)), (largest, max(found))]
     if not all(math.isclose(*pair, rel_tol=1e-6) for pair in pairs):

@@ -80,10 +80,11 @@ def plain(result, output="y"):
     return result
 
 
-def counters_of(result, namespace):
-    """Returns the counters of a run, by name."""
+def metrics_of(result, namespace):
+    """Returns the counters and distributions of a run, by name."""
     query = beam.metrics.MetricsFilter().with_namespace(namespace)
-    return {c.key.metric.name: c.committed for c in result.metrics().query(query)["counters"]}
+    found = result.metrics().query(query)
+    return {m.key.metric.name: m.committed for m in found["counters"] + found["distributions"]}
 
 
 def hints_by_step(pipeline):

@@ -1,5 +1,3 @@
-"""Bundle without Beam: elements in, results in their form and order out."""
-
 from __future__ import annotations
 
 import hypothesis

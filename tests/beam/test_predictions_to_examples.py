@@ -1,5 +1,3 @@
-"""PredictionsToExamples on Beam's local runner."""
-
 from __future__ import annotations
 
 import pytest
@@ -56,29 +54,29 @@ def test_examples_stand_where_their_predictions_stood(linear_model):
     assert list(map(y_of, found["composed"])) == [75.0]
 
 
+LOG = PredictionLog()
+
+
 @pytest.mark.parametrize(
     ("element", "got"),
-    [
-        (1, "int"),
-        (("k", 1), "int"),
-        (("k", [1]), "int"),
-        ((PredictionLog(), PredictionLog()), "a tuple of 2 from several models"),
-        ((PredictionLog(),) * 3, "a tuple of 3 from several models"),
-    ],
-)
+    [(("k", 1), "int"), (("k", [1]), "int"), ((LOG,) * 2, "a tuple of 2 from several models"),
+     ((LOG,) * 3, "a tuple of 3 from several models")],
+)  # fmt: skip
 def test_other_elements_are_an_error(element, got):
     message = (
         f"PredictionsToExamples takes PredictionLogs, alone, as (key, log) or as "
-        f"(key, [log, ...]), got {got}. Put it directly after RunInference."
+        f"(key, [log, ...]), not {got}. Put it directly after RunInference."
     )
     with pytest.raises(SettingsError, match=while_running(message)):
         outputs_of(PredictionsToExamples([X_OF_Y]), [element])
 
 
-def test_no_column_is_an_error():
+def test_columns_are_checked():
     message = (
-        "PredictionsToExamples needs at least one column. Name an output and its feature: "
-        "Column('y', 'x')."
+        "PredictionsToExamples has no column. Name an output and its feature: Column('y', 'x')."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         PredictionsToExamples([])
+    for columns in (X_OF_Y, [X_OF_Y, X_OF_Y]):
+        with pytest.raises(SettingsError, match=r"\bPredictionsToExamples\b"):
+            PredictionsToExamples(columns)

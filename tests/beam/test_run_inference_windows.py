@@ -15,7 +15,7 @@ from apache_beam.transforms.window import (
 from apache_beam.typehints import typehints
 
 from bulk_inferencer.beam import BatchBounds, RunInference, RunInferenceOnKeyedBatches, SavedModel
-from tests.beam.helpers import collect, collect_with_window, given, pipeline_of, plain, y_of
+from tests.beam.helpers import collect_with_window, given, pipeline_of, plain, y_of
 from tests.helpers import example
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,15 @@ def streamed(element_type, *steps):
 
 def test_stream_is_scored_as_it_comes(linear_model):
     pipeline, stream = streamed(
-        bytes, [at(1), at(4), at(2)], 5, [at(12), at(11)], 10, [at(13)], 20, [at(21)], 30
+        # A batch of 12 and 21, which are in two windows, among them.
+        bytes,
+        [at(1), at(4), at(2)],
+        5,
+        [at(12), at(21), at(11)],
+        10,
+        [at(13)],
+        20,
+        30,
     )
     with pipeline:
         windows = stream | beam.WindowInto(FixedWindows(10))
@@ -100,16 +108,3 @@ def test_keyed_lists_and_failures_stay_in_their_windows(linear_model):
     ]
     assert [(failure.key, time) for failure, time, _ in failures] == [("a", 1.0), ("c", 25.0)]
     assert [window for *_, window in predictions + failures] == tens(0, 10, 0, 20)
-
-
-def test_groups_of_a_window_hold_its_records_only(linear_model):
-    elements = [at(x, ("k", example(x=float(x)))) for x in range(20)]
-    with pipeline_of() as pipeline:
-        groups = collect(
-            given(pipeline, elements, typehints.Tuple[str, bytes])
-            | beam.WindowInto(FixedWindows(5))
-            | RunInference(SavedModel(linear_model), bounds=BatchBounds(max_records=7))
-            | beam.GroupByKey()
-            | beam.MapTuple(lambda _, logs: sorted(map(y_of, logs)))
-        )
-    assert sorted(groups) == [[5.0 * x for x in range(s, s + 5)] for s in range(0, 20, 5)]

@@ -1,6 +1,6 @@
-"""Specs of tfx_bsl as models and bounds of batches."""
-
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 import tensorflow as tf
@@ -19,43 +19,35 @@ def batch_spec(smallest=0, largest=0):
     )
 
 
-def test_spec_is_a_model_with_its_tags_and_signatures():
+def test_spec_is_a_model_with_its_tags_and_signatures_and_the_function_that_loads_it():
     given = {"model_path": "models/7", "tag": ["serve", "gpu"], "signature_name": ["a", "b"]}
+    spec = InferenceSpecType(saved_model_spec=given)
     model = SavedModel("models/7", ("a", "b"), ("serve", "gpu"))
-    assert model_of(InferenceSpecType(saved_model_spec=given)) == model
+    assert model_of(spec) == model
     assert model_of(model) is model
+    with_loader = dataclasses.replace(model, load_override_fn=tf.saved_model.load)
+    for either in (spec, model):
+        assert model_of(either, tf.saved_model.load) == with_loader
 
 
-def test_model_gets_the_function_that_loads_it():
-    spec = InferenceSpecType(saved_model_spec={"model_path": "m"})
-    expected = SavedModel("m", load_override_fn=tf.saved_model.load)
-    assert model_of(spec, tf.saved_model.load) == expected
-    assert model_of(SavedModel("m"), tf.saved_model.load) == expected
-
-
-@pytest.mark.parametrize(
-    ("spec", "got"),
-    [
-        (InferenceSpecType(), "nothing"),
-        (
-            InferenceSpecType(ai_platform_prediction_model_spec={"model_name": "m"}),
-            "ai_platform_prediction_model_spec",
-        ),
-    ],
-)
-def test_spec_of_another_model_is_refused(spec, got):
-    message = (
-        f"Expected InferenceSpecType.saved_model_spec, got {got}. For a model behind a server, use "
-        f"TFServing or VertexEndpoint; AI Platform Prediction has been shut down."
-    )
-    with pytest.raises(SettingsError, match=exactly(message)):
-        model_of(spec)
+def test_spec_of_another_model_is_refused():
+    kind = "ai_platform_prediction_model_spec"
+    other = InferenceSpecType(ai_platform_prediction_model_spec={"model_name": "m"})
+    for spec, has in ((InferenceSpecType(), "nothing"), (other, kind)):
+        message = (
+            f"An InferenceSpecType needs a saved_model_spec, but this one has {has}. For a model "
+            f"behind a server, use TFServing or VertexEndpoint; AI Platform Prediction has been "
+            f"shut down."
+        )
+        with pytest.raises(SettingsError, match=exactly(message)):
+            model_of(spec)
 
 
 def test_loader_of_a_model_behind_a_server_is_refused():
-    message = "load_override_fn can only load a SavedModel, got TFServing. Leave it out."
+    model = TFServing("localhost:8500", "m")
+    message = f"load_override_fn loads SavedModels only, but the model is {model!r}. Leave it out."
     with pytest.raises(SettingsError, match=exactly(message)):
-        model_of(TFServing("localhost:8500", "m"), tf.saved_model.load)
+        model_of(model, tf.saved_model.load)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +63,6 @@ def test_batches_have_the_tightest_bounds_of_the_specs(specs, bounds):
 
 
 def test_sizes_of_batches_that_exclude_each_other_are_refused():
-    message = "batch_parameters.min_batch_size is larger than max_batch_size: 5 and 4. Lower it."
+    message = "batch_parameters.min_batch_size (5) is larger than max_batch_size (4). Lower it."
     with pytest.raises(SettingsError, match=exactly(message)):
         bounds_of([batch_spec(), batch_spec(5, 4)])

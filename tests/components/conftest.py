@@ -10,7 +10,6 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from tests.components.tfx_helpers import (
     SPLITS,
-    LocalPipeline,
     artifact,
     examples_of,
     make_outputs,
@@ -74,8 +73,3 @@ def inputs(examples, model):
 @pytest.fixture
 def outputs(tmp_path):
     return make_outputs(tmp_path / "outputs")
-
-
-@pytest.fixture
-def local_pipeline(tmp_path):
-    return LocalPipeline(tmp_path)

@@ -99,19 +99,16 @@ def test_blessing_of_another_type_is_refused_by_tfx():
 
 
 def test_tfxs_own_messages_give_the_same_as_ours():
-    def component(proto):
+    def properties(proto):
         column = proto.PredictOutputCol(output_key="y", output_column="y5")
-        predict = proto.PredictOutput(output_columns=[column])
+        entry = proto.OutputColumnsSpec(predict_output={"output_columns": [column]})
         return bulk(
             data_spec=proto.DataSpec(example_splits=["a"]),
             model_spec=proto.ModelSpec(model_signature_name=["s"], tag=["serve"]),
-            output_example_spec=proto.OutputExampleSpec(
-                output_columns_spec=[proto.OutputColumnsSpec(predict_output=predict)]
-            ),
-        )
+            output_example_spec=proto.OutputExampleSpec(output_columns_spec=[entry]),
+        ).exec_properties
 
-    assert component(theirs).exec_properties == component(our).exec_properties
-    assert types_of(component(theirs).outputs) == types_of(component(our).outputs)
+    assert properties(theirs) == properties(our)
 
 
 def test_all_settings_may_be_runtime_parameters():
@@ -121,15 +118,10 @@ def test_all_settings_may_be_runtime_parameters():
     assert {name: made.exec_properties[name] for name in names} == given
     assert made.outputs["output_examples"].type is Examples
     # What is not known yet is not checked.
-    assert bulk(model_spec=parameter(), output_example_spec=columns_spec("b", y5="y"))
-
-
-def test_columns_of_a_signature_that_is_not_called_are_refused_at_construction():
+    y_of_b = columns_spec("b", y5="y")
+    assert bulk(model_spec=parameter(), output_example_spec=y_of_b)
     with pytest.raises(SettingsError, match=r"^OutputColumnsSpec\.signature_name is 'b', but "):
-        bulk(
-            model_spec=our.ModelSpec(model_signature_name=["a"]),
-            output_example_spec=columns_spec("b", y5="y"),
-        )
+        bulk(model_spec=our.ModelSpec(), output_example_spec=y_of_b)
 
 
 def test_hooks_come_from_a_file_or_a_module():

@@ -12,9 +12,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, Schema
 from tfx.utils import import_utils, json_utils
 
 import bulk_inferencer
-from bulk_inferencer import BranchInferencer, BulkInferencer, CascadeInferencer
 from bulk_inferencer import bulk_inferencer_pb2 as our
-from bulk_inferencer.components import executor
 from bulk_inferencer.errors import SettingsError
 from tests.components.tfx_helpers import (
     ENDPOINT,
@@ -32,7 +30,6 @@ from tests.components.tfx_helpers import (
 )
 
 COMPONENTS = pytest.mark.parametrize("make", [bulk, branch, cascade])
-MARKED = our.ModelSpec(tag=["{{ds}}"])
 BLESSINGS = {"five": channel(ModelBlessing)}
 FIVE_IS_SERVED = {
     branch: {"models": {"ten": channel(Model)}, "model_specs": {"five": ENDPOINT}},
@@ -66,7 +63,6 @@ def test_model_behind_an_endpoint_needs_no_channel(make):
     assert "run_id" not in make().spec.exec_properties
 
 
-NO_EXAMPLES = "examples is an empty list. Give at least one channel of Examples."
 OF_EXAMPLES = (
     "examples must be a channel of Examples, not {}. Take it from an ExampleGen, Transform, "
     "Importer or Resolver."
@@ -79,10 +75,12 @@ OF_BLESSING = (
     "model_blessings['five'] must be a channel of ModelBlessing, not Model. Take it from an "
     "Evaluator, Importer or Resolver."
 )
-BY_NAME = "{} must be a dictionary by the models' names, such as {{'five': ...}}, not list."
-UNKNOWN = (
-    "model_blessings has an entry for 'six', but the models are five, ten. Use the same names "
-    "everywhere."
+BY_NAME = "{} must be a dict keyed by model name, such as {{'five': ...}}, not a list."
+SAME_NAMES = "Use the same names everywhere"
+UNKNOWN = f"{{}} has an entry for '{{}}', but the models are {{}}. {SAME_NAMES}."
+NO_CHANNEL = (
+    f"models has no channel for '{{}}', only for {{}}. {SAME_NAMES}; only a model with an endpoint "
+    f"needs no channel."
 )
 BLESSES_NOTHING = (
     "model_blessings has an entry for 'five', but models has none. Give the model that the "
@@ -93,7 +91,6 @@ BLESSES_NOTHING = (
 @pytest.mark.parametrize(
     ("makes", "arguments", "message"),
     [
-        ([bulk, branch, cascade], {"examples": []}, NO_EXAMPLES),
         *(
             ([bulk, branch, cascade], {"examples": given}, OF_EXAMPLES.format(got))
             for given, got in [
@@ -102,6 +99,11 @@ BLESSES_NOTHING = (
                 ([channel(Examples), channel(Schema)], "Schema"),
                 ([channel(Examples), "/data"], "str"),
             ]
+        ),
+        (
+            [bulk, branch, cascade],
+            {"examples": []},
+            "examples is an empty list. Give at least one channel of Examples.",
         ),
         ([bulk], {"model_export": channel(Schema)}, OF_MODEL.format("model_export", "Schema")),
         ([bulk], {"model": "/models/7"}, OF_MODEL.format("model_export", "str")),
@@ -112,8 +114,20 @@ BLESSES_NOTHING = (
         ),
         ([branch, cascade], {"models": [channel(Model)]}, BY_NAME.format("models")),
         ([branch, cascade], {"model_blessings": [1]}, BY_NAME.format("model_blessings")),
+        ([branch], {"model_specs": [1]}, BY_NAME.format("model_specs")),
         ([branch, cascade], {"model_blessings": {"five": channel(Model)}}, OF_BLESSING),
-        ([branch, cascade], {"model_blessings": {"six": channel(ModelBlessing)}}, UNKNOWN),
+        (
+            [branch, cascade],
+            {"model_blessings": {"six": channel(ModelBlessing)}},
+            UNKNOWN.format("model_blessings", "six", "five, ten"),
+        ),
+        ([cascade], {"stages": stages()[:1]}, UNKNOWN.format("models", "ten", "five")),
+        ([cascade], {"models": {"five": channel(Model)}}, NO_CHANNEL.format("ten", "five")),
+        (
+            [branch],
+            {"model_specs": {"six": our.ModelSpec()}},
+            NO_CHANNEL.format("six", "five, ten"),
+        ),
         *(
             ([make], {**arguments, "model_blessings": BLESSINGS}, BLESSES_NOTHING)
             for make, arguments in FIVE_IS_SERVED.items()
@@ -128,34 +142,29 @@ def test_channel_of_another_type_or_without_a_model_is_refused(makes, arguments,
 def test_name_that_cannot_stand_in_a_channel_is_refused():
     with pytest.raises(SettingsError, match="'five-times'"):
         branch(models={"five-times": channel(Model)})
-
-
-@pytest.mark.parametrize(
-    "name", ["comparison", "prediction_table", "self", "examples_1", "blessing_five", "data_specs"]
-)
-def test_name_of_a_channel_or_setting_is_refused(name):
     message = (
-        f"A model cannot be named '{name}': the component has names of its own, which are "
-        f"examples, model, pushed_model, inference_result, summary, failed_examples, "
-        f"output_examples, comparison, prediction_table, routing, required_blessings, run_id, "
-        f"names, specs, self, and those that begin with blessing_, examples_, model_ or end with "
-        f"_spec, _specs. Rename the model."
+        "A model cannot be named 'comparison': the component has names of its own, which are "
+        "examples, model, pushed_model, inference_result, summary, failed_examples, "
+        "output_examples, comparison, prediction_table, routing, required_blessings, run_id, "
+        "names, specs, self, and those that begin with blessing_, examples_, model_ or end with "
+        "_spec, _specs. Rename the model."
     )
-    assert_refused(message, branch, models={name: channel(Model)})
+    assert_refused(message, branch, models={"comparison": channel(Model)})
 
 
 def test_every_channel_and_setting_of_the_components_is_reserved():
+    reserved = {"prediction_table", "self", "examples_1", "blessing_five", "data_specs"}
     for made in (branch(output_example_spec=columns_spec(y5="y")), cascade()):
-        keys = {*made.spec.INPUTS, *made.spec.OUTPUTS, *made.spec.PARAMETERS} - {"five", "ten"}
+        reserved |= {*made.spec.INPUTS, *made.spec.OUTPUTS, *made.spec.PARAMETERS}
         # The input of a model must not have the name of one of them either.
-        keys |= {
+        reserved |= {
             key.removeprefix(prefix)
             for key in {*made.spec.PARAMETERS, *made.spec.OUTPUTS}
             for prefix in ("model_", "blessing_")
-        } - {"five", "ten"}
-        for key in keys:
-            with pytest.raises(SettingsError, match=rf"^A model cannot be named '{key}'"):
-                branch(models={key: channel(Model)})
+        }
+    for name in reserved - {"five", "ten"}:
+        with pytest.raises(SettingsError, match=rf"^A model cannot be named '{name}'"):
+            branch(models={name: channel(Model)})
 
 
 @COMPONENTS
@@ -178,50 +187,50 @@ def test_settings_are_json_of_ours_or_a_parameter_that_is_left_for_the_runner(ma
     assert message_of(make(), "data_spec", our.DataSpec) == our.DataSpec()
     given = parameter('{"example_splits": ["a"]}')
     assert make(data_spec=given).exec_properties["data_spec"] is given
+    with pytest.raises(SettingsError, match="data_spec must be"):
+        make(data_spec={})
 
 
+MARKED = our.ModelSpec(tag=["{{ds}}"])
 TOO_SMALL = our.ModelSpec(batch=our.BatchSpec(max_records=-1))
-FROM_BATCH = r"max_records .* BatchBounds comes from ModelSpec\.batch\.$"
+FROM_BATCH = r" BatchBounds\.max_records comes from ModelSpec\.batch\.max_records\.$"
 
 
 @pytest.mark.parametrize(
-    ("make", "argument", "value", "message"),
+    ("make", "arguments", "message"),
     [
-        (bulk, "data_spec", {}, "^data_spec must"),
-        (bulk, "model_spec", parameter("{oops"), "^model_spec must"),
-        (bulk, "model_spec", TOO_SMALL, FROM_BATCH),
-        (branch, "data_spec", {}, "^data_spec must"),
-        (branch, "routing", our.ModelSpec(), "^routing must"),
-        (branch, "comparison_spec", our.ComparisonSpec(outcomes="{{ds}}"), "^comparison_spec has"),
-        (branch, "model_specs", {"five": MARKED}, r"^model_specs\['five'\] has"),
-        (branch, "model_specs", {"five": TOO_SMALL}, FROM_BATCH),
-        (cascade, "data_spec", {}, "^data_spec must"),
-        (cascade, "stages", ["five"], "^stages must"),
-        (cascade, "stages", stages(model_spec=MARKED), "^stages has"),
-        (cascade, "stages", stages(model_spec=TOO_SMALL), FROM_BATCH),
+        (bulk, {"model_spec": parameter("{oops")}, "^model_spec must"),
+        (bulk, {"model_spec": TOO_SMALL}, FROM_BATCH),
+        (branch, {"routing": our.ModelSpec()}, "^routing must"),
+        (
+            branch,
+            {"comparison_spec": our.ComparisonSpec(outcomes="{{ds}}")},
+            "^comparison_spec has",
+        ),
+        (branch, {"model_specs": {"five": MARKED}}, r"^model_specs\['five'\] has"),
+        (branch, {"model_specs": {"five": TOO_SMALL}}, FROM_BATCH),
+        (branch, {"output_example_spec": parameter()}, "^output_example_spec must be known while"),
+        (cascade, {"stages": ["five"]}, "^stages must"),
+        (cascade, {"stages": stages(model_spec=MARKED)}, "^stages has"),
+        (cascade, {"stages": stages(model_spec=TOO_SMALL)}, FROM_BATCH),
     ],
 )
-def test_mistake_in_a_setting_is_found_while_the_pipeline_is_built(make, argument, value, message):
+def test_mistake_in_a_setting_is_found_while_the_pipeline_is_built(make, arguments, message):
     with pytest.raises(SettingsError, match=message):
-        make(**{argument: value})
+        make(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("component", "executor"),
-    [
-        (BulkInferencer, executor.Executor),
-        (BranchInferencer, executor.BranchExecutor),
-        (CascadeInferencer, executor.CascadeExecutor),
-    ],
-)
-def test_component_shows_its_arguments_and_names_its_executor(component, executor):
+@COMPONENTS
+def test_component_shows_its_arguments_and_names_its_executor(make):
+    component = type(make())
     signature = inspect.signature(component)
     documented = re.findall(r"^          (\w+): ", component.__init__.__doc__, re.MULTILINE)
     assert [*signature.parameters, "SettingsError"] == documented
     # The path that pipelines record.
+    executor = {bulk: "Executor", branch: "BranchExecutor", cascade: "CascadeExecutor"}[make]
     path = component.EXECUTOR_SPEC.encode().python_executor_spec.class_path
-    assert path == f"bulk_inferencer.components.executor.{executor.__name__}"
-    assert import_utils.import_class_by_path(path) is executor
+    assert path == f"bulk_inferencer.components.executor.{executor}"
+    assert import_utils.import_class_by_path(path) is component.EXECUTOR_SPEC.executor_class
 
 
 @pytest.mark.parametrize("name", ["InferenceSummary", "ModelComparison"])

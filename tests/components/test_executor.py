@@ -5,7 +5,6 @@ What a run does with its settings is tested with runs and units.
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tfx_bsl.tfxio import dataset_options
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components.executor import Executor
-from bulk_inferencer.errors import FailureLimitError
+from bulk_inferencer.errors import FailureLimitError, ModelError
 from tests.components.tfx_helpers import (
     artifact,
     columns_spec,
@@ -36,16 +35,7 @@ from tests.components.tfx_helpers import (
 )
 from tests.helpers import context_of, example, read_tfrecord, sequence_example, tree
 
-ALL_MAY_FAIL = our.DataSpec(failure_limit=our.FailureLimit(max_fraction=1))
 FN_API_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-
-
-@pytest.fixture
-def mixed_examples(tmp_path):
-    """Examples of which two of four cannot be scored."""
-    good, bad = examples_of(1, 2), [example(name="first"), example(name="second")]
-    uri = write_examples(tmp_path / "mixed", unlabelled=[good[0], bad[0], good[1], bad[1]])
-    return artifact(Examples, uri, ["unlabelled"])
 
 
 def properties_of(made):
@@ -85,46 +75,31 @@ def test_every_split_is_scored_and_described_by_default(outputs, inputs):
 
 
 @pytest.mark.slow
-def test_failures_are_listed_kept_and_can_be_fed_back_in(outputs, mixed_examples, model, tmp_path):
-    execute(outputs, {"examples": mixed_examples, "model": model}, data_spec=ALL_MAY_FAIL)
+def test_failures_are_kept_up_to_a_limit_and_can_be_fed_back_in(outputs, model, tmp_path, caplog):
+    good, bad = examples_of(1, 2), [example(name="first"), example(name="second")]
+    uri = write_examples(tmp_path / "mixed", some=[good[0], bad[0], good[1], bad[1]])
+    Path(uri, "Split-none").mkdir()
+    inputs = {"examples": artifact(Examples, uri, ["some", "none"]), "model": model}
+    limit = our.FailureLimit(max_count=2, max_fraction=0.5)
+
+    execute(outputs, inputs, data_spec=our.DataSpec(failure_limit=limit))
 
     assert counts_of(outputs) == (4, 2, 2)
     assert scored(outputs.inference_result) == five_times(1, 2)
-    file = f"{mixed_examples.uri}/Split-unlabelled/data-00000-of-00001.gz"
-    with gzip.open(f"{outputs.summary.uri}/failures-unlabelled.jsonl.gz", "rt") as lines:
-        failures = [json.loads(line) for line in lines]
-    assert [(failure["file"], failure["record"]) for failure in failures] == [(file, 1), (file, 3)]
-    assert all("Feature: x (data type: float) is required" in f["reason"] for f in failures)
-    assert outputs.failed_examples.split_names == '["unlabelled"]'
-
+    assert "Split 'none' holds no records (files: 0)." in caplog.messages
+    assert "failures-some.jsonl.gz" in tree(outputs.summary.uri)
+    assert outputs.failed_examples.split_names == '["none", "some"]'
     again = make_outputs(tmp_path / "again")
-    execute(again, {"examples": outputs.failed_examples, "model": model}, data_spec=ALL_MAY_FAIL)
-    assert counts_of(again) == (2, 0, 2)
+    with pytest.raises(FailureLimitError, match="2 of 2 records failed in split 'some'"):
+        execute(again, {"examples": outputs.failed_examples, "model": model})
+    assert [tree(made.uri) for made in again] == [[], [], [], []]
 
 
-@pytest.mark.slow
-def test_too_many_failures_are_an_error_that_empties_the_outputs(outputs, mixed_examples, model):
-    limit = our.FailureLimit(max_count=1, max_fraction=1)
-
-    with pytest.raises(
-        FailureLimitError, match=r"2 of 4[\s\S]* FailureLimit comes from DataSpec\.failure_limit\.$"
-    ):
-        execute(
-            outputs,
-            {"examples": mixed_examples, "model": model},
-            data_spec=our.DataSpec(failure_limit=limit),
-            output_example_spec=columns_spec(y5="y"),
-        )
-
+def test_error_names_the_setting_and_leaves_the_outputs_empty(outputs, inputs):
+    message = r"Correct SavedModel\.tags\. SavedModel\.tags comes from ModelSpec\.tag\.$"
+    with pytest.raises(ModelError, match=message):
+        execute(outputs, inputs, model_spec=our.ModelSpec(tag=["gpu"]))
     assert [tree(made.uri) for made in outputs] == [[], [], [], []]
-
-
-def test_empty_split_gives_no_predictions_and_a_warning(outputs, model, tmp_path, caplog):
-    Path(tmp_path, "Split-a").mkdir()
-    execute(outputs, {"examples": artifact(Examples, tmp_path, ["a"]), "model": model})
-    assert counts_of(outputs) == (0, 0, 0)
-    assert scored(outputs.inference_result) == []
-    assert "Split 'a' is empty: no record in 0 files." in caplog.messages
 
 
 @pytest.mark.slow
@@ -215,24 +190,14 @@ def packaged(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(
-    ("args", "is_local"),
-    [
-        ([], True),
-        (["--direct_num_workers=1"], True),
-        (["--runner=DirectRunner"], True),
-        ([f"--runner={FN_API_RUNNER}", "--direct_num_workers=1"], True),
-        (["--runner", FN_API_RUNNER], True),
-        (["--runner=DataflowRunner"], False),
-        (["--runner=FlinkRunner"], False),
-        (["--runner=PortableRunner"], False),
-    ],
-)
-def test_tfx_is_packed_only_for_workers_elsewhere(packaged, args, is_local):
+def test_tfx_is_packed_only_for_workers_elsewhere(packaged):
+    for args in ([], ["--direct_num_workers=1"], [f"--runner={FN_API_RUNNER}"]):
+        assert Executor(Executor.Context(beam_pipeline_args=args))._beam_pipeline_args == args
+    assert packaged == []
+    args = ["--runner=DataflowRunner"]
     executor = Executor(Executor.Context(beam_pipeline_args=args))
-    assert packaged == ([] if is_local else [args])
-    assert set(args) <= set(executor._beam_pipeline_args)
-    assert ("--extra_package=tfx.tar.gz" in executor._beam_pipeline_args) != is_local
+    assert {*args, "--extra_package=tfx.tar.gz"} <= set(executor._beam_pipeline_args)
+    assert packaged == [args]
 
 
 def test_package_of_the_hooks_is_for_the_workers(outputs, inputs, packaged):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from bulk_inferencer.errors import GateError, InputError
 from tests.components.tfx_helpers import ENDPOINT, artifact, assert_refused
 
 
-def read(required="", spec=None, name="", **artifacts):
+def read(required="", policy=SKIP, spec=None, name="", **artifacts):
     """Reads a model from an execution's inputs, each of which is an artifact."""
     inputs = {key: [artifact] for key, artifact in artifacts.items()}
     properties = {"required_blessings": required}
-    return gated_model.read(inputs, properties, spec or ModelSpec(), name)
+    return gated_model.read(inputs, properties, spec or ModelSpec(gate_policy=policy), name)
 
 
 def verdict(**artifacts):
@@ -61,21 +60,15 @@ def test_property_decides_or_else_the_marker_file(
     assert verdict(model=model, **{key: given}) == expected
 
 
-def test_both_blessings_have_to_bless(model, blessing):
-    of_evaluator = blessing(blessed=1, current_model_id=7)
+def test_all_blessings_that_are_required_have_to_arrive(model, blessing):
+    assert read(model=model).decision == _gate.UNASKED
+    given = {"model": model, "model_blessing": blessing(blessed=1, current_model_id=7)}
     required = "model_blessing,infra_blessing"
-    for blessed, expected in ((1, BLESSED), (0, NOT_BLESSED)):
-        infra = blessing(InfraBlessing, blessed=blessed)
-        given = {"model": model, "model_blessing": of_evaluator, "infra_blessing": infra}
-        assert verdict(**given, required=required) == expected
-    decision = read(model=model, model_blessing=of_evaluator, required=required).decision
+    decision = read(**given, required=required).decision
     assert decision.verdict == NOT_BLESSED
     assert "infra_blessing" in decision.reason
-
-
-def test_gate_is_closed_where_a_required_blessing_did_not_arrive(model):
-    assert verdict(model=model, required="model_blessing") == NOT_BLESSED
-    assert read(model=model).decision == _gate.UNASKED
+    both = {**given, "infra_blessing": blessing(InfraBlessing, blessed=1)}
+    assert verdict(**both, required=required) == BLESSED
 
 
 def test_blessing_of_another_model_closes_the_gate(model, ten_uri, blessing, tmp_path):
@@ -87,18 +80,15 @@ def test_blessing_of_another_model_closes_the_gate(model, ten_uri, blessing, tmp
             assert part in decision.reason
 
 
-@pytest.mark.parametrize(("has_other_weights", "expected"), [(False, BLESSED), (True, NOT_BLESSED)])
-def test_blessing_of_a_copy_counts_if_it_is_one(
-    model, blessing, tmp_path, has_other_weights, expected
-):
+def test_blessing_of_a_copy_counts_until_its_weights_differ(model, blessing, tmp_path):
     copy = shutil.copytree(model.uri, tmp_path / "copy")
-    if has_other_weights:
-        (weights,) = Path(copy).rglob("variables.data-*")
-        changed = bytearray(weights.read_bytes())
-        changed[0] ^= 1
-        weights.write_bytes(changed)
     of_copy = blessing(blessed=1, current_model_id=6, current_model=str(copy))
-    assert verdict(model=model, model_blessing=of_copy) == expected
+    assert verdict(model=model, model_blessing=of_copy) == BLESSED
+    (weights,) = Path(copy).rglob("variables.data-*")
+    changed = bytearray(weights.read_bytes())
+    changed[0] ^= 1
+    weights.write_bytes(changed)
+    assert verdict(model=model, model_blessing=of_copy) == NOT_BLESSED
 
 
 def test_blessing_of_the_model_that_was_pushed_opens_the_gate(
@@ -134,15 +124,6 @@ def test_blessing_decides_on_kubeflow(model, ten_uri, tmp_path, blessed, is_othe
     assert verdict(model=model, model_blessing=made) == expected
 
 
-@pytest.mark.parametrize(("policy", "is_open"), [(SKIP, False), (IGNORE, True)])
-def test_policy_says_whether_a_model_runs_that_was_not_blessed(model, blessing, policy, is_open):
-    refusal = blessing(blessed=0)
-    decision = read(
-        model=model, model_blessing=refusal, spec=ModelSpec(gate_policy=policy)
-    ).decision
-    assert (decision.verdict, decision.is_open) == (NOT_BLESSED, is_open)
-
-
 @pytest.mark.parametrize(
     ("name", "label", "suffix"), [("", "", ""), ("ten", "Model 'ten': ", "_ten")]
 )
@@ -154,14 +135,15 @@ def test_policy_to_fail_raises_with_the_reason_and_the_cure(model, blessing, nam
         f"was scored. Set ModelSpec.gate_policy to SKIP to let the pipeline go on without results, "
         f"or to IGNORE to score anyway."
     )
-    spec = ModelSpec(gate_policy=FAIL)
-    assert_refused(message, read, **given, name=name, spec=spec, error=GateError)
+    assert_refused(message, read, **given, name=name, policy=FAIL, error=GateError)
 
 
-@pytest.mark.parametrize("policy", [SKIP, FAIL, IGNORE])
-def test_policy_does_not_matter_without_a_blessing_asked_for(model, policy):
-    decision = read(model=model, spec=ModelSpec(gate_policy=policy)).decision
-    assert (decision.verdict, decision.is_open, decision.is_overruled) == (NO_BLESSING, True, False)
+def test_policy_matters_only_for_a_model_that_is_not_blessed(model, blessing):
+    for policy, is_open in ((SKIP, False), (IGNORE, True)):
+        decision = read(model=model, model_blessing=blessing(blessed=0), policy=policy).decision
+        assert (decision.verdict, decision.is_open) == (NOT_BLESSED, is_open)
+    for policy in (SKIP, FAIL, IGNORE):
+        assert read(model=model, policy=policy).decision == _gate.UNASKED
 
 
 def test_decision_is_logged_with_its_model(model, caplog):
@@ -179,23 +161,32 @@ def test_model_among_several_has_its_own_blessing(model, blessing):
 
 
 @pytest.mark.parametrize(
-    ("of_five", "of_ten", "verdict", "is_open"),
+    ("of_five", "of_ten", "verdict", "is_overruled"),
     [
-        (BLESSED, BLESSED, BLESSED, True),
-        (BLESSED, NO_BLESSING, NO_BLESSING, True),
-        (NO_BLESSING, NOT_BLESSED, NOT_BLESSED, False),
+        ((1, SKIP), (1, SKIP), BLESSED, False),
+        ((1, SKIP), (None, SKIP), NO_BLESSING, False),
+        ((None, SKIP), (0, SKIP), NOT_BLESSED, False),
+        ((0, IGNORE), (0, SKIP), NOT_BLESSED, False),
+        ((0, IGNORE), (1, SKIP), NOT_BLESSED, True),
+        # A policy that nothing depends on overrules nothing.
+        ((1, IGNORE), (1, IGNORE), BLESSED, False),
+        ((1, IGNORE), (None, IGNORE), NO_BLESSING, False),
     ],
 )
-def test_cascade_is_blessed_as_its_least_blessed_stage(model, of_five, of_ten, verdict, is_open):
-    gated = read(model=model)
-    stages = [
-        dataclasses.replace(gated, name=name, decision=_gate.Decision(found, f"{name} says so."))
-        for name, found in (("five", of_five), ("ten", of_ten))
-    ]
+def test_cascade_is_blessed_as_its_least_blessed_stage(
+    model, blessing, of_five, of_ten, verdict, is_overruled
+):
+    stages = []
+    for name, (blessed, policy) in (("five", of_five), ("ten", of_ten)):
+        artifacts = {f"model_{name}": model}
+        if blessed is not None:
+            artifacts[f"blessing_{name}"] = blessing(blessed=blessed, current_model_id=7)
+        stages.append(read(**artifacts, name=name, policy=policy))
     decision = gated_model.decide_together(stages)
-    assert (decision.verdict, decision.is_open) == (verdict, is_open)
-    assert decision.reason == "Stage 'five': five says so. Stage 'ten': ten says so."
-    assert gated_model.decide_together([gated]) == gated.decision
+    five, ten = (stage.decision for stage in stages)
+    reason = f"Stage 'five': {five.reason} Stage 'ten': {ten.reason}"
+    assert decision == _gate.Decision(verdict, reason, is_overruled)
+    assert gated_model.decide_together(stages[:1]) == five
 
 
 def test_model_is_needed_unless_an_endpoint_stands_in_for_it(model, blessing):

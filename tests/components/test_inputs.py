@@ -22,8 +22,8 @@ def files_of(examples, *wanted):
     return {s: [file.path for file in list_files(s, found)] for s, found in patterns.items()}
 
 
-def file_in(uri, split):
-    return f"{uri}/Split-{split}/data-00000-of-00001.gz"
+def file_in(made, split):
+    return f"{made.uri}/Split-{split}/data-00000-of-00001.gz"
 
 
 @pytest.fixture
@@ -34,23 +34,17 @@ def two(tmp_path):
     return [artifact(Examples, first, ["a"]), artifact(Examples, second, ["a", "b"])]
 
 
-def test_every_split_of_all_artifacts_is_scored_by_default(two):
-    first, second = (made.uri for made in two)
-    assert files_of(two) == {
-        "a": [file_in(first, "a"), file_in(second, "a")],
-        "b": [file_in(second, "b")],
-    }
-
-
-def test_only_splits_that_are_asked_for_are_looked_at(two):
-    second = two[1].uri
-    shutil.rmtree(f"{second}/Split-a")
-    assert files_of(two, "b") == {"b": [file_in(second, "b")]}
-
-
 def test_examples_of_all_inputs_count_in_order():
     artifacts = {key: [key] for key in ("examples_1", "model", "examples", "examples_too")}
     assert inputs.examples({**artifacts, "examples": ["x", "y"]}) == ["x", "y", "examples_1"]
+
+
+def test_splits_of_all_artifacts_are_scored_or_only_those_that_are_asked_for(two):
+    first, second = two
+    of_a = [file_in(first, "a"), file_in(second, "a")]
+    assert files_of(two) == {"a": of_a, "b": [file_in(second, "b")]}
+    shutil.rmtree(f"{second.uri}/Split-a")  # which nobody asks for
+    assert files_of(two, "b") == {"b": [file_in(second, "b")]}
 
 
 @pytest.mark.parametrize(
@@ -81,12 +75,9 @@ def test_split_whose_folder_was_deleted_is_refused_with_its_place(two):
     assert_refused(message, inputs.splits, two, [], error=InputError)
 
 
-def test_empty_split_has_no_files(tmp_path):
+def test_empty_split_has_no_files_and_an_object_store_no_folders_to_look_for(tmp_path):
     Path(tmp_path, "Split-a").mkdir()
     assert files_of([artifact(Examples, tmp_path, ["a"])]) == {"a": []}
-
-
-def test_object_store_has_no_folders_to_look_for():
     patterns = inputs.splits([artifact(Examples, "gs://bucket/examples", ["a"])], [])
     assert patterns == {"a": ["gs://bucket/examples/Split-a/*"]}
 
@@ -104,37 +95,41 @@ def test_custom_split_pattern_says_where_the_files_are(tmp_path):
 # Beam writes [[] into a regular expression, about which Python warns.
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 def test_folder_with_a_patterns_characters_in_its_name_is_taken_as_it_is(tmp_path):
-    uri = write_examples(tmp_path / "run[1]*", a=examples_of(1))
-    assert files_of([artifact(Examples, uri, ["a"])]) == {"a": [file_in(uri, "a")]}
+    made = artifact(Examples, write_examples(tmp_path / "run[1]*", a=examples_of(1)), ["a"])
+    assert files_of([made]) == {"a": [file_in(made, "a")]}
 
 
-@pytest.mark.parametrize("file_format", [None, "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP"])
-def test_tfrecord_files_have_several_names(file_format):
-    properties = {"file_format": file_format} if file_format else {}
-    made = artifact(Examples, "/e", ["a"], payload_format="FORMAT_PROTO", **properties)
-    assert inputs.payload_format([made]) == "FORMAT_PROTO"
+def test_tfrecord_files_have_several_names():
     assert inputs.payload_format([artifact(Examples, "/e", ["a"])]) == "FORMAT_TF_EXAMPLE"
+    for file_format in ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP"):
+        properties = {"file_format": file_format, "payload_format": "FORMAT_PROTO"}
+        assert inputs.payload_format([artifact(Examples, "/e", **properties)]) == "FORMAT_PROTO"
 
 
-def test_other_files_than_tfrecord_are_refused():
-    parquet = artifact(Examples, "/e", ["a"], file_format="FORMAT_PARQUET")
-    message = (
-        "The examples at /e are FORMAT_PARQUET files, but only TFRecord files can be scored. Write "
-        "them with an ExampleGen whose output is TFRecord."
-    )
-    assert_refused(message, inputs.payload_format, [parquet], error=InputError)
+OTHER_FORMAT = (
+    "The examples at /e are FORMAT_PARQUET files, but only TFRecord files can be scored. Write "
+    "them with an ExampleGen whose output is TFRecord."
+)
+SEVERAL_FORMATS = (
+    "All examples must have the same payload format, but there are {}. Score each format with a "
+    "BulkInferencer of its own."
+)
 
 
-def test_examples_need_one_payload_format():
-    one = artifact(Examples, "/1", ["a"])
-    other = artifact(Examples, "/2", ["a"], payload_format="FORMAT_TF_SEQUENCE_EXAMPLE")
-    both = "FORMAT_TF_EXAMPLE at /1, FORMAT_TF_SEQUENCE_EXAMPLE at /2"
-    for examples, found in (([one, other], both), ([], "no examples")):
-        message = (
-            f"All examples must have the same payload format, but there are {found}. Score each "
-            f"format with a BulkInferencer of its own."
-        )
-        assert_refused(message, inputs.payload_format, examples, error=InputError)
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ({"/e": {"file_format": "FORMAT_PARQUET"}}, OTHER_FORMAT),
+        (
+            {"/1": {}, "/2": {"payload_format": "FORMAT_PROTO"}},
+            SEVERAL_FORMATS.format("FORMAT_TF_EXAMPLE at /1, FORMAT_PROTO at /2"),
+        ),
+        ({}, SEVERAL_FORMATS.format("no examples")),
+    ],
+)
+def test_examples_need_to_be_tfrecord_files_of_one_payload_format(formats, message):
+    examples = [artifact(Examples, uri, **properties) for uri, properties in formats.items()]
+    assert_refused(message, inputs.payload_format, examples, error=InputError)
 
 
 @pytest.mark.parametrize("artifacts", [{}, {"model": []}, {"model": [1, 2]}])

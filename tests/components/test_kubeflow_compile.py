@@ -13,18 +13,20 @@ from google.protobuf import json_format
 from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components import kubeflow_entrypoint
 from pipelines import run_kubeflow
 from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
-from tests.components.tfx_helpers import Nodes
-from tests.integration.kubeflow_launcher import compile_nodes
 
 CHECKOUT = Path(__file__).parents[2]
+MODELS_OF = {
+    "five_times_table_branch": ["five", "ten"],
+    "five_times_table_cascade": ["five", "ten"],
+    "penguins_cascade": ["small", "full"],
+}
 
 
 def compile_example(name, output, *options):
-    """Does what the command of docs/kubeflow.md does."""
+    """Does what the command of docs/kubeflow.md does; returns its status."""
     folders = ("pipeline-root", "data-root", "inference-data-root")
     arguments = [f"--{folder}=gs://bucket/{folder}" for folder in folders]
     return run_kubeflow.main(
@@ -43,14 +45,8 @@ def containers_of(spec):
     return [executor["container"] for executor in executors]
 
 
-def titles_of(spec):
-    """Returns the names of all artifact types."""
-    return {
-        yaml.safe_load(artifact.artifact_type.instance_schema)["title"]
-        for component in spec.components.values()
-        for definitions in (component.input_definitions, component.output_definitions)
-        for artifact in definitions.artifacts.values()
-    }
+def constant_of(task, name):
+    return task.inputs.parameters[name].runtime_value.constant.string_value
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -68,12 +64,27 @@ def test_examples_compile_to_a_spec_that_kfp_loads(name, tmp_path, capsys):
         assert container["image"] == "registry/image:1"
         assert tuple(container["command"]) == kubeflow_entrypoint.COMMAND
         assert set(BEAM_PIPELINE_ARGS) <= set(container["args"])
-    ours = {title for title in titles_of(spec) if not title.startswith("tfx.")}
-    assert "bulk_inferencer.InferenceSummary" in ours
-    assert ours <= {"bulk_inferencer.InferenceSummary", "bulk_inferencer.ModelComparison"}
     # What is not in the image is not in the spec, and nobody asked for the cache.
     assert str(CHECKOUT) not in path.read_text()
     assert not any(task.HasField("caching_options") for task in spec.root.dag.tasks.values())
+
+    (task,) = (task for key, task in spec.root.dag.tasks.items() if key.endswith("Inferencer"))
+    component = spec.components[task.component_ref.name]
+    models, is_branch = MODELS_OF.get(name, []), name.endswith("_branch")
+    of_models = [f"{kind}_{model}" for model in models for kind in ("model", "blessing")]
+    inputs = {"examples", *(of_models or ["model", "model_blessing"])}
+    assert component.input_definitions.artifacts.keys() == inputs
+    outputs = {
+        key: yaml.safe_load(definition.artifact_type.instance_schema)["title"]
+        for key, definition in component.output_definitions.artifacts.items()
+    }
+    assert outputs == {
+        **dict.fromkeys(models if is_branch else ["inference_result"], "tfx.InferenceResult"),
+        "summary": "bulk_inferencer.InferenceSummary",
+        "failed_examples": "tfx.Examples",
+        **({"comparison": "bulk_inferencer.ModelComparison"} if is_branch else {}),
+    }
+    assert constant_of(task, "model_names") == (",".join(models) if is_branch else "")
 
 
 def test_command_of_the_page_compiles_with_the_paths_of_the_image(tmp_path, monkeypatch):
@@ -85,15 +96,12 @@ def test_command_of_the_page_compiles_with_the_paths_of_the_image(tmp_path, monk
     assert run_kubeflow.main(arguments) == 0
 
     tasks = spec_in(tmp_path / "build/five_times_table.yaml").root.dag.tasks
-
-    def parameter(task, name):
-        return tasks[task].inputs.parameters[name].runtime_value.constant.string_value
-
     model_py = f"{run_kubeflow.CODE_ROOT}/pipelines/five_times_table/model.py"
-    assert parameter("Trainer", "module_file") == model_py
+    assert constant_of(tasks["Trainer"], "module_file") == model_py
     options = {"CsvExampleGen": "--data-root", "InferenceExampleGen": "--inference-data-root"}
     for task, option in options.items():
-        assert parameter(task, "input_base") == arguments[arguments.index(option) + 1]
+        given = arguments[arguments.index(option) + 1]
+        assert constant_of(tasks[task], "input_base") == given
 
 
 def test_image_has_what_the_spec_and_the_lock_name():
@@ -137,32 +145,5 @@ def test_output_that_is_neither_yaml_nor_json(capsys):
     with pytest.raises(SystemExit) as error:
         compile_example("five_times_table", "pipeline.txt")
     assert error.value.code == 2
-    assert re.search(r"error: .*--output.* pipeline\.txt", capsys.readouterr().err)
-
-
-RESULTS = {"five", "ten", "comparison"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "results"), [("branch", RESULTS), ("cascade", {"inference_result"})]
-)
-def test_component_with_named_models_compiles(tmp_path, uris, kind, results):
-    nodes = Nodes(tmp_path, **uris)
-    stages = [our.StageSpec(name=name) for name in ("five", "ten") if kind == "cascade"]
-    make = getattr(nodes, kind)
-    made = make("Several", *stages, model_blessings={"five": nodes["blessing"]})
-
-    path = compile_nodes(tmp_path / "pipeline.yaml", *nodes.all.values())
-
-    components.load_component_from_file(str(path))
-    spec = spec_in(path)
-    task = spec.root.dag.tasks[made.id]
-    component = spec.components[task.component_ref.name]
-    inputs = {"examples", "model_five", "model_ten", "blessing_five"}
-    assert set(component.input_definitions.artifacts) == inputs
-    outputs = component.output_definitions.artifacts
-    assert set(outputs) == {"summary", "failed_examples", *results}
-    if kind == "branch":
-        assert "title: bulk_inferencer.ModelComparison" in str(outputs["comparison"])
-        names = task.inputs.parameters["model_names"].runtime_value.constant.string_value
-        assert names == "five,ten"
+    message = "--output must end with .yaml, .yml or .json, not 'pipeline.txt'."
+    assert message in capsys.readouterr().err

@@ -22,7 +22,6 @@ from tests.components.tfx_helpers import (
 from tests.integration.kubeflow_launcher import Run, compile_nodes
 
 EXECUTOR_INPUT = "--json_serialized_invocation_args"
-INPUTS_SPEC = "--json_serialized_inputs_spec_args"
 
 BLANK_TYPES = {
     "none": pb.ArtifactTypeSchema(),
@@ -64,36 +63,29 @@ def test_tfx_alone_cannot_read_blank_types(blank):
         inputs_for_tfx(execution(model=BLANK_TYPES[blank]))
 
 
-@pytest.mark.parametrize("blank", BLANK_TYPES)
 @pytest.mark.parametrize("kind", [Model, InferenceSummary])
-def test_blank_types_come_from_the_component(blank, kind):
-    given = execution(model=BLANK_TYPES[blank])
+@pytest.mark.parametrize("blank", BLANK_TYPES.values(), ids=BLANK_TYPES)
+def test_blank_types_of_all_artifacts_come_from_the_component(blank, kind):
+    given, expected = execution(model=blank), execution(model=schema_of(kind))
+    for executor_input, schema in ((given, BLANK_TYPES["of kfp"]), (expected, schema_of(kind))):
+        executor_input.inputs.artifacts["model"].artifacts.add(uri="gs://more", type=schema)
     kubeflow_entrypoint.restore_types(given, inputs_spec(model=kind))
-    assert given == execution(model=schema_of(kind))
-    (artifact,) = inputs_for_tfx(given)["model"]
-    assert type(artifact) is kind
+    assert given == expected
+    read = [(type(made), made.uri) for made in inputs_for_tfx(given)["model"]]
+    assert read == [(kind, "gs://model"), (kind, "gs://more")]
 
 
-@pytest.mark.parametrize("kind", [Model, InferenceSummary])
-@pytest.mark.parametrize("is_schema", [True, False])
-def test_full_types_are_left_alone(kind, is_schema):
-    title = {Model: "tfx.Model"}.get(kind, kind.TYPE_NAME)
-    schema = schema_of(kind) if is_schema else pb.ArtifactTypeSchema(schema_title=title)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        *map(schema_of, (Model, InferenceSummary)),
+        *(pb.ArtifactTypeSchema(schema_title=name) for name in ("tfx.Model", "package.Own")),
+    ],
+)
+def test_full_types_are_left_alone(schema):
     given = execution(model=schema)
     kubeflow_entrypoint.restore_types(given, inputs_spec(model=Examples))
     assert given == execution(model=schema)
-
-
-def test_every_artifact_of_an_input_gets_its_type():
-    given = execution(examples=BLANK_TYPES["empty"], model=schema_of(Model))
-    given.inputs.artifacts["examples"].artifacts.add(uri="gs://more", type=BLANK_TYPES["of kfp"])
-    kubeflow_entrypoint.restore_types(given, inputs_spec(examples=Examples, model=Model))
-    read = inputs_for_tfx(given)
-    assert [(type(a), a.uri) for a in read["examples"]] == [
-        (Examples, "gs://examples"),
-        (Examples, "gs://more"),
-    ]
-    assert [type(a) for a in read["model"]] == [Model]
 
 
 def test_outputs_that_kubeflow_writes_itself_are_left_out():
@@ -120,28 +112,27 @@ def test_type_that_nobody_knows(blank, known, listed):
 
 
 def test_arguments_keep_everything_but_the_blank_types():
-    given = execution(model=BLANK_TYPES["empty"])
-    given.inputs.parameter_values["steps"].number_value = 5
-    spec = json_format.MessageToJson(inputs_spec(model=Model))
+    given, expected = (execution(model=kind) for kind in (BLANK_TYPES["empty"], schema_of(Model)))
+    for executor_input in (given, expected):
+        executor_input.inputs.parameter_values["steps"].number_value = 5
+    inputs = [
+        "--json_serialized_inputs_spec_args",
+        json_format.MessageToJson(inputs_spec(model=Model)),
+    ]
+    others = ["--executor_class_path", "package.Executor", "--runner=DirectRunner", "--x=a b"]
+
     arguments = [
-        "--executor_class_path",
-        "package.Executor",
+        *others[:2],
         EXECUTOR_INPUT,
         json_format.MessageToJson(given),
-        INPUTS_SPEC,
-        spec,
-        "--runner=DirectRunner",
-        "--experiments=a b",
+        *inputs,
+        *others[2:],
     ]
-
     restored = kubeflow_entrypoint.restore_arguments(arguments)
 
     executor_input = restored.pop(restored.index(EXECUTOR_INPUT) + 1)
-    assert sorted(restored) == sorted([*arguments[:3], *arguments[4:]])
-    assert restored[restored.index(INPUTS_SPEC) + 1] == spec
-    expected = execution(model=schema_of(Model))
-    expected.inputs.parameter_values["steps"].number_value = 5
     assert json_format.Parse(executor_input, pb.ExecutorInput()) == expected
+    assert restored == [*others, EXECUTOR_INPUT, *inputs]
 
 
 def test_arguments_of_a_spec_before_2_1_get_no_inputs_spec():

@@ -20,12 +20,13 @@ from bulk_inferencer._models.vertex import VertexEndpoint
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.components import settings
-from bulk_inferencer.errors import InputError, ModelError, SettingsError
+from bulk_inferencer.components.settings import to_message, to_setting
+from bulk_inferencer.errors import ModelError, SettingsError
 from bulk_inferencer.job import Outputs
 from bulk_inferencer.results.compare import Comparing
 from tests.components.tfx_helpers import assert_refused, columns_of, columns_spec, parameter
 
-ENDPOINT = "projects/p/locations/l/endpoints/1"
+VERTEX = "projects/p/locations/l/endpoints/1"
 DATACLASSES = (
     *(BatchBounds, Comparing, FailureLimit, Limits, Outputs),
     *(SavedModel, Stage, TFServing, VertexEndpoint),
@@ -45,17 +46,14 @@ def regress(column, name=""):
 CLASSIFY = classify("c", label_column="l", score_column="s")
 REGRESS = regress("value", "r")
 
-
-def columns(*entries, signatures=()):
-    spec = our.OutputExampleSpec(output_columns_spec=entries)
-    return settings.columns(spec, our.ModelSpec(model_signature_name=signatures))
+# From an argument of a component to a message
 
 
 def test_our_message_is_taken_as_it_is_and_none_is_an_empty_one():
     spec = our.DataSpec(example_splits=["a"])
-    assert settings.to_setting("data_spec", spec, our.DataSpec) is spec
-    assert settings.to_setting("data_spec", None, our.DataSpec) == our.DataSpec()
-    assert settings.to_message("routing", None, our.Routing) == our.Routing()
+    assert to_setting("data_spec", spec, our.DataSpec) is spec
+    assert to_setting("data_spec", None, our.DataSpec) == our.DataSpec()
+    assert to_message("routing", None, our.Routing) == our.Routing()
 
 
 @pytest.mark.parametrize(
@@ -69,23 +67,38 @@ def test_our_message_is_taken_as_it_is_and_none_is_an_empty_one():
 def test_tfxs_own_message_becomes_ours_with_equal_fields(ours):
     peer = getattr(theirs, type(ours).__name__)
     given = json_format.Parse(json_format.MessageToJson(ours), peer())
-    assert settings.to_setting("spec", given, type(ours)) == ours
+    assert to_setting("spec", given, type(ours)) == ours
+
+
+OR_TFXS = "TFX's message of the same name"
+OR_JSON = "a RuntimeParameter that holds its JSON"
 
 
 @pytest.mark.parametrize(
-    "value", ["{}", {"example_splits": []}, our.ModelSpec(), theirs.ModelSpec()]
+    ("convert", "kind", "value", "must_be"),
+    [
+        (to_setting, our.DataSpec, {}, f"DataSpec, {OR_TFXS} or {OR_JSON}, not a dict."),
+        (to_setting, our.DataSpec, theirs.ModelSpec(), f"{OR_JSON}, not a ModelSpec."),
+        (to_message, our.ModelSpec, "{}", f"a bulk_inferencer_pb2.ModelSpec or {OR_TFXS}, not a "),
+        (to_message, our.Routing, our.OutputExampleSpec(), "Routing, not an OutputExampleSpec."),
+    ],
 )
-def test_value_of_another_type_is_refused(value):
-    message = f"data_spec must be a bulk_inferencer_pb2.DataSpec, not a {type(value).__name__}."
-    assert_refused(message, settings.to_setting, "data_spec", value, our.DataSpec)
+def test_value_of_another_type_is_refused_with_those_that_are_taken(convert, kind, value, must_be):
+    with pytest.raises(SettingsError) as raised:
+        convert("spec", value, kind)
+    assert str(raised.value).startswith(f"spec must be a bulk_inferencer_pb2.{kind.__name__}")
+    assert must_be in str(raised.value)
 
 
 def test_runtime_parameter_is_kept_for_the_runner_where_it_can_be():
     for default in (None, '{"example_splits": ["a"]}'):
         given = parameter(default)
-        assert settings.to_setting("data_spec", given, our.DataSpec) is given
-    message = "routing must be a bulk_inferencer_pb2.Routing, not a RuntimeParameter."
-    assert_refused(message, settings.to_message, "routing", parameter(), our.Routing)
+        assert to_setting("data_spec", given, our.DataSpec) is given
+    message = (
+        "routing must be known while the pipeline is being built, so it cannot be a "
+        "RuntimeParameter. Give a bulk_inferencer_pb2.Routing."
+    )
+    assert_refused(message, to_message, "routing", parameter(), our.Routing)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +112,7 @@ def test_runtime_parameter_is_kept_for_the_runner_where_it_can_be():
 )
 def test_default_of_a_runtime_parameter_is_checked(default, message):
     with pytest.raises(SettingsError, match=message):
-        settings.to_setting("data_spec", parameter(default), our.DataSpec)
+        to_setting("data_spec", parameter(default), our.DataSpec)
 
 
 @pytest.mark.parametrize("mark", ["{{", "{%", "{#"])
@@ -111,36 +124,35 @@ def test_text_that_airflow_would_render_is_refused_wherever_it_stands(mark):
     )
     flat = our.ModelSpec(model_signature_name=["fine", text])
     for spec in (flat, columns_spec(y=text), our.ModelSpecs(models={"five": flat})):
-        assert_refused(message, settings.to_setting, "spec", spec, type(spec))
+        assert_refused(message, to_setting, "spec", spec, type(spec))
 
 
-NEGATIVE = our.FailureLimit(max_count=-1)
+# What messages of lower floors are about
+
 TOO_SMALL = our.ModelSpec(batch=our.BatchSpec(max_records=-1))
-LAST = our.StageSpec(name="five", output_columns_spec=columns_of(y5="y"))
-SPLIT = our.SplitRouting(weights={"five": 0})
+FROM_BATCH = "BatchBounds.max_records comes from ModelSpec.batch.max_records."
+
+
+def cascade_spec(**of_five):
+    return our.CascadeSpec(stages=[our.StageSpec(name="five", **of_five)])
 
 
 @pytest.mark.parametrize(
     ("spec", "end"),
     [
-        (TOO_SMALL, "BatchBounds comes from ModelSpec.batch."),
-        (our.DataSpec(failure_limit=NEGATIVE), "FailureLimit comes from DataSpec.failure_limit."),
-        (our.ComparisonSpec(most_different=-1), "comes from ComparisonSpec.most_different."),
-        (our.CascadeSpec(stages=[LAST]), "Stage.exit_when comes from StageSpec.exit_when."),
-        (
-            our.CascadeSpec(stages=[our.StageSpec(name="five", model_spec=TOO_SMALL)]),
-            "BatchBounds comes from ModelSpec.batch.",
-        ),
-        (our.Routing(split=SPLIT), ""),
-        (
-            our.ModelSpec(tf_serving=our.TFServingSpec(address="localhost:1")),
-            "TFServing comes from ModelSpec.tf_serving.",
-        ),
+        (TOO_SMALL, FROM_BATCH),
+        (cascade_spec(model_spec=TOO_SMALL), FROM_BATCH),
+        (cascade_spec(output_columns_spec=columns_of(y="y")), "from StageSpec.exit_when."),
+        (our.DataSpec(failure_limit={"max_count": -1}), "from DataSpec.failure_limit.max_count."),
+        (our.ComparisonSpec(most_different=-1), "from ComparisonSpec.most_different."),
+        # Those messages have the names of our own.
+        (our.Routing(split={"weights": {"five": 0}}), "a model that should get no records."),
+        (cascade_spec(exit_when=[our.ExitWhen()]), "Say which values settle a record."),
     ],
 )
 def test_lower_floors_check_at_once_and_the_error_names_the_setting(spec, end):
     with pytest.raises(SettingsError) as raised, settings.naming_settings():
-        settings.to_setting("spec", spec, type(spec))
+        to_setting("spec", spec, type(spec))
     assert str(raised.value).endswith(end)
 
 
@@ -148,13 +160,24 @@ def test_error_names_every_setting_that_it_is_about_and_keeps_its_type():
     with pytest.raises(ModelError) as raised, settings.naming_settings():
         raise ModelError("SavedModel.tags and SavedModel.signatures do not match.")
     assert str(raised.value) == (
-        "SavedModel.tags and SavedModel.signatures do not match. SavedModel.signatures comes from "
-        "ModelSpec.model_signature_name. SavedModel.tags comes from ModelSpec.tag."
+        "SavedModel.tags and SavedModel.signatures do not match. SavedModel.tags comes from "
+        "ModelSpec.tag. SavedModel.signatures comes from ModelSpec.model_signature_name."
     )
 
 
-def test_other_errors_pass_as_they_are():
-    for error in (InputError("No file, and MySavedModel.tagset."), ValueError("SavedModel.tags")):
+@pytest.mark.parametrize(
+    "message",
+    [
+        "No saved_model.pb in gs://models/TFServing/7.",
+        "Nothing in /models/SavedModel.tags, C:/SavedModel.tags or s3://b/SavedModel.tags/1.",
+        "Split 'Limits' has no folder at /x.",
+        "Signature 'my SavedModel.tags' or \"Stage.columns\" is not there.",
+        "Use MySavedModel.tags, my.SavedModel.tags, SavedModel.tagset or SavedModel.tags.first.",
+        "The SavedModel has no such field as SavedModel.speed.",
+    ],
+)
+def test_what_only_looks_like_a_field_is_left_alone(message):
+    for error in (ModelError(message), ValueError("SavedModel.tags")):
         with pytest.raises(type(error)) as raised, settings.naming_settings():
             raise error
         assert raised.value is error
@@ -162,18 +185,21 @@ def test_other_errors_pass_as_they_are():
 
 @pytest.mark.parametrize(("field", "setting"), settings._SETTING_OF_FIELD.items())
 def test_fields_and_settings_of_the_table_exist(field, setting):
-    owner, _, name = field.partition(".")
+    owner, name = field.split(".")
     (dataclass,) = [kind for kind in DATACLASSES if kind.__name__ == owner]
-    assert not name or name in {field.name for field in dataclasses.fields(dataclass)}
+    assert name in {field.name for field in dataclasses.fields(dataclass)}
     message, *path = setting.split(".")
     descriptor = our.DESCRIPTOR.message_types_by_name[message]
     for part in path:
         descriptor = descriptor.fields_by_name[part].message_type or descriptor
 
 
-@pytest.mark.parametrize("properties", [{}, {"data_spec": None}, {"data_spec": ""}])
-def test_property_that_is_left_out_is_an_empty_message(properties):
-    assert settings.parse(properties, "data_spec", our.DataSpec) == our.DataSpec()
+# From JSON to a message
+
+
+def test_property_that_is_left_out_is_an_empty_message():
+    for properties in ({}, {"data_spec": None}, {"data_spec": ""}):
+        assert settings.parse(properties, "data_spec", our.DataSpec) == our.DataSpec()
 
 
 def test_json_parses_back_to_every_field_with_names_of_either_style():
@@ -184,7 +210,6 @@ def test_json_parses_back_to_every_field_with_names_of_either_style():
         batch=our.BatchSpec(max_records=7, max_bytes=9),
         import_modules=["m"],
     )
-
     for keeps_names in (True, False):
         text = json_format.MessageToJson(spec, preserving_proto_field_name=keeps_names)
         assert ("gate_policy" in json.loads(text)) == keeps_names
@@ -204,8 +229,7 @@ def test_names_are_joined_by_commas():
     assert settings.names({"n": ""}, "n") == settings.names({}, "n") == []
 
 
-LIMITS = our.RequestLimits(request_seconds=1, total_seconds=2)
-OPTIONS = [our.ChannelOption(name="number", number=-1), our.ChannelOption(name="text", text="t")]
+# From messages to dataclasses
 
 
 def served(signatures=(), **fields):
@@ -214,8 +238,15 @@ def served(signatures=(), **fields):
 
 
 def on_vertex(signatures=(), **fields):
-    spec = our.VertexEndpointSpec(name=ENDPOINT, **fields)
+    spec = our.VertexEndpointSpec(name=VERTEX, **fields)
     return our.ModelSpec(model_signature_name=signatures, vertex_endpoint=spec)
+
+
+OF_SERVER = {"version_label": "stable", "credentials": "grpc:ssl_channel_credentials"}
+OPTIONS = {"number": -1, "text": "t"}
+CHANNEL_OPTIONS = [our.ChannelOption(**{"name": name, name: OPTIONS[name]}) for name in OPTIONS]
+OF_ENDPOINT = {"input_name": "x", "raw": True, "client": "module:client"}
+LIMITS = {"request_seconds": 1, "total_seconds": 2}
 
 
 @pytest.mark.parametrize(
@@ -229,34 +260,20 @@ def on_vertex(signatures=(), **fields):
         (served(), TFServing("host:8500", "m")),
         (served(version=0), TFServing("host:8500", "m", version=0)),
         (
-            served(
-                ["a", "b"],
-                version_label="stable",
-                credentials="grpc:ssl_channel_credentials",
-                channel_options=OPTIONS,
-                limits=LIMITS,
-            ),
+            served(["a", "b"], channel_options=CHANNEL_OPTIONS, limits=LIMITS, **OF_SERVER),
             TFServing(
                 "host:8500",
                 "m",
-                version_label="stable",
                 signatures=("a", "b"),
-                credentials="grpc:ssl_channel_credentials",
-                channel_options=(("number", -1), ("text", "t")),
+                channel_options=tuple(OPTIONS.items()),
                 limits=Limits(1, 2),
+                **OF_SERVER,
             ),
         ),
-        (on_vertex(), VertexEndpoint(ENDPOINT)),
+        (on_vertex(), VertexEndpoint(VERTEX)),
         (
-            on_vertex(["s"], input_name="x", raw=True, client="module:client", limits=LIMITS),
-            VertexEndpoint(
-                ENDPOINT,
-                input_name="x",
-                signature="s",
-                raw=True,
-                client="module:client",
-                limits=Limits(1, 2),
-            ),
+            on_vertex(["s"], limits=LIMITS, **OF_ENDPOINT),
+            VertexEndpoint(VERTEX, signature="s", limits=Limits(1, 2), **OF_ENDPOINT),
         ),
     ],
 )
@@ -266,11 +283,10 @@ def test_model_spec_gives_a_model_with_all_settings(spec, expected):
 
 def test_several_signatures_of_a_vertex_endpoint_are_refused():
     message = (
-        f"{ENDPOINT} can only be called with one signature, but ModelSpec.model_signature_name has "
+        f"{VERTEX} can only be called with one signature, but ModelSpec.model_signature_name has "
         f"a, b. Keep one of them."
     )
-    spec = on_vertex(["a", "b"])
-    assert_refused(message, settings.to_setting, "model_spec", spec, our.ModelSpec)
+    assert_refused(message, to_setting, "model_spec", on_vertex(["a", "b"]), our.ModelSpec)
 
 
 def test_cascade_spec_gives_stages_with_columns_and_exits():
@@ -318,7 +334,15 @@ def test_compression_is_named_and_an_unknown_one_refused():
     message = (
         "DataSpec.compression must be one of GZIP (0), NONE (1), not 7. Leave it out for gzip."
     )
-    assert_refused(message, settings.to_setting, "d", our.DataSpec(compression=7), our.DataSpec)
+    assert_refused(message, to_setting, "d", our.DataSpec(compression=7), our.DataSpec)
+
+
+# Columns of output examples
+
+
+def columns(*entries, signatures=()):
+    spec = our.OutputExampleSpec(output_columns_spec=entries)
+    return settings.columns(spec, our.ModelSpec(model_signature_name=signatures))
 
 
 @pytest.mark.parametrize(
@@ -343,40 +367,29 @@ def test_columns_come_from_the_outputs_of_their_signature(entries, signatures, e
     assert found == tuple(Column(*pair) for pair in expected)
 
 
-NOT_CALLED = (
-    "OutputColumnsSpec.signature_name is '{}', but the model is called with {}. Name one of these, "
-    "or add it to ModelSpec.model_signature_name."
-)
-NO_COLUMNS = (
-    "OutputExampleSpec.output_columns_spec has no columns. Name the outputs that become features, "
-    "or leave out output_example_spec."
-)
-INCOMPLETE = "A column of OutputExampleSpec has the output '{}' and the name '{}'. It needs both."
-NAMED_TWICE = (
-    "OutputExampleSpec has several columns named 'value', for the outputs y, outputs. Give each of "
-    "them a name of its own."
-)
-
-
 @pytest.mark.parametrize(
-    ("entries", "signatures", "message"),
-    [
-        ([columns_of("other", y5="y")], [], NOT_CALLED.format("other", "serving_default")),
-        ([columns_of("other", y5="y")], ["a"], NOT_CALLED.format("other", "a")),
-        ([columns_of("other", y5="y")], ["a", "b"], NOT_CALLED.format("other", "a, b")),
-        ([columns_of(y5="y")], ["a", "b"], NOT_CALLED.format("", "a, b")),
-        ([], [], NO_COLUMNS),
-        ([our.OutputColumnsSpec()], [], NO_COLUMNS),
-        ([columns_of()], [], NO_COLUMNS),
-        ([classify()], [], NO_COLUMNS),
-        ([columns_of(**{"": "y"})], [], INCOMPLETE.format("y", "")),
-        ([columns_of(y5="")], [], INCOMPLETE.format("", "y5")),
-        ([regress("")], [], INCOMPLETE.format("outputs", "")),
-        ([columns_of(value="y"), regress("value")], [], NAMED_TWICE),
-    ],
+    ("name", "signatures", "called"),
+    [("other", [], "serving_default"), ("other", ["a", "b"], "a, b"), ("", ["a", "b"], "a, b")],
 )
-def test_columns_that_cannot_be_are_refused(entries, signatures, message):
-    assert_refused(message, columns, *entries, signatures=signatures)
+def test_columns_of_a_signature_that_is_not_called_are_refused(name, signatures, called):
+    message = (
+        f"OutputColumnsSpec.signature_name is '{name}', but the model is called with {called}. "
+        f"Name one of these, or add it to ModelSpec.model_signature_name."
+    )
+    assert_refused(message, columns, columns_of(name, y5="y"), signatures=signatures)
+
+
+def test_columns_are_needed_and_blamed_on_the_spec_that_they_are_from():
+    message = (
+        "{}.output_columns_spec has no columns. Name the outputs that become features, or leave "
+        "out the whole spec."
+    )
+    for entries in ([], [our.OutputColumnsSpec()], [columns_of()], [classify()]):
+        assert_refused(message.format("OutputExampleSpec"), columns, *entries)
+    spec = cascade_spec(output_columns_spec=columns_of())
+    assert_refused(message.format("StageSpec"), settings.cascade, spec, {})
+    with pytest.raises(SettingsError, match=r" in OutputExampleSpec\.output_columns_spec needs "):
+        columns(regress(""))
 
 
 def test_columns_of_several_models_have_to_come_from_the_same_outputs():

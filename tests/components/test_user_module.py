@@ -14,7 +14,6 @@ from tests.components.tfx_helpers import (
     Nodes,
     assert_refused,
     columns_spec,
-    execute,
     parameter,
     scored,
 )
@@ -95,28 +94,6 @@ def test_module_without_a_hook_is_refused(tmp_path):
     assert_refused(message, hooks_of, path)
 
 
-@pytest.mark.slow
-def test_records_pass_the_hooks_and_results_carry_them_as_they_were(
-    outputs, inputs, tmp_path, monkeypatch
-):
-    write_module(tmp_path / "modules", HOOKS, name="installed_hooks")
-    monkeypatch.syspath_prepend(tmp_path / "modules")
-
-    execute(
-        outputs,
-        inputs,
-        module_path="installed_hooks",
-        data_spec=UNLABELLED,
-        output_example_spec=columns_spec(size="bytes"),
-    )
-
-    assert scored(outputs.inference_result) == [(10, 501), (11, 551)]
-    for prediction in read_predictions(outputs.inference_result.uri):
-        assert prediction.outputs["bytes"] == len(prediction.record)
-    shard = f"{outputs.output_examples.uri}/Split-unlabelled/examples-00000-of-00001.gz"
-    assert [set(features_of(r)) for r in read_tfrecord(shard)] == [{"x", "size"}] * 2
-
-
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, uris):
     """Runs a pipeline with hooks that come in several ways; returns what is recorded of a node."""
@@ -137,22 +114,32 @@ def recorded(tmp_path_factory, uris):
         nodes.bulk("Parameter", module_file=parameter(path), data_spec=UNLABELLED)
         patch.setenv(no_packages, "1")
         nodes.bulk("File", module_file=path, data_spec=UNLABELLED)
-    return nodes.run()
+        patch.syspath_prepend(folder / "modules")
+        spec = columns_spec(size="bytes")
+        nodes.bulk("Path", module_path="user_hooks", data_spec=UNLABELLED, output_example_spec=spec)
+        return nodes.run()
 
 
 @pytest.mark.slow
 def test_module_file_is_packaged_and_those_of_one_name_do_not_mix_in_one_process(recorded):
     for name, expected in (("A", [(10, 55), (11, 50)]), ("B", [(10, 1050), (11, 1055)])):
         assert scored(recorded(name).output()) == expected
-        path = recorded(name).properties["module_path"]
-        assert path.startswith("hooks@")
-        assert path.endswith(".whl")
-        assert Path(path.partition("@")[2]).is_file()
+        module, _, wheel = recorded(name).properties["module_path"].partition("@")
+        assert (module, wheel.endswith(".whl"), Path(wheel).is_file()) == ("hooks", True, True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["File", "Parameter"])
-def test_module_file_is_read_where_it_is_without_a_package(recorded, name):
-    assert recorded(name).properties["module_file"].endswith("/user_hooks.py")
-    assert "module_path" not in recorded(name).properties
-    assert scored(recorded(name).output()) == [(10, 501), (11, 551)]
+@pytest.mark.parametrize("name", ["File", "Parameter", "Path"])
+def test_records_pass_the_hooks_without_a_package_and_results_carry_them_as_they_were(
+    recorded, name
+):
+    result = recorded(name).output()
+    assert ("module_file" in recorded(name).properties) == (name != "Path")
+    assert ("module_path" in recorded(name).properties) == (name == "Path")
+    assert scored(result) == [(10, 501), (11, 551)]
+    for prediction in read_predictions(result.uri):
+        assert prediction.outputs["bytes"] == len(prediction.record)
+    if name == "Path":
+        folder = recorded(name).output("output_examples").uri
+        shard = f"{folder}/Split-unlabelled/examples-00000-of-00001.gz"
+        assert [set(features_of(r)) for r in read_tfrecord(shard)] == [{"x", "size"}] * 2

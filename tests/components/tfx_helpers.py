@@ -177,13 +177,11 @@ def artifact(kind, uri, splits=(), **custom_properties):
 
 # The executor
 
-
-# The artifacts that an execution writes to.
 Outputs = namedtuple("Outputs", "inference_result summary failed_examples output_examples")
 
 
 def make_outputs(folder):
-    """Returns outputs in empty folders, as a launcher makes them."""
+    """Returns the artifacts that an execution writes to, as a launcher makes them."""
     examples = standard_artifacts.Examples
     kinds = (standard_artifacts.InferenceResult, InferenceSummary, examples, examples)
     folders = [Path(folder, key) for key in Outputs._fields]
@@ -193,18 +191,11 @@ def make_outputs(folder):
 
 
 def execute(outputs, inputs, context=None, **properties):
-    """Calls the executor as a launcher does, and returns it.
-
-    Args:
-      outputs: artifacts to write to; those of output examples only with `output_example_spec`.
-      inputs: an artifact or a list of them by input.
-      context: what the launcher gives the executor.
-      **properties: execution properties, as text or messages.
-    """
+    """Calls the executor as a launcher does, and returns it; settings may be messages or text."""
     unused = () if "output_example_spec" in properties else ("output_examples",)
     executor = Executor(context)
     executor.Do(
-        {key: value if isinstance(value, list) else [value] for key, value in inputs.items()},
+        {key: [value] for key, value in inputs.items()},
         {key: [made] for key, made in outputs._asdict().items() if key not in unused},
         {
             name: value if isinstance(value, str) else json_format.MessageToJson(value)
@@ -228,10 +219,6 @@ def importer(name, kind, uri, splits=(), **custom_properties):
     ).with_id(name)
 
 
-def result_of(node):
-    return node.outputs["result"]
-
-
 class LocalPipeline:
     """A pipeline on LocalDagRunner, with ML Metadata of its own."""
 
@@ -240,17 +227,15 @@ class LocalPipeline:
         self._metadata = str(folder / "metadata.sqlite")
 
     def run(self, *nodes, enable_cache=False):
-        tfx.orchestration.LocalDagRunner().run(self.of(*nodes, enable_cache=enable_cache))
-
-    def of(self, *nodes, enable_cache=False):
         connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(self._metadata)
-        return tfx.dsl.Pipeline(
+        pipeline = tfx.dsl.Pipeline(
             "pipeline",
             str(self.root),
             components=list(nodes),
             enable_cache=enable_cache,
             metadata_connection_config=connection,
         )
+        tfx.orchestration.LocalDagRunner().run(pipeline)
 
     def latest(self, node="BulkInferencer"):
         """Returns what is recorded of a node's latest execution."""
@@ -260,7 +245,7 @@ class LocalPipeline:
 class Nodes:
     """The nodes of a pipeline: new ones for each, as TFX wants it.
 
-    At first there are examples, the models five and ten, a blessing of five and a refusal of ten.
+    At first there are examples, the models five and ten, and a blessing of five.
     """
 
     def __init__(self, folder, examples_uri, five_uri, ten_uri):
@@ -273,7 +258,6 @@ class Nodes:
         for name, uri in self.uri_of.items():
             self.add(importer(name, standard_artifacts.Model, uri))
         self.bless("blessing", "five", blessed=1)
-        self.bless("refusal", "ten", blessed=0)
 
     def add(self, node):
         self.all[node.id] = node
@@ -285,21 +269,22 @@ class Nodes:
         self.add(importer(name, kind, self.blessing_folder, **properties))
 
     def __getitem__(self, name):
-        return result_of(self.all[name])
+        return self.all[name].outputs["result"]
+
+    def several(self):
+        """Returns the arguments that a component for several models needs."""
+        return {"examples": self["examples"], "models": {n: self[n] for n in self.uri_of}}
 
     def bulk(self, name="BulkInferencer", **arguments):
         defaults = {"examples": self["examples"], "model_export": self["five"]}
         return self.add(BulkInferencer(**{**defaults, **arguments}).with_id(name))
 
     def branch(self, name, **arguments):
-        models = {model: self[model] for model in self.uri_of}
-        defaults = {"examples": self["examples"], "models": models}
-        return self.add(BranchInferencer(**{**defaults, **arguments}).with_id(name))
+        return self.add(BranchInferencer(**{**self.several(), **arguments}).with_id(name))
 
     def cascade(self, name, *stages, **arguments):
-        models = {stage.name: self[stage.name] for stage in stages}
-        defaults = {"examples": self["examples"], "models": models, "stages": stages}
-        return self.add(CascadeInferencer(**{**defaults, **arguments}).with_id(name))
+        made = CascadeInferencer(**{**self.several(), **arguments}, stages=stages)
+        return self.add(made.with_id(name))
 
     def run(self):
         """Runs all nodes; returns what gives the record of each."""

@@ -14,15 +14,7 @@ from bulk_inferencer._formats.batches import (
     batches,
     read_batches,
 )
-from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly, write_tfrecord
-
-
-@pytest.mark.parametrize("name", ["max_records", "max_bytes", "first_records"])
-def test_bound_less_than_one_is_refused(name):
-    message = f"BatchBounds.{name} must be at least 1, got 0. Leave it out for the default."
-    with pytest.raises(SettingsError, match=exactly(message)):
-        BatchBounds(**{name: 0})
 
 
 @given(

@@ -14,6 +14,7 @@ from tfx.proto import bulk_inferrer_pb2
 from bulk_inferencer._formats.example import (
     Column,
     append_columns,
+    check_columns,
     feature_values,
     feature_values_of_batch,
 )
@@ -31,6 +32,7 @@ from tests.helpers import (
     sequence_example,
 )
 
+Y_AS_X = Column("y", "x")
 VALUES = st.one_of(
     st.lists(st.binary(), max_size=3),
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3),
@@ -42,9 +44,6 @@ def append(records, replace_features=False, **outputs):
     """Appends each output as a column of its own name."""
     columns = [Column(name, name) for name in outputs]
     return append_columns(records, outputs, columns, replace_features)
-
-
-# Columns
 
 
 @pytest.mark.parametrize(
@@ -113,16 +112,11 @@ def test_sequence_example_gets_columns_in_its_context():
 def test_tensorflow_parses_features_and_columns():
     records = append([example(x=1.0), example(x=2.0)], y=np.array([5.0, 10.0]))
     parsed = tf.io.parse_example(records, {"x": FLOAT, "y": FLOAT})
-    assert parsed["x"].numpy().tolist() == [1, 2]
-    assert parsed["y"].numpy().tolist() == [5, 10]
-
-    (record,) = append([sequence_example(user="u1")], y=np.array([5.0]))
-    context, steps = tf.io.parse_single_sequence_example(
-        record,
-        {"user": tf.io.FixedLenFeature([], tf.string), "y": FLOAT},
-        {"steps": tf.io.FixedLenSequenceFeature([], tf.int64)},
-    )
-    assert (context["user"].numpy(), context["y"].numpy()) == (b"u1", 5.0)
+    assert (parsed["x"].numpy().tolist(), parsed["y"].numpy().tolist()) == ([1, 2], [5, 10])
+    (record,) = append([sequence_example(user=3.0)], y=np.array([5.0]))
+    steps = {"steps": tf.io.FixedLenSequenceFeature([], tf.int64)}
+    context, steps = tf.io.parse_single_sequence_example(record, {"user": FLOAT, "y": FLOAT}, steps)
+    assert (context["user"], context["y"]) == (3.0, 5.0)
     assert steps["steps"].numpy().tolist() == [1, 2, 3]
 
 
@@ -131,9 +125,6 @@ def test_records_are_left_as_they_are_without_columns():
     copied = append_columns(records, {"y": np.ones(3, np.complex64)}, [], replace_features=False)
     assert copied == records
     assert copied is not records
-
-
-# Names that are taken
 
 
 @pytest.mark.parametrize("make", [example, sequence_example])
@@ -159,20 +150,14 @@ def test_value_that_looks_like_a_feature_of_the_same_name_is_no_error():
     assert features_of(record) == {"x": [key], "y": [5.0]}
 
 
-# Outputs that only some records have
-
-
 def test_record_gains_the_columns_of_the_outputs_that_it_has():
     y = np.ma.array([[1, 2], [3, 4], [5, 6]], mask=[[False] * 2, [True] * 2, [False] * 2])
     text = np.ma.masked_all(3, object)
     text[1] = b"text"
-    records = [example(x=float(i)) for i in range(3)]
-    longer = append(records, y=y, text=text, z=np.arange(3))
-    assert [features_of(record) for record in longer] == [
-        {"x": [0.0], "y": [1, 2], "z": [0]},
-        {"x": [1.0], "text": [b"text"], "z": [1]},
-        {"x": [2.0], "y": [5, 6], "z": [2]},
-    ]
+    longer = append([example()] * 3, y=y, text=text, z=np.arange(3))
+    assert list(map(features_of, longer)) == [
+        {"y": [1, 2], "z": [0]}, {"text": [b"text"], "z": [1]}, {"y": [5, 6], "z": [2]}
+    ]  # fmt: skip
 
 
 def test_record_without_any_of_the_outputs_is_left_as_it_is():
@@ -184,43 +169,44 @@ def test_record_without_any_of_the_outputs_is_left_as_it_is():
     assert append(records, y=np.ma.masked_all((3, 3), np.complex64)) == records
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.bool_, np.uint64])
-def test_values_of_any_dtype_may_be_masked(dtype):
-    y = np.ma.array(np.ones((2, 1), dtype), mask=[[False], [True]])
-    first, second = append([example(), example()], y=y)
-    assert (features_of(first), features_of(second)) == ({"y": [1]}, {})
-
-
-# Outputs that cannot become columns
-
-MISSING = (
-    "Column 'score' needs the output 'z', but the model returned a, y. Name one of these outputs."
-)
-WRONG_DTYPE = (
-    "Output 'y' of dtype complex64 cannot become the feature 'score': tf.Example holds integers, "
-    "floats and bytes. Cast it in the serving signature."
-)
-TOO_LARGE = (
-    f"Output 'y' holds {2**63}, which is too large for the int64 feature 'score'. Cast it in the "
-    f"serving signature."
-)
-
-
 @pytest.mark.parametrize(
     ("output", "values", "message"),
     [
-        ("z", np.ones(1), MISSING),
-        ("y", np.ones(1, np.complex64), WRONG_DTYPE),
-        ("y", np.array([2**63], np.uint64), TOO_LARGE),
+        ("z", np.ones(1),
+         ("Column 'score' needs the output 'z', but the model returned a, y. Name one of these "
+          "outputs.")),
+        ("y", np.ones(1, np.complex64),
+         ("Output 'y' of dtype complex64 cannot become the feature 'score': tf.Example holds "
+          "integers, floats and bytes. Cast it in the serving signature.")),
+        ("y", np.array([2**63], np.uint64),
+         (f"Output 'y' holds {2**63}, which is too large for the int64 feature 'score'. Cast it in "
+          f"the serving signature.")),
     ],
-)
+    ids=["missing", "dtype", "too large"],
+)  # fmt: skip
 def test_output_that_cannot_become_a_column_is_named(output, values, message):
     outputs = {"y": values, "a": np.ones(1)}
     with pytest.raises(ModelError, match=exactly(message)):
         append_columns([b""], outputs, [Column(output, "score")], replace_features=False)
 
 
-# Values of a feature
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Y_AS_X, f"O.columns must be a tuple of Column, not {Y_AS_X}. Write ({Y_AS_X},)."),
+        (["y"], "O.columns must be a tuple of Column, not ['y']. Write (Column(...),)."),
+        ([Y_AS_X, Column("", "z")],
+         "Column(output='', name='z') in O.columns needs both an output and a name."),
+        ([Y_AS_X, Column("z", "")],
+         "Column(output='z', name='') in O.columns needs both an output and a name."),
+        ([Y_AS_X, Column("z", "w"), Y_AS_X],
+         "Several columns in O.columns are named x. Rename all but one."),
+    ],
+)  # fmt: skip
+def test_each_column_has_an_output_and_a_name_of_its_own(columns, message):
+    with pytest.raises(SettingsError, match=exactly(message)):
+        check_columns("O.columns", columns)
+    check_columns("O.columns", [Y_AS_X, Column("y", "z")])
 
 
 @pytest.mark.parametrize("make", [example, sequence_example])
@@ -256,55 +242,33 @@ def test_record_of_a_batch_that_is_no_example_has_no_values():
     assert feature_values_of_batch(records[70:80], "k") == expected[70:80]
 
 
-# TFX
-
-
-def predict_spec(**output_of_column):
-    columns = [
-        bulk_inferrer_pb2.PredictOutputCol(output_key=output, output_column=column)
-        for column, output in output_of_column.items()
-    ]
-    return {"predict_output": bulk_inferrer_pb2.PredictOutput(output_columns=columns)}
-
-
-CLASSIFY_SPEC = {
-    "classify_output": bulk_inferrer_pb2.ClassifyOutput(label_column="c", score_column="s")
-}
-REGRESS_SPEC = {"regress_output": bulk_inferrer_pb2.RegressOutput(value_column="v")}
+PREDICT = {"predict_output": {"output_columns": [
+    {"output_key": output, "output_column": f"a_{output}"} for output in ("y", "scores", "classes")
+]}}  # fmt: skip
+CLASSIFY = {"classify_output": {"label_column": "c", "score_column": "s"}}
+REGRESS = {"regress_output": {"value_column": "v"}}
 
 
 @pytest.mark.parametrize(
     ("specs", "columns"),
     [
-        (
-            {"predict": predict_spec(p="y", s="scores", c="classes")},
-            [Column("y", "p"), Column("scores", "s"), Column("classes", "c")],
-        ),
-        ({"serving_default": CLASSIFY_SPEC}, [Column("classes", "c"), Column("scores", "s")]),
-        ({"regress": REGRESS_SPEC}, [Column("outputs", "v")]),
-        (
-            {"serving_default": CLASSIFY_SPEC, "regress": REGRESS_SPEC},
-            [
-                Column("serving_default/classes", "c"),
-                Column("serving_default/scores", "s"),
-                Column("regress/outputs", "v"),
-            ],
-        ),
+        ({"predict": PREDICT}, [("y", "a_y"), ("scores", "a_scores"), ("classes", "a_classes")]),
+        ({"serving_default": CLASSIFY}, [("classes", "c"), ("scores", "s")]),
+        ({"regress": REGRESS}, [("outputs", "v")]),
+        ({"serving_default": CLASSIFY, "regress": REGRESS},
+         [("serving_default/classes", "c"), ("serving_default/scores", "s"),
+          ("regress/outputs", "v")]),
     ],
     ids=["predict", "classify", "regress", "multi-inference"],
-)
+)  # fmt: skip
 def test_examples_equal_those_of_tfx(tf1_model, specs, columns):
     records = [example(x=x, other=["text"]) for x in (0.0, 1.0, 2.5)]
     predictor = SavedModel(tf1_model, tuple(specs)).load(FORMAT_TF_EXAMPLE)
     outputs = predictor.predict(records).outputs
     logs = PredictionLogEncoder(predictor.signatures, predictor.input_name).encode(records, outputs)
+    columns = [Column(*names) for names in columns]
     ours = append_columns(records, outputs, columns, replace_features=False)
-
-    spec = bulk_inferrer_pb2.OutputExampleSpec(
-        output_columns_spec=[
-            bulk_inferrer_pb2.OutputColumnsSpec(signature_name=name, **spec)
-            for name, spec in specs.items()
-        ]
-    )
+    columns_specs = [{"signature_name": name, **spec} for name, spec in specs.items()]
+    spec = bulk_inferrer_pb2.OutputExampleSpec(output_columns_spec=columns_specs)
     theirs = [convert(parsed_log(log), spec) for log in logs]
     assert [tf.train.Example.FromString(record) for record in ours] == theirs

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 import string
 
-import apache_beam as beam
 import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx_bsl.public.beam import RunInference
-from tfx_bsl.public.proto import model_spec_pb2
+from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
 
 from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from bulk_inferencer.errors import ModelError
-from tests.helpers import (
-    FLOAT,
-    RECORDS,
-    exactly,
-    example,
-    parsed_log,
-    read_tfrecord,
-    save_functions,
-)
+from tests.beam.helpers import run_together
+from tests.helpers import FLOAT, RECORDS, exactly, example, parsed_log, save_functions
 
 ONE = [Signature("serving_default", PREDICT)]
 CLASSIFY_ONE = [Signature("classes_and_scores", CLASSIFY)]
@@ -102,9 +93,6 @@ def predict_logs(records, outputs):
     return logs
 
 
-# Predict
-
-
 @settings(max_examples=100)
 @given(batches())
 def test_predict_logs_equal_the_official_protos(batch):
@@ -119,15 +107,6 @@ def test_every_dtype_and_rank_equals_the_official_protos(dtype, shape):
     bits = np.arange(2 * size).astype(np.uint8) & (1 if dtype == "bool" else 63)
     records, outputs = [b"a", b"b"], {"y": bits.view(dtype).reshape(2, *shape)}
     assert_equal(encode(ONE, records, outputs), predict_logs(records, outputs))
-
-
-@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4028235e38])
-def test_unusual_floats_keep_their_bits(value):
-    single, several = np.full(1, value, np.float32), np.full((1, 2), value, np.float32)
-    for values in (single, several):
-        (log,) = encode(ONE, [b""], {"y": values})
-        found = tf.make_ndarray(log.predict_log.response.outputs["y"])
-        assert found.tobytes() == values.tobytes()
 
 
 @settings(max_examples=50)
@@ -148,7 +127,12 @@ def test_log_names_the_input_and_the_signatures_in_their_order():
     assert sorted(log.predict_log.response.outputs) == ["a/scores", "b/y"]
 
 
-# Classify
+def log_of(kind, record):
+    """Returns a log with its request, and the response in it."""
+    log = prediction_log_pb2.PredictionLog()
+    own = getattr(log, kind)
+    own.request.input.example_list.examples.add().ParseFromString(record)
+    return log, own.response
 
 
 @settings(max_examples=50)
@@ -159,15 +143,12 @@ def test_classify_logs_equal_the_official_protos(given_outputs, data):
     shape = (len(records), data.draw(st.integers(0, 4)))
     labels = data.draw(hnp.arrays(object, shape, elements=st.text(max_size=200)))
     scores = data.draw(hnp.arrays("float32", shape))
-    outputs = {
-        "classes": np.array([t.encode() for t in labels.flat], object).reshape(shape),
-        "scores": scores,
-    }
+    classes = np.array([text.encode() for text in labels.flat], object).reshape(shape)
+    outputs = {"classes": classes, "scores": scores}
     expected = []
     for i, record in enumerate(records):
-        log = prediction_log_pb2.PredictionLog()
-        log.classify_log.request.input.example_list.examples.add().ParseFromString(record)
-        classifications = log.classify_log.response.result.classifications.add()
+        log, response = log_of("classify_log", record)
+        classifications = response.result.classifications.add()
         for k in range(shape[1]):
             member = classifications.classes.add()
             if "classes" in given_outputs:
@@ -179,9 +160,6 @@ def test_classify_logs_equal_the_official_protos(given_outputs, data):
     assert_equal(logs, expected)
 
 
-# Regress
-
-
 @settings(max_examples=30)
 @given(hnp.arrays("float32", st.integers(1, 5)))
 @pytest.mark.parametrize("per_record", [(), (1,)])
@@ -189,15 +167,11 @@ def test_regress_logs_equal_the_official_protos(per_record, values):
     records = [example(x=float(i)) for i in range(len(values))]
     expected = []
     for record, value in zip(records, values, strict=True):
-        log = prediction_log_pb2.PredictionLog()
-        log.regress_log.request.input.example_list.examples.add().ParseFromString(record)
-        log.regress_log.response.result.regressions.add().value = value
+        log, response = log_of("regress_log", record)
+        response.result.regressions.add().value = value
         expected.append(log)
     outputs = {"outputs": values.reshape(len(values), *per_record)}
     assert_equal(encode(REGRESS_ONE, records, outputs), expected)
-
-
-# Several heads
 
 
 def test_multi_inference_log_holds_a_result_per_signature_in_their_order():
@@ -206,79 +180,64 @@ def test_multi_inference_log_holds_a_result_per_signature_in_their_order():
         "b/outputs": np.array([5], np.float32),
         "a/classes": np.array([[b"x", b"y"]], object),
     }
-    record = example(x=1.0)
-    expected = prediction_log_pb2.PredictionLog()
-    log = expected.multi_inference_log
-    log.request.input.example_list.examples.add().ParseFromString(record)
+    expected, response = log_of("multi_inference_log", example(x=1.0))
     for name in ("a", "b", "c"):
-        log.response.results.add().model_spec.signature_name = name
-    a, b, c = log.response.results
+        response.results.add().model_spec.signature_name = name
+    a, b, c = response.results
     classes = a.classification_result.classifications.add().classes
     classes.add().label = "x"
     classes.add().label = "y"
     b.regression_result.regressions.add().value = 5
     c.classification_result.classifications.add().classes.add().score = 0.5
-    assert_equal(encode(HEADS, [record], outputs), [expected])
+    assert_equal(encode(HEADS, [example(x=1.0)], outputs), [expected])
 
 
-# Outputs that a log cannot carry
-
-BY_CLASS = "float32 of shape [batch, classes]"
-LABELS = "strings of shape [batch, classes]"
-COLUMN = "float32 of shape [batch] or [batch, 1]"
-TWO_LABELS = np.array([[b"a", b"b"]], object)
-UNKNOWN_DTYPE = (
-    "Output 'y' has dtype float8_e5m2; a PredictionLog can carry bfloat16, bool, complex128, "
-    "complex64, float16, float32, float64, int16, int32, int64, int8, uint16, uint32, uint64, "
-    "uint8 and strings. Cast it in the serving signature."
-)
-NO_TEXT = (
-    r"Output 'classes' of a classify signature must be UTF-8 text, got b'\xff'. Return text "
-    r"labels, or use a predict signature."
-)
-TWO_SHAPES = (
-    "Outputs 'classes' and 'scores' of a classify signature must have the same shape, got (1, 2) "
-    "and (1, 3). Correct the signature."
-)
+MUST_BE = {
+    "scores": "float32 of shape [batch, classes]",
+    "classes": "strings of shape [batch, classes]",
+    "outputs": "float32 of shape [batch] or [batch, 1]",
+}
 
 
 @pytest.mark.parametrize(
-    ("signatures", "name", "values", "expected", "got"),
+    ("name", "values", "got"),
     [
-        (CLASSIFY_ONE, "scores", np.ones((2, 2)), BY_CLASS, "float64 of shape (2, 2)"),
-        (CLASSIFY_ONE, "scores", np.ones(2, np.float32), BY_CLASS, "float32 of shape (2,)"),
-        (CLASSIFY_ONE, "classes", np.ones((2, 2), np.int64), LABELS, "int64 of shape (2, 2)"),
-        (CLASSIFY_ONE, "classes", np.array([b"a"] * 2, object), LABELS, "strings of shape (2,)"),
-        (REGRESS_ONE, "outputs", np.ones((2, 2), np.float32), COLUMN, "float32 of shape (2, 2)"),
-        (
-            REGRESS_ONE,
-            "outputs",
-            np.ones((2, 1, 1), np.float32),
-            COLUMN,
-            "float32 of shape (2, 1, 1)",
-        ),
-        (REGRESS_ONE, "outputs", np.ones((2, 0), np.float32), COLUMN, "float32 of shape (2, 0)"),
-        (REGRESS_ONE, "outputs", np.ones(2, np.int32), COLUMN, "int32 of shape (2,)"),
-        (REGRESS_ONE, "outputs", np.array([b"1"] * 2, object), COLUMN, "strings of shape (2,)"),
+        ("scores", np.ones((2, 2)), "float64 of shape (2, 2)"),
+        ("scores", np.ones(2, np.float32), "float32 of shape (2,)"),
+        ("classes", np.ones((2, 2), np.int64), "int64 of shape (2, 2)"),
+        ("classes", np.array([b"a"] * 2, object), "strings of shape (2,)"),
+        ("outputs", np.ones((2, 2), np.float32), "float32 of shape (2, 2)"),
+        ("outputs", np.ones((2, 1, 1), np.float32), "float32 of shape (2, 1, 1)"),
+        ("outputs", np.ones((2, 0), np.float32), "float32 of shape (2, 0)"),
+        ("outputs", np.ones(2, np.int32), "int32 of shape (2,)"),
+        ("outputs", np.array([b"1"] * 2, object), "strings of shape (2,)"),
     ],
 )
-def test_output_of_another_dtype_or_shape_is_named(signatures, name, values, expected, got):
+def test_output_of_another_dtype_or_shape_is_named(name, values, got):
     message = (
-        f"Output '{name}' must be {expected}, got {got}. Correct the signature, or export it as a "
-        f"predict signature."
+        f"Output '{name}' must be {MUST_BE[name]}, not {got}. Correct the signature, or export it "
+        f"as a predict signature."
     )
     with pytest.raises(ModelError, match=exactly(message)):
-        encode(signatures, [b"", b""], {name: values})
+        encode(REGRESS_ONE if name == "outputs" else CLASSIFY_ONE, [b"", b""], {name: values})
 
 
 @pytest.mark.parametrize(
     ("signatures", "outputs", "message"),
     [
-        (ONE, {"y": np.ones(1, ml_dtypes.float8_e5m2)}, UNKNOWN_DTYPE),
-        (CLASSIFY_ONE, {"classes": np.array([[b"\xff"]], object)}, NO_TEXT),
-        (CLASSIFY_ONE, {"classes": TWO_LABELS, "scores": np.ones((1, 3), np.float32)}, TWO_SHAPES),
+        (ONE, {"y": np.ones(1, ml_dtypes.float8_e5m2)},
+         ("Output 'y' has dtype float8_e5m2; a PredictionLog can carry bfloat16, bool, complex128, "
+          "complex64, float16, float32, float64, int16, int32, int64, int8, uint16, uint32, "
+          "uint64, uint8 and strings. Cast it in the serving signature.")),
+        (CLASSIFY_ONE, {"classes": np.array([[b"\xff"]], object)},
+         (r"Output 'classes' of a classify signature must be UTF-8 text, not b'\xff'. Return text "
+          r"labels, or use a predict signature.")),
+        (CLASSIFY_ONE, {"classes": np.full((1, 2), b"a", object), "scores": np.float32([[1]])},
+         ("Outputs 'classes' and 'scores' of a classify signature must have the same shape, but "
+          "have (1, 2) and (1, 1). Correct the signature.")),
     ],
-)
+    ids=["dtype", "bytes", "shapes"],
+)  # fmt: skip
 def test_outputs_that_a_log_cannot_carry_are_named(signatures, outputs, message):
     with pytest.raises(ModelError, match=exactly(message)):
         encode(signatures, [b""], outputs)
@@ -326,19 +285,14 @@ INPUTS = [example(x=x, other=["text"]) for x in (0.0, 1.0, 2.5, 100.0)]
 
 
 @pytest.fixture(scope="module")
-def logs_of_tfx_bsl(linear_model, every_output, tf1_model, tmp_path_factory):
+def logs_of_tfx_bsl(linear_model, every_output, tf1_model):
     """The logs of all cases, by their numbers."""
     paths = {"linear_model": linear_model, "every_output": every_output, "tf1_model": tf1_model}
-    folder = tmp_path_factory.mktemp("tfx_bsl")
-    coder = beam.coders.ProtoCoder(prediction_log_pb2.PredictionLog)
-    with beam.Pipeline(FnApiRunner()) as pipeline:
-        records = pipeline | beam.Create(INPUTS)
-        for case, (model, signatures) in enumerate(CASES):
-            spec = model_spec_pb2.SavedModelSpec(model_path=paths[model], signature_name=signatures)
-            spec = model_spec_pb2.InferenceSpecType(saved_model_spec=spec)
-            write = beam.io.WriteToTFRecord(f"{folder}/{case}", coder, shard_name_template="")
-            _ = records | f"run {case}" >> RunInference(spec) | f"write {case}" >> write
-    return [list(map(parsed_log, read_tfrecord(folder / str(i), ""))) for i in range(len(CASES))]
+    specs = (
+        InferenceSpecType(saved_model_spec={"model_path": paths[model], "signature_name": names})
+        for model, names in CASES
+    )
+    return run_together({str(i): (RunInference(spec), INPUTS) for i, spec in enumerate(specs)})
 
 
 @pytest.mark.slow
@@ -348,33 +302,13 @@ def test_logs_equal_those_of_tfx_bsl(request, logs_of_tfx_bsl, case, model, sign
     predictor = model.load(FORMAT_TF_EXAMPLE)
     encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
     ours = map(parsed_log, encoder.encode(INPUTS, predictor.predict(INPUTS).outputs))
-    assert sorted(as_bytes(ours)) == sorted(as_bytes(logs_of_tfx_bsl[case]))
+    assert sorted(as_bytes(ours)) == sorted(as_bytes(logs_of_tfx_bsl[str(case)]))
 
 
-# Outputs that only some records have
-
-
-@settings(max_examples=50)
-@given(st.data())
-def test_log_is_that_of_a_record_with_the_outputs_that_it_has(data):
-    records, outputs = data.draw(batches())
-    count = len(records)
-    has = {name: data.draw(hnp.arrays(bool, count)) for name in outputs}
-    # A row of no values cannot be masked.
-    has = {name: has[name] | (values.size == 0) for name, values in outputs.items()}
-    masks = {
-        name: np.broadcast_to(~has[name].reshape(-1, *[1] * (v.ndim - 1)), v.shape)
-        for name, v in outputs.items()
-    }
-    masked = {name: np.ma.array(v, mask=masks[name]) for name, v in outputs.items()}
-    expected = []
-    for i, record in enumerate(records):
-        own = {name: v[i : i + 1] for name, v in outputs.items() if has[name][i]}
-        expected += encode(ONE, [record], own)
-    assert_equal(encode(ONE, records, masked), expected)
-
-
-def test_log_of_a_record_without_any_output_has_none():
-    (log,) = encode(ONE, [b"record"], {"y": np.ma.masked_all((1, 2), np.complex64)})
-    assert dict(log.predict_log.response.outputs) == {}
-    assert log.predict_log.request.inputs["examples"].string_val == [b"record"]
+def test_log_is_that_of_a_record_with_the_outputs_that_it_has():
+    z, text = np.ma.array([1, 2, 3], mask=[0, 1, 1]), np.ma.masked_all((3, 2), object)
+    text[1] = [b"a", b"b"]
+    logs = encode(ONE, [b"0", b"1", b"2"], {"z": z, "text": text})
+    assert_equal(logs[:1], predict_logs([b"0"], {"z": np.array([1])}))
+    assert_equal(logs[1:2], predict_logs([b"1"], {"text": np.array([[b"a", b"b"]], object)}))
+    assert_equal(logs[2:], predict_logs([b"2"], {}))

@@ -34,9 +34,6 @@ def unreadable(path, after=r"\d+"):
     return rf"(?s)^{start}.+ \(after record {after}\)\. {re.escape(advice)}$"
 
 
-# Reading
-
-
 @pytest.mark.parametrize("compression", ["", "GZIP"])
 @pytest.mark.parametrize("name", ["records", "records.gz", "records.tfrecord"])
 def test_compression_is_told_by_the_content_not_by_the_name(tmp_path, name, compression):
@@ -85,16 +82,13 @@ def test_cache_of_lengths_is_bounded(monkeypatch):
         assert len(lengths) <= 3
 
 
-# Files that cannot be read
-
-
 def test_file_that_is_missing_or_no_tfrecord_is_named(tmp_path):
     path = tmp_path / "records.csv"
-    with pytest.raises(InputError, match=unreadable(path, 0)):
-        read(path)
-    path.write_text("x,y\n1,2\n3,4\n5,6\n")
-    with pytest.raises(InputError, match=unreadable(path, 0)):
-        read(path)
+    for content in (None, "x,y\n1,2\n3,4\n5,6\n"):
+        if content:
+            path.write_text(content)
+        with pytest.raises(InputError, match=unreadable(path, 0)):
+            read(path)
 
 
 @pytest.mark.parametrize("damage", ["record", "length"])
@@ -151,9 +145,6 @@ def test_damaged_gzip_data_is_named(tmp_path, position):
     path.write_bytes(content)
     with pytest.raises(InputError, match=unreadable(path)):
         read(path)
-
-
-# Writing
 
 
 @settings(max_examples=25)

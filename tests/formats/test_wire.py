@@ -68,10 +68,8 @@ def test_padded_varints_keep_their_width(data):
 
 
 def test_raw_bytes_are_little_endian_and_in_the_order_of_the_rows():
-    assert wire.raw_bytes(np.array([[1, 2], [3, 4]], ">u2")).tolist() == [
-        [1, 0, 2, 0],
-        [3, 0, 4, 0],
-    ]
+    big_endian = np.array([[1, 2], [3, 4]], ">u2")
+    assert wire.raw_bytes(big_endian).tolist() == [[1, 0, 2, 0], [3, 0, 4, 0]]
     transposed = np.arange(6, dtype=np.uint8).reshape(2, 3).T
     assert wire.raw_bytes(transposed).tolist() == [[0, 3], [1, 4], [2, 5]]
 

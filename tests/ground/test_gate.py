@@ -16,6 +16,8 @@ from bulk_inferencer._gate import (
     Decision,
     decide,
 )
+from bulk_inferencer.errors import SettingsError
+from tests.helpers import exactly
 
 NAME = "projects/1/models/7"
 
@@ -33,21 +35,21 @@ def verdict(*blessings, required=(), has_content_of=lambda uri: False):
 
 
 def test_nothing_required_and_nothing_arrived_is_no_blessing():
-    assert decide(candidate(), [], []) == UNASKED
-    assert Decision(NO_BLESSING, "No blessing was asked for.") == UNASKED
+    unasked = Decision(NO_BLESSING, "No blessing was asked for.")
+    assert decide(candidate(), [], []) == UNASKED == unasked
 
 
-@pytest.mark.parametrize(
-    ("decision", "is_open"),
-    [
-        (UNASKED, True),
-        (Decision(BLESSED, ""), True),
-        (Decision(NOT_BLESSED, ""), False),
-        (Decision(NOT_BLESSED, "", is_overruled=True), True),
-    ],
-)
-def test_gate_is_open_unless_the_model_is_not_blessed_and_nobody_overrules(decision, is_open):
-    assert decision.is_open is is_open
+def test_gate_is_open_unless_the_model_is_not_blessed_and_nobody_overrules():
+    assert UNASKED.is_open
+    assert Decision(BLESSED, "").is_open
+    assert not Decision(NOT_BLESSED, "").is_open
+    assert Decision(NOT_BLESSED, "", is_overruled=True).is_open
+
+
+def test_unknown_verdict_is_refused():
+    message = "Decision.verdict must be one of blessed, not_blessed, no_blessing, not 'BLESSED'."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        Decision("BLESSED", "")
 
 
 ANOTHER = (
@@ -76,13 +78,10 @@ ANONYMOUS = (
         (blessing(model="6", model_uri=""), NOT_BLESSED, ANOTHER.format("unknown")),
         (blessing(model="", model_uri=""), NOT_BLESSED, ANONYMOUS),
         # InfraValidator never records the model.
-        (
-            blessing(True, INFRA_BLESSING, model="", model_uri=""),
-            BLESSED,
-            "blesses a model without recording which one.",
-        ),
+        (blessing(True, INFRA_BLESSING, model="", model_uri=""), BLESSED,
+         "blesses a model without recording which one."),
     ],
-)
+)  # fmt: skip
 def test_one_blessing_decides_with_a_reason(arrived, expected, reason):
     decision = Decision(expected, f"The {arrived.kind} at /b {reason}")
     assert decide(candidate(), [], [arrived]) == decision
@@ -103,35 +102,29 @@ def test_model_at_another_uri_is_compared_by_content(model, is_same, expected):
     assert asked == ["/m/6"]
 
 
-@pytest.mark.parametrize(
-    "same", [blessing(model="7", model_uri="/m/6"), blessing(model="", model_uri="/m/7")]
-)
-def test_content_is_not_read_if_id_or_uri_agrees(same):
+def test_content_is_not_read_if_id_or_uri_agrees():
     def read(uri):
         raise AssertionError("Reading a large model takes minutes.")
 
-    assert verdict(same, has_content_of=read) == BLESSED
+    assert verdict(blessing(model="7", model_uri="/m/6"), has_content_of=read) == BLESSED
+    assert verdict(blessing(model="", model_uri="/m/7"), has_content_of=read) == BLESSED
 
 
-@pytest.mark.parametrize("model", [True, False])
-@pytest.mark.parametrize("infra", [True, False])
-def test_all_blessings_must_bless(model, infra):
-    both = [blessing(model), blessing(infra, INFRA_BLESSING)]
-    decision = decide(candidate(), [MODEL_BLESSING, INFRA_BLESSING], both)
-    assert decision.verdict == (BLESSED if model and infra else NOT_BLESSED)
-    if model and infra:
-        assert decision.reason == (
-            "The model_blessing at /b blesses the model. The infra_blessing at /b blesses the "
-            "model."
-        )
+BOTH = [MODEL_BLESSING, INFRA_BLESSING]
 
 
-@pytest.mark.parametrize("kind", [MODEL_BLESSING, INFRA_BLESSING])
+def test_all_blessings_must_bless():
+    decision = decide(candidate(), BOTH, [blessing(), blessing(True, INFRA_BLESSING)])
+    reasons = "The model_blessing at /b blesses the model. The infra_blessing at /b blesses the"
+    assert decision == Decision(BLESSED, f"{reasons} model.")
+    for model, infra in ((True, False), (False, True), (False, False)):
+        found = verdict(blessing(model), blessing(infra, INFRA_BLESSING), required=BOTH)
+        assert found == NOT_BLESSED
+
+
+@pytest.mark.parametrize("kind", BOTH)
 def test_required_blessing_that_did_not_arrive_is_not_blessed(kind):
-    assert decide(candidate(), [kind], []) == Decision(
-        NOT_BLESSED, f"The required {kind} is missing: its channel holds no artifact."
-    )
-
-
-def test_one_blessing_does_not_stand_in_for_the_other():
-    assert verdict(blessing(), required=[MODEL_BLESSING, INFRA_BLESSING]) == NOT_BLESSED
+    reason = f"The required {kind} is missing: its channel holds no artifact."
+    assert decide(candidate(), [kind], []) == Decision(NOT_BLESSED, reason)
+    (other,) = set(BOTH) - {kind}  # which does not stand in for it
+    assert verdict(blessing(kind=other), required=BOTH) == NOT_BLESSED

@@ -6,18 +6,20 @@ from bulk_inferencer import _layout
 from bulk_inferencer._layout import NONE, prediction_logs, prediction_logs_pattern, shard_name
 
 
+def test_results_name_models_unless_there_is_a_lone_one_without_a_name():
+    named = [_layout.names_models(names) for names in (["inference_result"], ["a"], ["a", "b"])]
+    assert named == [False, True, True]
+
+
 def test_files_of_a_run_have_their_documented_names():
     shard = shard_name(7, 123)
     assert prediction_logs("eval", shard) == "prediction_logs-eval-00007-of-00123.gz"
     assert prediction_logs("eval", shard, NONE) == "prediction_logs-eval-00007-of-00123"
-    assert _layout.failed_examples("eval", shard) == (
-        "Split-eval/failed_examples-00007-of-00123.gz"
-    )
+    failed = "Split-eval/failed_examples-00007-of-00123.gz"
+    assert _layout.failed_examples("eval", shard) == failed
     assert _layout.output_examples("eval", shard) == "Split-eval/examples-00007-of-00123.gz"
     assert _layout.unit_failures("eval", shard) == ".work/failures-eval-00007-of-00123.jsonl.gz"
     assert _layout.failures("eval") == "failures-eval.jsonl.gz"
-    assert _layout.SUMMARY_FILE == "summary.json"
-    assert _layout.COMPARISON_FILE == "comparison.json"
 
 
 @pytest.mark.parametrize("compression", _layout.COMPRESSIONS)

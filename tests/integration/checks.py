@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from bulk_inferencer import Comparison, Summary, read_predictions
 from bulk_inferencer.bulk_inferencer_pb2 import ComparisonSpec, DataSpec, ExitWhen, StageSpec
 from bulk_inferencer.results.summary import StageCounts
 from tests.components.tfx_helpers import (
+    Nodes,
     examples_of,
-    importer,
     save_model,
     scored,
     times,
@@ -50,31 +50,19 @@ def check_five_times_table(uri, properties, data):
 
 
 def write_artifacts(folder):
-    """Writes examples, the models five and ten, and the folder of a blessing."""
+    """Writes examples and the models five and ten."""
     write_examples(folder / "examples", unlabelled=examples_of(*XS))
     save_model(folder / "five")
     save_model(folder / "ten", factor=10.0)
-    (folder / "blessing").mkdir()
 
 
 def import_artifacts(folder, split="unlabelled"):
     """Returns nodes for the artifacts, and the arguments of an inferencer that takes them."""
-    five, ten = (importer(name, Model, os.path.join(folder, name)) for name in ("five", "ten"))
-    examples = importer("examples", Examples, os.path.join(folder, "examples"), ["unlabelled"])
-    blessing = importer(
-        "blessing",
-        ModelBlessing,
-        os.path.join(folder, "blessing"),
-        blessed=1,
-        current_model=os.path.join(folder, "five"),
-    )
-    arguments = {
-        "examples": examples.outputs["result"],
-        "models": {"five": five.outputs["result"], "ten": ten.outputs["result"]},
-        "model_blessings": {"five": blessing.outputs["result"]},
-        "data_spec": DataSpec(example_splits=[split]),
-    }
-    return [examples, five, ten, blessing], arguments
+    uris = (os.path.join(folder, name) for name in ("examples", "five", "ten"))
+    nodes = Nodes(Path(folder), *uris)
+    settings = {"data_spec": DataSpec(example_splits=[split])}
+    blessings = {"model_blessings": {"five": nodes["blessing"]}}
+    return list(nodes.all.values()), {**nodes.several(), **blessings, **settings}
 
 
 def check_branch(output):

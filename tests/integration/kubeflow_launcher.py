@@ -27,15 +27,9 @@ PLACEHOLDER = "{{$}}"
 
 
 class Run:
-    """A run of a compiled pipeline.
+    """A run of a compiled pipeline: the outputs of its tasks by key, and the commands called."""
 
-    Attributes:
-      outputs: what each task gave back, by task and key.
-      commands: the command of each container that was called.
-    """
-
-    def __init__(self, pipeline_yaml: str | Path, folder: Path) -> None:
-        """Takes the file with the PipelineSpec, and the folder for all that the run writes."""
+    def __init__(self, pipeline_yaml: Path, folder: Path) -> None:
         documents = yaml.safe_load(Path(pipeline_yaml).read_text())
         self._spec = json_format.ParseDict(documents, pb.PipelineSpec())
         self._executors = json_format.MessageToDict(self._spec.deployment_spec)["executors"]
@@ -45,7 +39,6 @@ class Run:
         self.commands: dict[str, list[str]] = {}
 
     def run(self) -> Run:
-        """Runs all tasks, each after those that it depends on."""
         tasks = self._spec.root.dag.tasks
         upstream = {name: list(task.dependent_tasks) for name, task in tasks.items()}
         for name in graphlib.TopologicalSorter(upstream).static_order():
@@ -63,14 +56,13 @@ class Run:
         else:
             self.outputs[name] = self._run_container(name, component, executor["container"])
         for key, artifact in self.outputs[name].items():
-            self._in_metadata[name, key] = _through_metadata(
-                key, artifact, id=len(self._in_metadata) + 1
-            )
+            id = len(self._in_metadata) + 1
+            self._in_metadata[name, key] = _through_metadata(key, artifact, id)
 
     def _run_container(
         self, name: str, component: pb.ComponentSpec, container: dict[str, Any]
     ) -> dict[str, pb.RuntimeArtifact]:
-        """Calls a task's command; returns its outputs with what `executor_output` says of them."""
+        """Returns a task's outputs, with what its `executor_output` says of them."""
         root = self._folder / name
         executor_input = self._resolve(name, component, root)
         # The launcher makes the folder that an artifact lies in, not the artifact's own.

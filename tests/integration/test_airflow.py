@@ -326,7 +326,8 @@ def test_other_versions_of_airflow_are_refused(version, tmp_path):
 
     assert made.returncode == 1
     assert made.stderr.splitlines()[-1] == (
-        f"ImportError: Expected Airflow 2.10 or newer and below 3, got Airflow {version}. "
-        "TFX imports modules that Airflow 3 no longer has: install 'apache-airflow>=2.10,<3'."
+        f"ImportError: This pipeline needs Airflow 2.10 or newer, but below 3, not Airflow "
+        f"{version}: TFX imports modules that Airflow 3 no longer has. Install "
+        f"'apache-airflow>=2.10,<3'."
     )
     assert "tfx" not in made.stderr

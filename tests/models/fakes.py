@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from bulk_inferencer._models.predictor import Prediction
-from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._signatures import PREDICT, Signature
 
 
@@ -56,19 +55,3 @@ def raising(error):
         raise error
 
     return Model(fail)
-
-
-def scored(scorer, records, size=None):
-    """Returns the first value of the only output, or the failure, of each record in order."""
-    results = []
-    size = size or len(records)
-    for start in range(0, len(records), size):
-        for result in scorer.score(records[start : start + size]):
-            if isinstance(result, Failed):
-                assert start + result.index == len(results)
-                results.append(result)
-            else:
-                assert start + result.start == len(results)
-                (values,) = result.prediction.outputs.values()
-                results += values.reshape(len(values), -1)[:, 0].tolist()
-    return results

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from bulk_inferencer._models import importing
@@ -9,7 +7,6 @@ from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly
 
 HERE = __name__
-NUMBERS = [1, 2, 3]
 
 
 def hook(batch):
@@ -40,10 +37,10 @@ def test_function_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
 
 
 def test_value_that_is_not_a_function_is_refused():
-    for value, kind in ((f"{HERE}:NUMBERS", "list"), (7, "int"), (re, "module")):
+    for value, kind in ((f"{HERE}:HERE", "str"), (7, "int"), (pytest, "module")):
         message = (
-            f"Expected preprocess to be a function, got {value!r}, which is a {kind}. Pass a "
-            f"function, or name one as package.module:function."
+            f"preprocess must be a function, but {value!r} is of type {kind}. Pass a function, or "
+            f"name one as package.module:function."
         )
         with pytest.raises(SettingsError, match=exactly(message)):
             importing.function("preprocess", value)

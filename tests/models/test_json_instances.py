@@ -72,15 +72,14 @@ def test_outputs_are_in_the_order_of_their_names_and_null_becomes_nan():
 
 
 SHAPE = (
-    "Expected output 'outputs' from there to have one shape for all records of a batch, got "
-    "different ones. Pad its rows to one length."
+    "Output 'outputs' from there has rows of different shapes in one batch. Pad them to one length."
 )
 KIND = (
-    "Expected output '{}' from there to hold only numbers, only strings or only booleans, got {}. "
-    "Return values of each kind under a name of their own."
+    "Output 'outputs' from there holds {}, but can only hold one of numbers, strings and booleans. "
+    "Return each kind under a name of its own."
 )
 NAMES = (
-    "Expected every prediction of a batch from there to have the outputs a, b, got one with a, c. "
+    "Predictions of one batch from there have different outputs: one has a, b, another a, c. "
     "Return the same outputs for each instance."
 )
 
@@ -92,9 +91,9 @@ NAMES = (
         ([["a"], ["b", "c"]], SHAPE),
         ([1.0, [2.0]], SHAPE),
         ([[[1], [2]], [[1, 2]]], SHAPE),
-        (["NaN", 1.0], KIND.format("outputs", "numbers and strings")),
-        ([["a", True], ["b", False]], KIND.format("outputs", "booleans and strings")),
-        ([{"y": {"z": 1}}, {"y": {"z": 2}}], KIND.format("y", "objects")),
+        (["NaN", 1.0], KIND.format("numbers and strings")),
+        ([["a", True], ["b", False]], KIND.format("booleans and strings")),
+        ([{"outputs": {"z": 1}}, {"outputs": {"z": 2}}], KIND.format("objects")),
         ([{"a": 1, "b": 2}, {"a": 1, "c": 2}], NAMES),
     ],
 )

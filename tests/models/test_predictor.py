@@ -8,18 +8,26 @@ from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly
 
 
+class Unreachable:
+    """A model whose property raises an AttributeError."""
+
+    check = load = fingerprint = print
+    uri = property(lambda self: self.network)
+
+
 def test_value_that_is_not_a_model_is_refused():
     for value in (3, None, SavedModel):
         message = (
-            f"Expected a model, got a {type(value).__name__}: {value!r}. Use SavedModel(path), "
-            f"TFServing(address, model_name) or VertexEndpoint(name)."
+            f"{value!r} is not a model. Use SavedModel(path), TFServing(address, model_name) or "
+            f"VertexEndpoint(name)."
         )
         with pytest.raises(SettingsError, match=exactly(message)):
             check_is_model(value)
-    message = "Expected a model, got the string '/five'. Use SavedModel('/five')."
+    message = "The string '/five' is not a model. Use SavedModel('/five')."
     with pytest.raises(SettingsError, match=exactly(message)):
         check_is_model("/five")
-    check_is_model(SavedModel("models/five"))
+    for model in (SavedModel("models/five"), Unreachable()):
+        check_is_model(model)
 
 
 @pytest.mark.parametrize("name", ["", "Small", "1st", "_a", "a/b", "a b", "ä", "a\n", None])

@@ -8,7 +8,6 @@ import sys
 import types
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,8 +17,8 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.predictor import OutOfMemory, RecordError
 from bulk_inferencer._models.saved_model import SavedModel
-from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS
-from bulk_inferencer.errors import ModelError, SettingsError
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer.errors import ModelError
 from tests.helpers import FLOAT, RECORDS, edit_saved_model, exactly, example, save_functions
 
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]
@@ -71,10 +70,10 @@ def test_tf1_model_is_scored_with_its_variables_tables_and_assets_wherever_it_is
 ):
     names = ("predict", "regress", "serving_default", "scores_only")
     assert check(tf1_model, *names) == (
-        ("predict", PREDICT, ("classes", "scores", "y")),
-        ("regress", REGRESS, ("outputs",)),
-        ("serving_default", CLASSIFY, ("classes", "scores")),
-        ("scores_only", CLASSIFY, ("scores",)),
+        Signature("predict", PREDICT, ("classes", "scores", "y")),
+        Signature("regress", REGRESS, ("outputs",)),
+        Signature("serving_default", CLASSIFY, ("classes", "scores")),
+        Signature("scores_only", CLASSIFY, ("scores",)),
     )
     outputs = predict(copy_of(tf1_model, tmp_path), X, *names)
     scores = [[0.0, 0.0], [-5.0, 5.0], [12.5, -12.5]]
@@ -144,15 +143,14 @@ def test_outputs_of_every_dtype_and_of_several_ranks(tmp_path):
 
     def serve(examples):
         x = parse_x(examples)
+        text = tf.strings.as_string(x, precision=1)
         outputs = {dtype: tf.cast(x, dtype) for dtype in dtypes}
-        outputs["string"] = tf.strings.as_string(x, precision=1)
-        return {**outputs, "cubes": tf.zeros([tf.size(x), 1, 2, 3])}
+        return {**outputs, "text": text, "cubes": tf.zeros([tf.size(x), 1, 2, 3])}
 
     outputs = predict(save(tmp_path, serve), X)
     assert {name for name in outputs if outputs[name].dtype.name == name} == dtypes
-    assert outputs["bfloat16"].dtype == ml_dtypes.bfloat16
     assert outputs["int8"].tolist() == [0, 1, -2]
-    assert outputs["string"].tolist() == [b"0.0", b"1.0", b"-2.5"]
+    assert outputs["text"].tolist() == [b"0.0", b"1.0", b"-2.5"]
     assert (outputs["int8"].shape, outputs["cubes"].shape) == ((3,), (3, 1, 2, 3))
 
 
@@ -176,18 +174,18 @@ def forget_shape(proto):
 
 
 @pytest.mark.parametrize(
-    ("serve", "fault"),
+    ("make_y", "fault"),
     [
-        (lambda examples: {"y": tf.zeros([2, 7])}, "first dimension, got shape (2, 7)"),
-        (lambda examples: {"y": tf.strings.reduce_join(examples)}, "dimension, got shape ()"),
-        (lambda examples: {"y": tf.strings.split(examples)}, "dense tensor, got RaggedTensor"),
+        (lambda examples: tf.zeros([2, 7]), "has shape (2, 7) for a batch of 3"),
+        (tf.strings.reduce_join, "has shape () for a batch of 3"),
+        (tf.strings.split, "must be a dense tensor, not RaggedTensor"),
     ],
     ids=["other dimension", "scalar", "ragged"],
 )
-def test_output_whose_fault_the_description_does_not_tell_is_named(tmp_path, serve, fault):
-    path = save(tmp_path, serve)
+def test_output_whose_fault_the_description_does_not_tell_is_named(tmp_path, make_y, fault):
+    path = save(tmp_path, lambda examples: {"y": make_y(examples)})
     edit_saved_model(path, forget_shape)
-    with pytest.raises(ModelError, match=rf"^Expected output 'y' .*{re.escape(fault)}\. Return"):
+    with pytest.raises(ModelError, match=rf"^Output 'y' {re.escape(fault)}\. Return"):
         predict(path, X)
 
 
@@ -199,11 +197,7 @@ def test_missing_folder_signature_or_tag_is_named_with_those_that_exist(tmp_path
     for call in (check, load, lambda path: SavedModel(str(path)).fingerprint()):
         with refused(message):
             call(tmp_path)
-    message = (
-        f"Signature 'serve' not found in {linear_model}; it has: serving_default. Correct "
-        f"SavedModel.signatures."
-    )
-    with refused(message):
+    with pytest.raises(ModelError, match=r"^Signature 'serve' not.* SavedModel\.signatures\.$"):
         check(linear_model, "serve")
     message = "Tags ['serve', 'tpu'] not found in {}; it has: ['serve']. Correct SavedModel.tags."
     with refused(message.format(linear_model)):
@@ -219,31 +213,14 @@ def test_damaged_model_is_named(tmp_path, linear_model):
         ("saved_model.pb", "Error parsing message.*"),
     ]:
         (tmp_path / name).write_text("no SavedModel")
-        message = (
-            rf"^Expected a SavedModel in {re.escape(str(tmp_path))}/{name}, but could not parse "
-            rf"its 13 bytes: {cause}\. Export the model again\.$"
-        )
+        start = re.escape(f"{tmp_path}/{name} is no SavedModel; parsing its 13 bytes failed: ")
         for call in (check, load):
-            with pytest.raises(ModelError, match=message):
+            with pytest.raises(ModelError, match=rf"^{start}{cause}\. Export the model again\.$"):
                 call(tmp_path)
     folder = copy_of(linear_model, tmp_path)
     shutil.rmtree(folder / "variables")
     with pytest.raises(ModelError, match=f"^Could not load {re.escape(str(folder))}: .*variables"):
         load(folder)
-    file = folder / "saved_model.pb"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"saved_model\.pb, but could not parse its 1000 bytes: "):
-        check(folder)
-
-
-def test_string_in_place_of_a_tuple_is_refused():
-    for name in ("signatures", "tags", "import_modules"):
-        message = (
-            f"Expected a tuple of names as SavedModel.{name}, got the string 'serve'. Put it into "
-            f"a tuple: ('serve',)."
-        )
-        with pytest.raises(SettingsError, match=exactly(message)):
-            SavedModel("model", **{name: "serve"})
 
 
 def needs_op(model, tmp_path, op):
@@ -264,9 +241,8 @@ def needs_op(model, tmp_path, op):
     ("op", "module"),
     [
         ("MyOwnOp", None),
-        ("WordpieceTokenizeWithOffsets", "tensorflow_text"),
+        *((op, "tensorflow_text") for op in ("WordpieceTokenizeWithOffsets", "SentencepieceOp")),
         ("TFText>FastWordpieceTokenizeWithOffsets", "tensorflow_text"),
-        ("SentencepieceOp", "tensorflow_text"),
         ("SimpleMLInferenceOpWithHandle", "tensorflow_decision_forests"),
         ("DecodeProtoSparseV4", "struct2tensor"),
     ],
@@ -314,11 +290,10 @@ def test_listed_modules_are_imported_first(tmp_path, monkeypatch, linear_model):
     monkeypatch.syspath_prepend(tmp_path)
     load(linear_model, import_modules=("ops_of_this_test",))
     assert sys.modules.pop("ops_of_this_test")
-    causes = {
-        "no_such_module": "No module named 'no_such_module'",
-        "broken_ops": "undefined symbol",
-    }
-    for module, cause in causes.items():
+    for module, cause in [
+        ("no_such_module", "No module named 'no_such_module'"),
+        ("broken_ops", "undefined symbol"),
+    ]:
         message = (
             f"Could not import '{module}', which SavedModel.import_modules names: {cause}. Install "
             f"it on every worker."
@@ -365,21 +340,20 @@ def test_model_in_a_session_gives_what_it_gives_without(tmp_path, tf1_model, ker
             loaded.predict([X[0], b"no tf.Example"])
     path = save(tmp_path, lambda examples: {"y": tf.strings.reduce_join(examples)})
     edit_saved_model(path, forget_shape)
-    with pytest.raises(ModelError, match=r"'y' .* first dimension, got shape \(\)"):
+    with pytest.raises(ModelError, match=r"'y' has shape \(\)"):
         predict(path, X, load_override_fn=in_session)
 
 
 def test_load_override_fn_that_returns_something_else_is_refused(tf1_model):
     message = (
-        f"Expected SavedModel.load_override_fn to return an object with signatures, as "
-        f"tf.saved_model.load does, or a TF1 session, got a str for {tf1_model}. Return one of "
-        f"them."
+        f"SavedModel.load_override_fn returned an object of type str for {tf1_model}. Return one "
+        f"with signatures, as tf.saved_model.load does, or a TF1 session."
     )
     with refused(message):
         load(tf1_model, load_override_fn=lambda path, tags: path)
     message = (
-        f"Expected SavedModel.load_override_fn to return an object with the signatures predict, "
-        f"regress of {tf1_model}, got one without regress. Return what tf.saved_model.load returns."
+        f"SavedModel.load_override_fn returned an object without the signatures regress of "
+        f"{tf1_model}. Return what tf.saved_model.load returns."
     )
     incomplete = types.SimpleNamespace(signatures={"predict": print})
     with refused(message):
@@ -396,9 +370,8 @@ def test_gpu_memory_grows_as_it_is_needed_or_stays_as_it_is(monkeypatch, caplog,
             raise RuntimeError("it has been initialized")
         grown.append((gpu, enable))
 
-    monkeypatch.setattr(
-        tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else []
-    )
+    devices = {"GPU": gpus}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: devices.get(kind, []))
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", set_memory_growth)
     with caplog.at_level(logging.WARNING, "bulk_inferencer"):
         load(linear_model)

@@ -41,10 +41,6 @@ def choose(record_format=FORMAT_TF_EXAMPLE, names=(), **definitions):
     return select(definitions, names, record_format, "the model", "Model.signatures")
 
 
-def refused(message):
-    return pytest.raises(ModelError, match=exactly(message))
-
-
 def test_signatures_come_in_the_order_in_which_they_are_named():
     heads = {
         "a": definition(method="classify", outputs={"scores": Y["y"], "classes": Y["y"]}),
@@ -59,14 +55,63 @@ def test_signatures_come_in_the_order_in_which_they_are_named():
     )
 
 
-def test_missing_signature_is_named_with_those_that_exist():
-    for names, has in ((["b", "a", "__saved_model_init_op"], "a, b"), ([], "none")):
+STRINGS = {"s": tf.TensorSpec(None, tf.string), "n": tf.TensorSpec([None, 3], tf.int64)}
+ADVICE = "Export a signature with one string input of shape [None] that parses the records."
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"b": definition(), "a": definition(), "__saved_model_init_op": definition()},
+         ("Signature 'serving_default' not found in the model; it has: a, b. Correct "
+          "Model.signatures.")),
+        ({},
+         ("Signature 'serving_default' not found in the model; it has: none. Correct "
+          "Model.signatures.")),
+        *(({"record_format": record_format, "serving_default": definition(method="classify")},
+           (f"The classify signature 'serving_default' takes FORMAT_TF_EXAMPLE records only, not "
+            f"{record_format}, since its log holds a tf.Example. Name a predict signature in "
+            f"Model.signatures."))
+          for record_format in (FORMAT_PROTO, FORMAT_TF_SEQUENCE_EXAMPLE)),
+        ({"record_format": FORMAT_PROTO, "serving_default": definition(STRINGS)},
+         (f"Signature 'serving_default' takes (n int64[None, 3], s string[...]), which can only be "
+          f"parsed from FORMAT_TF_EXAMPLE records, not from FORMAT_PROTO. {ADVICE}")),
+        *(({"serving_default": definition({"x": tf.TensorSpec(shape, dtype)})},
+           (f"Input 'x' of signature 'serving_default' is {shown}. To be parsed from tf.Examples, "
+            f"it needs a dtype that they can hold, and a known shape after the batch dimension. "
+            f"{ADVICE}"))
+          for shape, dtype, shown in [
+              ([None, None], tf.float32, "float32[None, None]"),
+              ([], tf.float32, "float32[]"),
+              (None, tf.float32, "float32[...]"),
+              ([None, 2], tf.complex64, "complex64[None, 2]"),
+          ]),
+        *(({"serving_default": definition(method=method)},
+           (f"The {method} signature 'serving_default' needs an output named {needs}, but has y. "
+            f"Rename the output, or export a predict signature."))
+          for method, needs in (("classify", "'classes' or 'scores'"), ("regress", "'outputs'"))),
+        *(({"serving_default": definition(outputs={"y": meta_graph_pb2.TensorInfo(**{kind: {}})})},
+           (f"Output 'y' must be a dense tensor, not {kind}. Return .to_tensor() of a ragged or "
+            f"tf.sparse.to_dense() of a sparse tensor from the serving signature."))
+          for kind in ("composite_tensor", "coo_sparse")),
+        ({"serving_default": definition(outputs={"y": tf.TensorSpec([], tf.float32)})},
+         "Output 'y' of signature 'serving_default' is a scalar. Return one row for each record."),
+    ],
+)  # fmt: skip
+def test_signature_that_cannot_be_called_is_named(settings, message):
+    with pytest.raises(ModelError, match=exactly(message)):
+        choose(**settings)
+
+
+def test_output_without_a_row_for_each_record_is_named():
+    for shape in ((2, 7), ()):
         message = (
-            f"Signature 'serving_default' not found in the model; it has: {has}. Correct "
-            f"Model.signatures."
+            f"Output 'y' has shape {shape} for a batch of 3. Return one row for each record from "
+            f"the signature."
         )
-        with refused(message):
-            choose(**dict.fromkeys(names, definition()))
+        with pytest.raises(ModelError, match=exactly(message)):
+            check_rows("y", np.zeros(shape), 3)
+    check_rows("y", np.zeros((3, 0)), 3)
 
 
 def test_inputs_on_which_signatures_disagree_are_named():
@@ -77,40 +122,6 @@ def test_inputs_on_which_signatures_disagree_are_named():
     a, b = (definition({"x": tf.TensorSpec([None], dtype)}) for dtype in (tf.float32, tf.int64))
     with pytest.raises(ModelError, match=message):
         choose(names=("a", "b"), a=a, b=b)
-
-
-def test_classify_and_typed_signatures_take_examples_only():
-    message = (
-        "The classify signature 'scores' takes FORMAT_TF_EXAMPLE records only, since its log "
-        "holds a tf.Example, got {}. Name a predict signature in Model.signatures."
-    )
-    for record_format in (FORMAT_PROTO, FORMAT_TF_SEQUENCE_EXAMPLE):
-        with refused(message.format(record_format)):
-            choose(record_format, names=("scores",), scores=definition(method="classify"))
-    inputs = {"b": tf.TensorSpec([None, 3], tf.int64), "a": tf.TensorSpec(None, tf.string)}
-    message = (
-        "Signature 'serving_default' takes (a string[...], b int64[None, 3]), which can only be "
-        "parsed from FORMAT_TF_EXAMPLE records, got FORMAT_PROTO. Export a signature with one "
-        "string input of shape [None] that parses the records."
-    )
-    with refused(message):
-        choose(FORMAT_PROTO, serving_default=definition(inputs))
-
-
-def test_input_that_cannot_be_parsed_is_named():
-    for shape, dtype, got in [
-        ([None, None], tf.float32, "float32[None, None]"),
-        ([], tf.float32, "float32[]"),
-        (None, tf.float32, "float32[...]"),
-        ([None, 2], tf.complex64, "complex64[None, 2]"),
-    ]:
-        message = (
-            f"Expected input 'x' of signature 'serving_default' to have a dtype that tf.Example "
-            f"can hold and a known shape after the batch dimension, got {got}. Export a signature "
-            f"with one string input of shape [None] that parses the records."
-        )
-        with refused(message):
-            choose(serving_default=definition({"x": tf.TensorSpec(shape, dtype)}))
 
 
 @pytest.mark.parametrize("record_format", RECORD_FORMATS)
@@ -162,38 +173,3 @@ def test_integer_that_its_input_cannot_hold_is_refused(dtype):
         message = f"OverflowError: input 'n' takes {dtype}, got {bad}"
         with pytest.raises(RecordError, match=exactly(message)):
             feeds([example(n=[0, 1], records=""), example(n=[0, bad], records="")])
-
-
-def test_output_that_has_no_row_for_each_record_is_named():
-    for kind in ("composite_tensor", "coo_sparse"):
-        message = (
-            f"Expected output 'words' to be a dense tensor, got {kind}. Return .to_tensor() of a "
-            f"ragged or tf.sparse.to_dense() of a sparse tensor from the serving signature."
-        )
-        outputs = {"words": meta_graph_pb2.TensorInfo(**{kind: {}})}
-        with refused(message):
-            choose(serving_default=definition(outputs=outputs))
-    message = (
-        "Expected output 'mean' of signature 'serving_default' to have the batch size as its first "
-        "dimension, got a scalar. Return one row for each record."
-    )
-    with refused(message):
-        choose(serving_default=definition(outputs={"mean": tf.TensorSpec([], tf.float32)}))
-    for shape in ((2, 7), ()):
-        message = (
-            f"Expected output 'y' to have the batch size 3 as its first dimension, got shape "
-            f"{shape}. Return one row for each record from the signature."
-        )
-        with refused(message):
-            check_rows("y", np.zeros(shape), 3)
-    check_rows("y", np.zeros((3, 0)), 3)
-
-
-def test_classify_or_regress_signature_without_its_output_is_named():
-    for method, expected in (("classify", "'classes' or 'scores'"), ("regress", "'outputs'")):
-        message = (
-            f"Expected the {method} signature 'serving_default' to have an output named "
-            f"{expected}, got y. Rename the output, or export a predict signature."
-        )
-        with refused(message):
-            choose(serving_default=definition(method=method))

@@ -36,17 +36,13 @@ def test_catalogue_and_runners_are_imported_without_tfx():
 
 
 @each_example
-def test_example_names_its_file_and_a_similar_one(name):
+def test_example_names_its_file_and_a_similar_one_and_refuses_to_train_for_no_steps(name):
     example = PIPELINES[name]
-    code = example.load().create_pipeline.__code__
-    assert Path(code.co_filename) == FOLDER.parent / example.file
+    create_pipeline = example.load().create_pipeline
+    assert Path(create_pipeline.__code__.co_filename) == FOLDER.parent / example.file
     assert Path(PIPELINES[example.similar].file).parent != Path(example.file).parent
-
-
-@each_example
-def test_training_for_no_steps_is_refused(name):
     with pytest.raises(ValueError, match=r"^train_steps must be at least 1, not 0\.$"):
-        PIPELINES[name].load().create_pipeline(pipeline_name="p", train_steps=0, **FOLDERS)
+        create_pipeline(pipeline_name="p", train_steps=0, **FOLDERS)
 
 
 class Called(Exception):

@@ -46,7 +46,6 @@ def test_branch_report_shows_the_models_side_by_side():
 
 def test_branch_report_says_what_is_wrong():
     in_file = difference(mean=1.0, largest=2.0)
-    five, ten = times(5, "five", xs=()), times(10, "ten", xs=())
     missing = "The 0 predictions do not match the 3 x in /unlabelled: there must be one for each."
     has = "|five - ten| in comparison.json has a mean of 1 and a maximum of 2; the predictions have"
 
@@ -55,12 +54,12 @@ def test_branch_report_says_what_is_wrong():
         "ten: y = 500 for x = 100 is more than 20 away from 10x. Train for more steps.",
         f"{has} 166.667 and 500.",
     ]
-    empty = compare_branch(five, ten, in_file, DATA)
+    empty = compare_branch(times(5, "five", xs=()), times(10, "ten", xs=()), in_file, DATA)
     assert empty.problems == [f"five: {missing}", f"ten: {missing}", f"{has} nan and nan."]
     assert "largest |five - 5x|: unknown, nothing was predicted (allowed: 10" in empty.table
 
 
-def test_cascade_report_shows_both_stages():
+def test_cascade_report_shows_both_stages_and_what_is_wrong():
     report = compare_cascade(times(5), times(50, x100=5000.5), DATA)
 
     assert report.table.splitlines() == [
@@ -73,27 +72,21 @@ def test_cascade_report_shows_both_stages():
         "ten learnt from x of -100 to 100 and gets -500 to 500 here: a straight line goes on",
     ]
     assert report.problems == []
-
-
-@pytest.mark.parametrize("y", [500.0, math.nan])
-def test_cascade_report_says_what_is_wrong(y):
-    assert compare_cascade(times(5), times(50, x100=y), DATA).problems == [
-        f"y = {y:g} for x = 100 is more than 100 away from 50x. Train for more steps."
-    ]
+    for y in (500.0, math.nan):
+        assert compare_cascade(times(5), times(50, x100=y), DATA).problems == [
+            f"y = {y:g} for x = 100 is more than 100 away from 50x. Train for more steps."
+        ]
 
 
 # Data
 
 
-def test_unknown_data_format_is_refused(tmp_path):
+def test_unknown_data_format_and_too_few_examples_are_refused(tmp_path):
     message = r"^data_format must be csv or tfrecord, not 'parquet'\.$"
     with pytest.raises(ValueError, match=message):
         make_data(str(tmp_path), data_format="parquet")
     with pytest.raises(ValueError, match=message):
         pipeline.read_examples("/d", "/i", data_format="parquet")
-
-
-def test_too_few_unlabelled_examples_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^unlabelled must be at least 2, not 1\.$"):
         make_data(str(tmp_path), unlabelled=1)
 

@@ -1,11 +1,10 @@
-"""The example pipelines, run as a newcomer does: with the command of the README."""
+"""The example pipelines, run as a newcomer does."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +17,9 @@ from pipelines.catalogue import PIPELINES
 from pipelines.penguins.data import make_data
 from tests.components.tfx_helpers import custom_properties, latest
 from tests.helpers import features_of, tree
+from tests.pipelines.conftest import BAD_MODEL, STARTED
 
 CHECKOUT = Path(__file__).parents[2]
-BAD_MODEL = "five_times_table --bad-model"
 
 
 class Run(NamedTuple):
@@ -42,23 +41,19 @@ class Run(NamedTuple):
         return summary
 
 
-def run(arguments, workdir):
-    name, *options = [*arguments.split(), f"--workdir={workdir}"]
-    command = [sys.executable, "-m", "pipelines.run_local", name, *options]
-    made = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
-    (folder,) = (workdir / "artifacts").glob("*Inferencer")
-    return Run(made.stdout, latest(workdir / "metadata.sqlite", f"{name}.{folder.name}"))
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Returns what waits for a run with these arguments: two runs go on at a time, in order."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        names = (BAD_MODEL, *PIPELINES)
-        made = {name: pool.submit(run, name, tmp_path_factory.mktemp("run")) for name in names}
-        yield lambda arguments: made[arguments].result()
-        pool.shutdown(cancel_futures=True)
+def runs(request):
+    """Returns what waits for a run with these arguments; see conftest.py."""
+
+    def wait_for(arguments):
+        workdir, made = request.session.stash[STARTED][arguments]
+        status, printed = made.result()
+        assert status == 0, printed
+        (folder,) = (workdir / "artifacts").glob("*Inferencer")
+        node = f"{arguments.split()[0]}.{folder.name}"
+        return Run(printed, latest(workdir / "metadata.sqlite", node))
+
+    return wait_for
 
 
 @pytest.mark.slow
@@ -73,40 +68,37 @@ def test_model_that_is_not_blessed_is_not_scored_with(runs):
     assert tree(made.inferencer.output("inference_result").uri) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PIPELINES)
-def test_blessed_models_score_every_record(runs, name):
-    made = runs(name)
-    results = ["five", "ten"] if name == "five_times_table_branch" else ["inference_result"]
-    records = 1001 if name.startswith("five_times_table") else 100
-
-    assert made.inferencer.state == "COMPLETE"
-    assert made.printed.splitlines()[-1] == "OK: all predictions checked."
-    for result in results:
-        assert made.gate_and_counts(result) == ("blessed", records, records, 0)
-        label = f"{result} +" if len(results) > 1 else ""
-        shown = f"generated {records:,}   read {records:,}   predicted {records:,}   failed 0\n"
-        assert re.search(f"\n  {label}{shown}", made.printed)
+RESULT = "inference_result"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "result", "output", "factor"),
+    ("name", "factors"),
     [
-        ("five_times_table", "inference_result", "y", 5),
-        ("five_times_table_branch", "five", "y", 5),
-        ("five_times_table_branch", "ten", "y", 10),
-        ("five_times_table_cascade", "inference_result", "five/y", 5),
-        ("five_times_table_cascade", "inference_result", "y", 50),
+        ("five_times_table", [(RESULT, "y", 5)]),
+        ("five_times_table_branch", [("five", "y", 5), ("ten", "y", 10)]),
+        ("five_times_table_cascade", [(RESULT, "five/y", 5), (RESULT, "y", 50)]),
     ],
 )
-def test_times_tables_are_right_within_one_percent(runs, name, result, output, factor):
-    predictions = runs(name).predictions(result)
+def test_times_tables_score_every_x_and_are_right_within_one_percent(runs, name, factors):
+    made = runs(name)
 
-    points = {features_of(p.record)["x"][0]: p.outputs[output].item() for p in predictions}
-    assert len(points) == len(predictions) == 1001
-    assert (min(points), max(points)) == (-100, 100)
-    assert max(abs(y - factor * x) for x, y in points.items()) <= 0.01 * factor * 200
+    for result, output, factor in factors:
+        check_counts(made, 1001, result)
+        predictions = made.predictions(result)
+        points = {features_of(p.record)["x"][0]: p.outputs[output].item() for p in predictions}
+        assert len(points) == len(predictions) == 1001
+        assert (min(points), max(points)) == (-100, 100)
+        assert max(abs(y - factor * x) for x, y in points.items()) <= 0.01 * factor * 200
+
+
+def check_counts(made, records, result=RESULT):
+    assert made.inferencer.state == "COMPLETE"
+    assert made.printed.splitlines()[-1] == "OK: all predictions checked."
+    assert made.gate_and_counts(result) == ("blessed", records, records, 0)
+    label = "" if result == RESULT else f"{result} +"
+    shown = f"generated {records:,}   read {records:,}   predicted {records:,}   failed 0\n"
+    assert re.search(f"\n  {label}{shown}", made.printed)
 
 
 @pytest.mark.slow
@@ -133,9 +125,11 @@ def test_work_and_the_counts_of_stages_are_shown(runs):
 @pytest.mark.slow
 def test_penguins_species_are_predicted_with_an_accuracy_of_090(runs, tmp_path):
     held_back = make_data(str(tmp_path)).species
+    made = runs("penguins")
 
+    check_counts(made, 100)
     predicted = {}
-    for record, outputs in runs("penguins").predictions():
+    for record, outputs in made.predictions():
         features = features_of(record)
         assert "species" not in features
         predicted[features["bird"][0].decode()] = outputs["species"].item().decode()
@@ -150,6 +144,7 @@ def test_small_model_of_the_cascade_settles_the_penguins_that_it_is_sure_of(runs
     settled = [o["small/probabilities"].max() for o in outputs if "full/probabilities" not in o]
     escalated = [o["small/probabilities"].max() for o in outputs if "full/probabilities" in o]
 
+    check_counts(made, 100)
     assert max(escalated) < 0.95 <= min(settled)
     assert len(settled) > 50
     assert made.summary().stages == {
@@ -211,18 +206,21 @@ def test_error_is_shown_and_logged(tmp_path, monkeypatch, capsys):
     assert printed.endswith(f"\nFAILED: {error}Full log: {tmp_path}/run_local.log\n")
 
 
-def test_what_is_not_from_an_earlier_run_is_left_alone(tmp_path, capsys):
-    folder, file = tmp_path / "data", tmp_path / "data" / "thesis.txt"
-    folder.mkdir()
+def test_command_leaves_alone_what_is_not_from_an_earlier_run(tmp_path):
+    file = tmp_path / "data" / "thesis.txt"
+    file.parent.mkdir()
     file.write_text("text")
-
     strange = "is neither empty nor from an earlier run: it has {}. Name another directory"
     refused = {
         tmp_path: strange.format("data"),
-        folder: strange.format("thesis.txt"),
+        file.parent: strange.format("thesis.txt"),
         file: "is a file. Name a directory",
     }
     for workdir, message in refused.items():
-        assert run_local.main(["penguins", f"--workdir={workdir}"]) == 2
-        assert capsys.readouterr().err == f"{workdir} {message} with --workdir.\n"
+        command = ["-m", "pipelines.run_local", "penguins", f"--workdir={workdir}"]
+        made = subprocess.run(
+            [sys.executable, *command], cwd=CHECKOUT, capture_output=True, text=True
+        )
+        assert (made.returncode, made.stdout) == (2, "")
+        assert made.stderr == f"{workdir} {message} with --workdir.\n"
     assert file.read_text() == "text"

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.compare import Comparing, compare_batch
 from bulk_inferencer.results.comparison import Comparison, DifferentRecord, PairComparison
-from tests.helpers import exactly, example
+from tests.helpers import example
 
 INF, NAN = math.inf, math.nan
 
@@ -44,9 +43,9 @@ def compare_pair(a, b, most_different=10, key_features=(), records=None):
     return pair
 
 
-def compare(a, b, **settings):
+def compare(a, b, *args, **settings):
     """Returns the comparison of two arrays, which are the output `y` of the models `a` and `b`."""
-    pair = compare_pair({"y": np.asanyarray(a)}, {"y": np.asanyarray(b)}, **settings)
+    pair = compare_pair({"y": np.asanyarray(a)}, {"y": np.asanyarray(b)}, *args, **settings)
     assert not pair.not_compared
     return pair.outputs["y"]
 
@@ -63,23 +62,10 @@ def ranked(output):
 # Numbers
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "values", "not_finite", "agreeing", "total", "largest"),
-    [
-        ([1.0, 2.0, 3.0, 4.0], [1.0, 2.5, 3.0, 0.0], 4, 0, 2, 4.5, 4.0),
-        ([NAN, INF, -INF, 1.0], [NAN, INF, -INF, 1.0], 4, 0, 4, 0.0, 0.0),
-        ([NAN, INF, INF, 1.0], [1.0, -INF, 2.0, 3.0], 1, 3, 0, 2.0, 2.0),
-        ([1e308], [-1e308], 0, 1, 0, 0.0, 0.0),
-        (np.zeros((2, 0)), np.zeros((2, 0)), 0, 0, 2, 0.0, 0.0),
-    ],
-)
-def test_numbers_of_two_models(a, b, values, not_finite, agreeing, total, largest):
-    output = compare(a, b)
-    assert (output.records, output.agreeing) == (len(a), agreeing)
-    assert (output.values, output.not_finite) == (values, not_finite)
-    assert output.sum_absolute_difference == total
-    assert output.max_absolute_difference == largest
-    assert output.confusion == ()
+def test_outputs_without_values_agree():
+    output = compare(np.zeros((2, 0)), np.zeros((2, 0)))
+    assert (output.records, output.agreeing, output.values, output.not_finite) == (2, 2, 0, 0)
+    assert (output.sum_absolute_difference, output.max_absolute_difference) == (0.0, 0.0)
 
 
 @given(st.lists(st.tuples(*[st.floats(allow_subnormal=False)] * 4)))
@@ -124,18 +110,14 @@ def test_every_number_dtype_is_compared(dtype):
     assert (output.sum_absolute_difference, output.agreeing) == (2.0, 1)
 
 
-def test_bfloat16_is_compared_with_other_floats():
+def test_bfloat16_is_compared_with_other_floats_and_large_integers_exactly():
     a = np.array([[1.5, 2.0], [0.25, 0.5]], ml_dtypes.bfloat16)
     output = compare(a, np.array([[1.5, 2.0], [0.75, 0.5]], np.float32))
     assert (output.sum_absolute_difference, output.agreeing) == (0.5, 1)
     assert confusion(output) == {("1", "1"): 1, ("1", "0"): 1}
     assert output.most_different[0].values == {"a": [0.25, 0.5], "b": [0.75, 0.5]}
-
-
-def test_large_integers_agree_exactly():
     output = compare(np.array([2**60]), np.array([2**60 + 1]))
-    assert output.agreeing == 0
-    assert confusion(output) == {(str(2**60), str(2**60 + 1)): 1}
+    assert (output.agreeing, confusion(output)) == (0, {(str(2**60), str(2**60 + 1)): 1})
 
 
 # Classes
@@ -170,6 +152,7 @@ def test_class_of_texts_is_the_text():
         ([[1, 2], [3, 4]], [[1, 2], [3, 5]]),
         ([[1, 2], [3, 4]], [[1.0, 2.0], [3.0, 5.0]]),
         ([1, 4], [1.0, 4.5]),
+        ([NAN, 4.0], [NAN, 4.5]),
         (texts([b"x", b"y"], [b"x", b"y"]), texts([b"x", b"y"], [b"x", b"z"])),
     ],
 )
@@ -252,11 +235,6 @@ def test_records_that_differ_most_show_their_keys():
     ]
 
 
-def test_at_most_16_values_are_shown():
-    (different,) = compare(np.zeros((1, 20)), np.ones((1, 20))).most_different
-    assert different.values == {"a": [0.0] * 16, "b": [1.0] * 16}
-
-
 def test_equal_differences_are_ranked_by_file_and_number():
     places = [("b", 0), ("b", 10), ("a", 10), ("b", 9), ("a", 9)]
     outputs = {"a": {"y": np.zeros(5)}, "b": {"y": np.array([1.0, 1.0, 1.0, 2.0, 1.0])}}
@@ -266,19 +244,11 @@ def test_equal_differences_are_ranked_by_file_and_number():
 
 
 @pytest.mark.parametrize("most_different", [0, 1, 3])
-def test_no_more_records_are_kept_than_asked_for(most_different):
-    output = compare(np.arange(9.0), np.zeros(9), most_different=most_different)
+def test_no_more_records_and_values_are_kept_than_asked_for(most_different):
+    output = compare(np.zeros((9, 20)) + np.arange(9)[:, None], np.zeros((9, 20)), most_different)
     assert ranked(output) == [(8, 8.0), (7, 7.0), (6, 6.0)][:most_different]
     assert output.keeps == most_different
-
-
-def test_number_of_records_to_keep_cannot_be_negative():
-    message = (
-        "Comparing.most_different must be at least 0, got -1. Set it to the number of records to "
-        "show, or to 0 to show none."
-    )
-    with pytest.raises(SettingsError, match=exactly(message)):
-        Comparing(most_different=-1)
+    assert all(len(v) == 16 for d in output.most_different for v in d.values.values())
 
 
 # Merging
@@ -322,7 +292,7 @@ def compare_rows(rows, start, stop):
     return compare_batch(records, outputs, locate, Comparing(("row",), 3))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(*[PREDICTIONS] * len(MODELS)), max_size=12),
     st.lists(st.integers(0, 12), max_size=4),

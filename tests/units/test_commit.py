@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
+import json
 import logging
 
 import pytest
@@ -11,16 +13,22 @@ import pytest
 from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
-from bulk_inferencer._units.commit import add_up, all_or_nothing, check_shards, close_books
+from bulk_inferencer._units.commit import (
+    Books,
+    add_up,
+    all_or_nothing,
+    check_shards,
+    close_books,
+)
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
-from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.plan import InputFile, Unit
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.sinks.prediction_logs import name_of
 from bulk_inferencer.errors import FailureLimitError, ReconciliationError, SettingsError
 from bulk_inferencer.results.summary import Counts
-from tests.helpers import Lengths, exactly, in_bucket, tree
-from tests.units.helpers import score_records, sinks_in
+from tests.helpers import Lengths, exactly, in_bucket, tree, write_tfrecord
+from tests.units.helpers import score, sinks_in
 
 # Folders
 
@@ -46,31 +54,25 @@ def write_and_raise(error, root, place=str):
         raise error
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root, name):
-    write(root, f"{name}/b", f"{name}/a/1")
+def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root):
+    write(root, "summary/b", "summary/a/1")
     message = (
-        f"The folder {root}/{name} is not empty: it holds 2 files, such as {root}/{name}/a/1. "
+        f"The folder {root}/summary is not empty: it holds 2 files, such as {root}/summary/a/1. "
         f"Choose another folder: results are never overwritten. If there is no summary.json, they "
         f"are from a run that is still going on or was killed. When no run is going on, you can "
         f"empty the folder."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         write_and_raise(ValueError("It went on."), root)
-    assert tree(root) == [f"{name}/a/1", f"{name}/b"]
+    assert tree(root) == ["summary/a/1", "summary/b"]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_folders_are_left_empty_after_an_error(root, error):
-    with pytest.raises(error):
-        write_and_raise(error(), root)
-    assert sorted(path.name for path in root.rglob("*")) == ALL
-
-
-def test_folders_are_emptied_in_a_store_that_has_none(root):
-    with pytest.raises(ValueError, match="no"):
-        write_and_raise(ValueError("no"), root, in_bucket)
+@pytest.mark.parametrize(("place", "left"), [(str, ALL), (in_bucket, [])], ids=["disk", "bucket"])
+def test_folders_are_left_empty_after_an_error(root, place, left):
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(KeyboardInterrupt(), root, place)
     assert tree(root) == []
+    assert not left or sorted(path.name for path in root.rglob("*")) == left
 
 
 def test_folder_that_cannot_be_emptied_is_logged_and_the_others_are(root, monkeypatch, caplog):
@@ -112,25 +114,27 @@ A0 = manifest("a", 0, read=3, one=account(3, 2, 1))
 A1 = manifest("a", 1, read=5, one=account(5, 5, 0))
 
 
-def test_counts_add_up_for_each_model_and_split():
-    assert add_up(UNITS, [B0, A1, A0], ONE) == {
-        "one": {"a": Counts(8, 7, 1, 2, 14), "b": Counts(3, 2, 1, 1, 9)}
-    }
+def test_books_of_each_model_and_split_are_the_sums_of_its_units():
+    worked = dataclasses.replace(A1.branches["one"], model_versions=("7",), stages={"small": 5})
+    a1 = dataclasses.replace(A1, branches={"one": worked})
+    assert add_up(UNITS, [B0, a1, A0], ONE) == Books(
+        counts={"one": {"a": Counts(8, 7, 1, 2, 14), "b": Counts(3, 2, 1, 1, 9)}},
+        accounts={"one": BranchAccount(11, 9, 2, model_versions=("7",), stages={"small": 5})},
+        unrouted={"a": 0, "b": 0},
+    )
     both = manifest("b", 0, read=5, m=account(5, 5, 0), n=account(5, 1, 4))
-    assert add_up(UNITS[2:], [both], SEVERAL) == {
+    assert add_up(UNITS[2:], [both], SEVERAL).counts == {
         "m": {"b": Counts(5, 5, 0, 1, 7)},
         "n": {"b": Counts(5, 1, 4, 1, 7)},
     }
     assert (both.predictions_made, both.examples_failed) == (6, 4)
-
-
-def test_counts_of_a_split_are_those_of_the_records_that_went_to_the_model():
-    made = manifest("b", 0, read=9, unrouted=2, m=account(3, 2, 1), n=account(4, 4, 0))
-    assert add_up(UNITS[2:], [made], SEVERAL, is_split=True) == {
+    split = manifest("b", 0, read=9, unrouted=2, m=account(3, 2, 1), n=account(4, 4, 0))
+    books = add_up(UNITS[2:], [split], SEVERAL, is_split=True)
+    assert books.counts == {
         "m": {"b": Counts(3, 2, 1, 1, 7)},
         "n": {"b": Counts(4, 4, 0, 1, 7)},
     }
-    assert made.examples_failed == 3
+    assert (books.unrouted, split.examples_failed) == ({"b": 2}, 3)
 
 
 @pytest.mark.parametrize(
@@ -181,16 +185,16 @@ def test_unit_whose_counts_do_not_add_up_is_named(made, is_split, label, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "expected", "found"),
+    ("name", "content", "what"),
     [
-        ("a/1", None, "a file of 3 bytes", "no file"),
-        ("a/1", "12", "a file of 3 bytes", "a file of 2 bytes"),
-        ("b/2", "12345", "no file", "a file of 5 bytes"),
-        ("summary/.work/f", None, "a file of 15 bytes", "no file"),
+        ("a/1", None, "a file of 3 bytes at {}, but there is no file"),
+        ("a/1", "12", "a file of 3 bytes at {}, but there is a file of 2 bytes"),
+        ("b/2", "12345", "no file at {}, but there is a file of 5 bytes"),
+        ("summary/.work/f", None, "a file of 15 bytes at {}, but there is no file"),
     ],
     ids=["missing", "another size", "surplus", "missing in .work"],
 )
-def test_shard_that_is_not_as_its_manifest_says_is_named(root, name, content, expected, found):
+def test_shard_that_is_not_as_its_manifest_says_is_named(root, name, content, what):
     names = ["a/1", "summary/.work/f", "failed_examples/Split-s/1"]
     write(root, *names, "b/.work/attempt")  # which was given up
     shards = tuple(Shard(f"{root}/{name}", 1, len(name), 0) for name in names)
@@ -199,10 +203,7 @@ def test_shard_that_is_not_as_its_manifest_says_is_named(root, name, content, ex
     check_shards(manifests, folders)
     path = root / name
     path.write_text(content) if content else path.unlink()
-    message = (
-        f"There should be {expected} at {path}, but there is {found}. Nothing was committed. Run "
-        f"again."
-    )
+    message = f"There should be {what.format(path)}. Nothing was committed. Run again."
     with pytest.raises(ReconciliationError, match=exactly(message)):
         check_shards(manifests, folders)
 
@@ -212,31 +213,36 @@ def test_shard_that_is_not_as_its_manifest_says_is_named(root, name, content, ex
 
 @pytest.fixture
 def close(tmp_path):
-    """Runs a unit of three records, one of them bad, and closes the books under a limit."""
+    """Runs two units of three records each, one of them bad, and closes the books under a limit."""
     models = {"inference_result": Lengths()}
     sinks = sinks_in(f"{tmp_path}/out", models)
-    made = score_records(tmp_path, models, [b"good", b"bad", b"good"])
+    records = [b"good", b"bad", b"good"]
+    paths = [write_tfrecord(tmp_path / f"in/{i}.gz", records) for i in range(2)]
+    units = [Unit("s", i, 2, (InputFile(path, 1),)) for i, path in enumerate(paths)]
+    made = [score(unit, models, sinks) for unit in units[::-1]]
     labels = {"inference_result": ""}
     task = UnitTask({}, labels, FORMAT_TF_EXAMPLE, BatchBounds(), None, tuple(sinks))
-    folders = [sink.folder for sink in sinks]
-    return functools.partial(close_books, task, [Unit("s", 0, 1, ())], [made], folders)
+    return functools.partial(close_books, task, units, made, [sink.folder for sink in sinks])
 
 
 def test_closed_books_leave_results_and_nothing_of_the_work(tmp_path, close):
-    counts = close(FailureLimit(max_count=1, max_fraction=1))["inference_result"]["s"]
-    assert counts == Counts(3, 2, 1, 1, counts.bytes_written)
+    counts = close(FailureLimit(max_count=2, max_fraction=1)).counts["inference_result"]["s"]
+    assert counts == Counts(6, 4, 2, 2, counts.bytes_written)
     assert tree(tmp_path / "out") == [
-        "failed_examples/Split-s/failed_examples-00000-of-00001.gz",
-        "inference_result/prediction_logs-s-00000-of-00001.gz",
+        *(f"failed_examples/Split-s/failed_examples-0000{i}-of-00002.gz" for i in range(2)),
+        *(f"inference_result/prediction_logs-s-0000{i}-of-00002.gz" for i in range(2)),
         "summary/failures-s.jsonl.gz",
     ]
     assert list((tmp_path / "out").rglob(".work")) == []
+    with gzip.open(tmp_path / "out/summary/failures-s.jsonl.gz") as lines:
+        found = [json.loads(line)["file"] for line in lines]
+    assert found == [f"{tmp_path}/in/{i}.gz" for i in range(2)]
 
 
 def test_books_stay_open_where_too_many_records_failed_or_a_file_is_gone(tmp_path, close):
     with pytest.raises(FailureLimitError):
         close(FailureLimit())
-    (tmp_path / "out/inference_result/prediction_logs-s-00000-of-00001.gz").unlink()
+    (tmp_path / "out/inference_result/prediction_logs-s-00000-of-00002.gz").unlink()
     with pytest.raises(ReconciliationError):
         close(FailureLimit(max_fraction=1))
     assert "summary/failures-s.jsonl.gz" not in tree(tmp_path / "out")

@@ -1,35 +1,19 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
 from bulk_inferencer._work import Work
 
-TEXTS = st.lists(st.text()).map(tuple)
-BRANCHES = st.builds(
-    BranchAccount,
-    work=st.just(Work(batches=3)),
-    model_versions=TEXTS,
-    stages=st.dictionaries(st.text(), st.integers(0)),
-)
-NOTES = st.recursive(st.none() | st.text(), lambda notes: st.lists(notes))
-SINKS = st.builds(Account, st.lists(st.builds(Shard)).map(tuple), NOTES)
-MANIFESTS = st.builds(
-    Manifest,
-    files=TEXTS,
-    branches=st.dictionaries(st.text(), BRANCHES),
-    sinks=st.dictionaries(st.text(), SINKS),
-    seconds=st.floats(0, 1e9),
-)
 
-
-@settings(max_examples=20)
-@given(MANIFESTS)
-def test_manifest_is_one_line_of_json_and_back(original):
+def test_manifest_is_one_line_of_json_and_back():
+    account = BranchAccount(3, 2, 1, Work(batches=3), ("7", "8"), {"small": 3, "full": 1})
+    notes = [{"reason": "two\nlines\u2028of text", "record": 7}, None]
+    sinks = {"logs/five": Account((Shard("/out/1", 2, 40, 1 << 31),)), "list": Account((), notes)}
+    original = Manifest("ä b", 4, ("/in/1", "/in/2"), 4, 1, {"five": account}, sinks, 0.25)
     line = original.to_json()
     assert len(line.splitlines()) == 1
     assert Manifest.from_json(line) == original
+    assert original.examples_failed == 2
+    assert original.shards == sinks["logs/five"].shards
 
 
 def test_accounts_of_units_are_merged_into_one():

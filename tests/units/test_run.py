@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,28 +76,6 @@ def test_records_survive_any_bounds_and_any_number_of_files_and_units(
     assert [record for shard in shards for record in read_tfrecord(shard)] == failed
 
 
-def test_files_have_their_names_sizes_and_checksums_and_nothing_else_is_left(tmp_path):
-    path = write_tfrecord(tmp_path / "in/1.gz", [example(x=1.0), b"bad"])
-    unit = Unit("s", 3, 12, (InputFile(path, 1),))
-    folder = f"{tmp_path}/out"
-    models = {"a": Lengths(), "b": Lengths()}
-    manifest = score(unit, models, sinks_in(folder, models, N))
-    written = contents(folder)
-    assert list(written) == [
-        "a/prediction_logs-s-00003-of-00012.gz",
-        "b/prediction_logs-s-00003-of-00012.gz",
-        "failed_examples/Split-s/failed_examples-00003-of-00012.gz",
-        "output_examples/Split-s/examples-00003-of-00012.gz",
-        "summary/.work/failures-s-00003-of-00012.jsonl.gz",
-    ]
-    shards = {shard.path.removeprefix(f"{folder}/"): shard for shard in manifest.shards}
-    assert shards.keys() == written.keys()
-    for name, content in written.items():
-        found = (shards[name].bytes, shards[name].crc32c)
-        assert found == (len(content), google_crc32c.value(content))
-    assert [shard.records for shard in manifest.shards] == [1, 1, 1, 2, 1]
-
-
 def test_versions_and_stages_are_those_of_all_predictions(tmp_path):
     def answer(batch):
         # Another version answers each batch; the second stage runs for short records only.
@@ -153,47 +130,38 @@ def test_each_model_has_its_own_failures(tmp_path):
 
 def test_each_record_goes_to_the_model_of_its_key(tmp_path):
     routing = SplitRouting({"a": 1, "b": 2}, "k")
-    keys = [b"user-%d" % i for i in range(40)]
-    records = [example(k=key) for key in keys]
-    models = {"b": Lengths(), "a": Lengths()}
-    manifest = score_records(
-        tmp_path, models, records, N, routing=routing, bounds=BatchBounds(max_records=16)
-    )
-    for name in models:
-        expected = [r for r, k in zip(records, keys, strict=True) if routing.model_of(k) == name]
-        assert [record for record, _ in predicted(tmp_path / "out", name)] == expected
-        assert manifest.branches[name].examples_read == len(expected) > 0
-    # The examples keep the order of the records.
-    assert examples_of(manifest) == [
-        {"k": [key], "n": [len(record)], "variant": [routing.model_of(key).encode()]}
-        for key, record in zip(keys, records, strict=True)
-    ]
-
-
-def test_records_without_a_key_go_to_no_model(tmp_path):
-    routing = SplitRouting({"a": 1, "b": 2}, "k")
-    records = [example(k="user-1"), example(z=1.0), example(k="user-2"), b"\xff"]
-    manifest = score_records(
-        tmp_path, {"a": Lengths(), "b": Lengths()}, records, N, routing=routing
-    )
-    assert (manifest.unrouted, manifest.examples_failed) == (2, 2)
-    assert sum(branch.examples_read for branch in manifest.branches.values()) == 2
-    no_key = "NoKeyError: expected one value of feature 'k' to split by, got 0"
-    no_example = "NoKeyError: expected feature 'k' to split by, got no tf.Example"
+    records = [example(k=f"user-{i}", t="t" * 99 * (i % 7 == 3)) for i in range(40)]
+    records[20:20] = [example(z=1.0), b"\xff"]
+    models = {name: lengths_at_most(99) for name in "ba"}
+    bounds = BatchBounds(max_records=2)  # so that many batches have no record for one of them
+    manifest = score_records(tmp_path, models, records, N, routing=routing, bounds=bounds)
+    model_of = {
+        row: routing.model_of(routing.key_of(record))
+        for row, record in enumerate(records)
+        if row not in (20, 21)
+    }
+    failed = [row for row in model_of if len(records[row]) > 99]
+    for name, account in manifest.branches.items():
+        own = [row for row in model_of if model_of[row] == name]
+        scored = [records[row] for row in own if row not in failed]
+        assert [record for record, _ in predicted(tmp_path / "out", name)] == scored
+        assert account.examples_read == len(own) > len(scored) == account.predictions_made > 0
+    assert (manifest.examples_read, manifest.unrouted) == (42, 2)
+    assert manifest.examples_failed == len(failed) + 2
+    no_key = "NoKeyError: feature 'k' has 0 values; splitting needs exactly one"
+    no_example = "NoKeyError: feature 'k' cannot be read: the record is not a tf.Example"
+    found = {line.pop("record"): line for line in failures_of(manifest)}
     path = f"{tmp_path}/in/0.gz"
-    assert failures_of(manifest) == [
-        {"file": path, "record": 1, "reason": no_key},
-        {"file": path, "record": 3, "reason": no_example},
+    assert found.pop(20) == {"file": path, "reason": no_key}
+    assert found.pop(21) == {"file": path, "reason": no_example}
+    assert {row: line["model"] for row, line in found.items()} == {r: model_of[r] for r in failed}
+    assert records_of(manifest, "failed_examples") == [
+        records[r] for r in sorted([*failed, 20, 21])
     ]
-    assert records_of(manifest, "failed_examples") == [records[1], records[3]]
-    assert [found["k"] for found in examples_of(manifest)] == [[b"user-1"], [b"user-2"]]
-
-
-def test_model_that_is_kept_out_by_the_routing_gets_no_record(tmp_path):
-    routing = SplitRouting({"a": 1, "b": 1}, kept_out=frozenset("b"))
-    models = {"a": Lengths(), "b": Lengths()}
-    manifest = score_records(tmp_path, models, [b"%d" % i for i in range(20)], routing=routing)
-    assert [branch.examples_read for branch in manifest.branches.values()] == [20, 0]
+    # The examples keep the order of the records.
+    assert [(found["variant"][0].decode(), found["n"][0]) for found in examples_of(manifest)] == [
+        (model_of[row], len(records[row])) for row in model_of if row not in failed
+    ]
 
 
 # Attempts
@@ -205,7 +173,8 @@ def test_second_attempt_replaces_the_first_with_the_same_bytes(tmp_path):
     first = score_records(tmp_path, ONE, records, N, bounds=bounds)
     written = contents(tmp_path / "out")
     second = score_records(tmp_path, ONE, records, N, bounds=bounds)
-    assert len(written) == 4
+    assert {shard.path for shard in first.shards} == {f"{tmp_path}/out/{name}" for name in written}
+    assert len(first.shards) == 4
     assert contents(tmp_path / "out") == written
     assert second.shards == first.shards
 

@@ -64,17 +64,16 @@ def test_no_proto_is_made_of_a_record(tmp_path, linear_model):
     path = write_tfrecord(tmp_path / "in/0.gz", [example(x=float(x)) for x in range(10)])
     code = f"""
 import sys
-from bulk_inferencer import BatchBounds, InferenceJob, Outputs, SavedModel
+from bulk_inferencer import InferenceJob, Outputs, SavedModel
 from bulk_inferencer._units.commit import make_folders
 from bulk_inferencer._units.plan import InputFile, Unit
-from bulk_inferencer._units.run import run_unit
+from bulk_inferencer.job import unit_task
 outputs = Outputs.under({str(tmp_path / "out")!r})
 job = InferenceJob(splits={{"s": ["*"]}}, model=SavedModel({linear_model!r}), outputs=outputs)
-task = job.task()
+task = unit_task(job)
 make_folders(job.folders, task.sinks, ["s"])
-manifest = run_unit(Unit("s", 0, 1, (InputFile({path!r}, 1),)), task.load(), task.sinks)
-assert manifest.predictions_made == 10
-print([m for m in sys.modules if m.startswith("tensorflow_serving.apis.predict")])
+manifest = task.load().run(Unit("s", 0, 1, (InputFile({path!r}, 1),)))
+print(manifest.predictions_made, [m for m in sys.modules if m.startswith("tensorflow_serving.")])
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
-    assert subprocess.check_output(command, cwd=CHECKOUT, text=True).splitlines()[-1] == "[]"
+    assert subprocess.check_output(command, cwd=CHECKOUT, text=True).splitlines()[-1] == "10 []"

@@ -21,7 +21,7 @@ from bulk_inferencer.results.comparison import Comparison
 
 
 @dataclass(frozen=True)
-class ModelComparison(Sink):
+class ComparedOutputs(Sink):
     """Compares what all models return for each record, and writes `comparison.json` at the end."""
 
     folder: str

@@ -23,7 +23,7 @@ class FailedExamples(Sink):
         return [posixpath.join(self.folder, _layout.examples_folder(split)) for split in splits]
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.failed_examples(unit.split, unit.shard)
+        name = _layout.failed_examples(unit.split, unit.shard_name)
         return RecordSink(files.open(self.folder, name), _failed_records)
 
 

@@ -49,7 +49,7 @@ class FailureList(Sink):
     name = "failures"
 
     def open(self, unit: Unit, files: UnitFiles) -> _OpenFailureList:
-        writer = files.open(self.folder, _layout.unit_failures(unit.split, unit.shard))
+        writer = files.open(self.folder, _layout.unit_failures(unit.split, unit.shard_name))
         return _OpenFailureList(writer, self.names_models)
 
     def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:

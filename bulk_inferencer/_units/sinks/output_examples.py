@@ -52,7 +52,7 @@ class OutputExamples(Sink):
         return [posixpath.join(self.folder, _layout.examples_folder(split)) for split in splits]
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.output_examples(unit.split, unit.shard)
+        name = _layout.output_examples(unit.split, unit.shard_name)
         return RecordSink(files.open(self.folder, name), self._examples)
 
     def _examples(self, scored: ScoredBatch) -> list[bytes]:

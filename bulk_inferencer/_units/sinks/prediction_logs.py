@@ -28,7 +28,7 @@ class PredictionLogs(Sink):
         return name_of(self.branch)
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.prediction_logs(unit.split, unit.shard, self.compression)
+        name = _layout.prediction_logs(unit.split, unit.shard_name, self.compression)
         return RecordSink(files.open(self.folder, name, self.compression), self._logs)
 
     def _logs(self, scored: ScoredBatch) -> list[bytes]:

@@ -73,7 +73,7 @@ class OpenSink(Protocol):
 
 
 class Sink:
-    """Settings of what happens to scored batches. An engine sends them to workers."""
+    """The settings of one kind of output. Engines pickle them and send them to workers."""
 
     @property
     def name(self) -> str:
@@ -84,12 +84,16 @@ class Sink:
         """Returns the folders, within those of the job, that its files need."""
         return []
 
+    def loaded(self) -> Sink:
+        """Returns the sink with what its units share on a worker. Called once per process."""
+        return self
+
     def open(self, unit: Unit, files: UnitFiles) -> OpenSink:
         """Returns what takes the batches of a unit. Called on the worker that runs it."""
         raise NotImplementedError
 
     def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
-        """Makes results of all accounts, where the files of units are not results already."""
+        """Turns all accounts into results, if the files of units are not results themselves."""
 
 
 class RecordSink:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._units.sinks.comparison import ModelComparison
+from bulk_inferencer._units.sinks.comparison import ComparedOutputs
 from bulk_inferencer.results.compare import Comparing
 from bulk_inferencer.results.comparison import Comparison
 from tests.helpers import Lengths
@@ -17,7 +17,7 @@ def compared(tmp_path):
     """Returns the comparison that a sink makes of models for records."""
 
     def compare(models, records, **settings):
-        sink = ModelComparison(str(tmp_path / "out/comparison"), Comparing())
+        sink = ComparedOutputs(str(tmp_path / "out/comparison"), Comparing())
         manifest = score_records(tmp_path, models, records, more_sinks=[sink], **settings)
         sink.finish(["s"], [manifest])
         return Comparison.read(sink.folder)
@@ -27,28 +27,24 @@ def compared(tmp_path):
 
 def test_records_that_both_models_scored_are_compared(compared):
     models = {"a": lengths_at_most(3), "b": lengths_at_most(4), "c": lengths_at_most(9)}
-    pairs = compared(
-        models,
-        [b"1", b"22", b"333", b"4444", b"55555"] * 3,
-        bounds=BatchBounds(max_records=7),
-        first_records={"a": 1, "b": 2, "c": 64},
-    ).pairs
+    records = [b"1", b"22", b"333", b"4444", b"55555"] * 3
+    settings = {"bounds": BatchBounds(max_records=7), "first_records": {"a": 1, "b": 2, "c": 64}}
+    pairs = compared(models, records, **settings).pairs
     counts = {pair.models: pair.outputs["length"].records for pair in pairs}
     assert counts == {("a", "b"): 9, ("a", "c"): 9, ("b", "c"): 12}
     assert all(p.outputs["length"].agreeing == p.outputs["length"].records for p in pairs)
     assert all(pair.not_compared == {} for pair in pairs)
+    assert compared({"a": Lengths()}, records) == Comparison()
 
 
 def test_records_that_differ_are_located(tmp_path, compared):
     def off_by_one_at_four(batch):
         return {"length": np.array([len(record) + (len(record) == 4) for record in batch])}
 
-    (pair,) = compared(
-        {"a": Lengths(), "b": Function(off_by_one_at_four)},
-        [b"x" * n for n in (1, 2, 3, 1, 2, 4, 1, 4)],
-        bounds=BatchBounds(max_records=6),
-        first_records={"a": 1, "b": 3},
-    ).pairs
+    models = {"a": Lengths(), "b": Function(off_by_one_at_four)}
+    records = [b"x" * n for n in (1, 2, 3, 1, 2, 4, 1, 4)]
+    settings = {"bounds": BatchBounds(max_records=6), "first_records": {"a": 1, "b": 3}}
+    (pair,) = compared(models, records, **settings).pairs
     different = pair.outputs["length"].most_different
     assert [(record.file, record.record, record.values) for record in different] == [
         (f"{tmp_path}/in/0.gz", number, {"a": [4], "b": [5]}) for number in (5, 7)
@@ -61,7 +57,3 @@ def test_outputs_whose_shapes_change_between_calls_are_compared_call_by_call(com
     (pair,) = compared(models, records, first_records={"a": 1, "b": 1}).pairs
     assert pair.outputs["y"].records == pair.outputs["y"].agreeing == 7
     assert pair.not_compared == {}
-
-
-def test_one_model_is_compared_with_nothing(compared):
-    assert compared({"a": Lengths()}, [b"1"]) == Comparison()

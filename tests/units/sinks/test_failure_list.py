@@ -1,10 +1,8 @@
+"""What is listed. That the lists of all units become one: see ../test_commit.py."""
+
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
-
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._units.plan import InputFile, Unit
 from bulk_inferencer._units.sinks.failure_list import Failure, FailureList, first_failures
 from tests.helpers import Lengths, write_tfrecord
 from tests.units.helpers import failures_of, lengths_at_most, score, score_records, unit_of
@@ -39,18 +37,3 @@ def test_failures_name_their_model_and_the_first_of_each_are_kept(tmp_path):
     ]
     expected = [Failure(path, i, reason, "a") for i in range(5)]
     assert first_failures(manifest) == (*expected, Failure(path, 9, reason, "b"))
-
-
-def test_lists_of_all_units_of_a_split_become_one(tmp_path):
-    sink = FailureList(f"{tmp_path}/summary", names_models=False)
-    manifests = []
-    for i in range(3):
-        path = write_tfrecord(tmp_path / f"in/{i}.gz", [b"bad"] * i)
-        unit = Unit("st"[i // 2], i % 2, 2, (InputFile(path, 1),))
-        manifests.append(score(unit, {"a": Lengths()}, [sink]))
-    sink.finish(["s", "t", "empty"], manifests)
-    for split, count in (("s", 1), ("t", 2), ("empty", 0)):
-        content = gzip.decompress(
-            Path(f"{tmp_path}/summary/failures-{split}.jsonl.gz").read_bytes()
-        )
-        assert content.count(b"\n") == content.count(b'"record": ') == count

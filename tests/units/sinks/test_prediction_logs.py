@@ -10,7 +10,6 @@ from tests.units.helpers import score, score_records, unit_of
 def test_prediction_logs_of_a_model_are_those_of_the_records_that_it_scored(tmp_path):
     manifest = score_records(tmp_path, {"a": Lengths()}, [b"1", b"bad", b"333"])
     (shard,) = manifest.sinks["prediction_logs/a"].shards
-    assert shard.path == f"{tmp_path}/out/a/prediction_logs-s-00000-of-00001.gz"
     assert shard.records == 2
     logs = [parsed_log(log).predict_log for log in read_tfrecord(shard.path)]
     assert [log.request.inputs["records"].string_val[0] for log in logs] == [b"1", b"333"]

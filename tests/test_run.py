@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import gzip
 import importlib.metadata
+import itertools
 import json
 import platform
 from pathlib import Path
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import bulk_inferencer
 from bulk_inferencer import _run
+from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
 from bulk_inferencer._formats.record_format import FORMAT_PROTO
 from bulk_inferencer._gate import BLESSED, NOT_BLESSED, UNASKED, Decision
@@ -25,13 +26,12 @@ from bulk_inferencer._run import run
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.outcomes import outcome_of
 from bulk_inferencer._units.routing import SplitRouting
-from bulk_inferencer._work import Distribution, Work
+from bulk_inferencer._work import Distribution
 from bulk_inferencer.errors import InputError, ModelError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
-from bulk_inferencer.results import codec
 from bulk_inferencer.results.comparison import Comparison
 from bulk_inferencer.results.reader import read_predictions
-from bulk_inferencer.results.summary import StageCounts, Summary
+from bulk_inferencer.results.summary import Counts, StageCounts, Summary
 from tests.helpers import (
     FLOAT,
     RECORDS,
@@ -44,6 +44,7 @@ from tests.helpers import (
     tree,
     write_tfrecord,
 )
+from tests.models.model_server import VERSION, ModelServer, tf_serving, unavailable
 
 ANY_FAILURES = FailureLimit(max_fraction=1)
 CLOSED = Decision(NOT_BLESSED, "The Evaluator did not bless it.")
@@ -163,7 +164,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarnin
 
 
 def test_every_record_is_scored_and_splits_are_counted_apart(one_run):
-    summary, out, _ = one_run
+    summary, out, warnings = one_run
     splits = summary.branches["inference_result"].splits
     assert {split: counts_of(counts) for split, counts in splits.items()} == {
         "s": (10, 10, 0),
@@ -171,9 +172,15 @@ def test_every_record_is_scored_and_splits_are_counted_apart(one_run):
         "bad": (3, 1, 2),
         "empty": (0, 0, 0),
     }
-    assert counts_of(summary.total) == (13, 11, 2)
     assert predicted(out, "inference_result", "s") == {float(x): 5.0 * x for x in range(10)}
     assert predicted(out, "inference_result", "bad") == {10.0: 50.0}
+    assert examples_in(f"{out}/output_examples/Split-s") == [
+        {"x": [float(x)], "five_x": [5.0 * x]} for x in range(10)
+    ]
+    assert warnings == [
+        "Split 'none' holds no records (files: 0).",
+        "Split 'empty' holds no records (files: 1).",
+    ]
 
 
 def test_files_have_the_names_of_the_contract_and_no_other_is_left(one_run):
@@ -194,41 +201,23 @@ def test_files_have_the_names_of_the_contract_and_no_other_is_left(one_run):
 
 def test_summary_holds_counts_model_work_and_versions(one_run, five):
     summary, out, _ = one_run
-    written = json.loads(Path(out, "summary/summary.json").read_text())
-    seconds = written.pop("seconds")
-    assert set(seconds) == {"plan", "score", "commit"}
-    assert all(value >= 0 for value in seconds.values())
-    work = codec.from_json(Work, written.pop("work"))
-    assert work == summary.branches["inference_result"].work
-    assert work.batch_records == Distribution(work.batches, 11, 1, 5)
-    assert work.model_loads == work.model_load_milliseconds.count == 1
-    shards = list(Path(out, "inference_result").iterdir())
-    splits, total = written.pop("splits"), written.pop("total")
-    assert list(splits) == ["s", "none", "bad", "empty"]
-    assert {name: sum(counts[name] for counts in splits.values()) for name in total} == total
-    assert total == {
-        "examples_read": 13,
-        "predictions_written": 11,
-        "examples_failed": 2,
-        "shards": len(shards),
-        "bytes_written": sum(path.stat().st_size for path in shards),
-    }
-    libraries = ("tfx", "apache-beam", "tensorflow", "numpy")
-    assert written == {
-        "gate": "no_blessing",
-        "gate_reason": "No blessing was asked for.",
-        "model_path": five.uri,
-        "model_fingerprint": five.fingerprint(),
-        "model_versions": [],
-        "signature_names": ["serving_default"],
-        "stages": {},
-        "versions": {
-            "bulk-inferencer": bulk_inferencer.__version__,
-            "python": platform.python_version(),
-            **{library: importlib.metadata.version(library) for library in libraries},
-        },
-    }
     assert Summary.read(f"{out}/summary") == summary
+    branch = summary.branches["inference_result"]
+    shards = list(Path(out, "inference_result").iterdir())
+    size = sum(path.stat().st_size for path in shards)
+    assert branch.total == Counts(13, 11, 2, len(shards), size)
+    assert (branch.gate, branch.model_path) == (UNASKED, five.uri)
+    assert (branch.model_fingerprint, branch.model_versions) == (five.fingerprint(), ())
+    assert (branch.signature_names, branch.stages) == (("serving_default",), {})
+    assert list(branch.seconds) == ["plan", "score", "commit"]
+    assert branch.work.batch_records == Distribution(branch.work.batches, 11, 1, 5)
+    assert branch.work.model_loads == branch.work.model_load_milliseconds.count == 1
+    libraries = ("tfx", "apache-beam", "tensorflow", "numpy")
+    assert branch.versions == {
+        "bulk-inferencer": bulk_inferencer.__version__,
+        "python": platform.python_version(),
+        **{library: importlib.metadata.version(library) for library in libraries},
+    }
 
 
 def test_failures_are_listed_and_their_records_kept(one, one_run):
@@ -244,34 +233,19 @@ def test_failures_are_listed_and_their_records_kept(one, one_run):
     assert records_in(f"{out}/failed_examples/Split-bad") == [b"no tf.Example", example(z=1.0)]
 
 
-def test_output_examples_hold_features_and_columns(one_run):
-    out = one_run[1]
-    assert examples_in(f"{out}/output_examples/Split-s") == [
-        {"x": [float(x)], "five_x": [5.0 * x]} for x in range(10)
-    ]
-
-
-def test_splits_without_records_are_a_warning(one_run):
-    assert one_run[2] == [
-        "Split 'none' is empty: no record in 0 files.",
-        "Split 'empty' is empty: no record in 1 files.",
-    ]
-
-
-def test_second_run_into_the_same_folders_is_refused(one, one_run):
-    before = tree(one_run[1])
+def test_second_run_is_refused_in_the_same_folders_and_writes_the_same_in_others(
+    tmp_path, one, one_run
+):
+    _, out, _ = one_run
+    names = tree(out)
     with pytest.raises(SettingsError, match=r" is not empty: it holds "):
         run(one)
-    assert tree(one_run[1]) == before
-
-
-def test_two_runs_write_the_same_records(tmp_path, one, one_run):
-    _, out, _ = one_run
+    assert tree(out) == names
     settings = {"splits": one.splits, "allow_empty_splits": True}
     job = job_of(tmp_path, one.branches[0].model, *one.outputs.columns, **settings)
     run(job, ["--direct_num_workers=1"])
-    assert tree(tmp_path / "out") == tree(out)
-    for name in tree(out):
+    assert tree(tmp_path / "out") == names
+    for name in names:
         if name.endswith(".gz"):  # isal does not always compress them into the same bytes
             first, second = (Path(folder, name).read_bytes() for folder in (out, tmp_path / "out"))
             assert gzip.decompress(first) == gzip.decompress(second)
@@ -286,12 +260,7 @@ def test_raw_bytes_are_scored_on_a_filesystem_unknown_to_tensorflow(tmp_path):
     found = read_predictions(f"{tmp_path}/out/inference_result")
     lengths = {prediction.record: int(prediction.outputs["n"]) for prediction in found}
     assert lengths == {b"": 0, b"\0\xff": 2, b"abc": 3}
-    assert tree(tmp_path / "out") == [
-        "failed_examples/Split-s/failed_examples-00000-of-00001.gz",
-        "inference_result/prediction_logs-s-00000-of-00001.gz",
-        "summary/failures-s.jsonl.gz",
-        "summary/summary.json",
-    ]
+    assert len(tree(tmp_path / "out")) == 4
 
 
 # Several models
@@ -303,13 +272,14 @@ def several(tmp_path_factory, five, ten):
     folder = tmp_path_factory.mktemp("several")
     for split, values in (("s", range(-1, 9)), ("t", [1])):
         write_tfrecord(folder / f"{split}.gz", examples(*values))
-    exits = (ExitWhen("y", at_most=20),)
+    small = Stage("small", five, exit_when=(ExitWhen("y", at_most=20),))
+    full = Stage("full", ten, exit_when=(ExitWhen("y", at_least=0),))
     models = {
         "five": five,
         "three": SavedModel("/models/3"),
         # Its outputs are not known before it returns them, so that no column is refused.
         "ten": HookedModel(ten, same, only_y),
-        "both": CascadeModel((Stage("small", five, exit_when=exits), Stage("full", ten))),
+        "both": HookedModel(CascadeModel((small, full, Stage("never", five))), same),
     }
     job = job_of(
         folder, models, Column("y", "score"), has_comparison=True,
@@ -334,11 +304,7 @@ def test_every_record_goes_to_every_model(several):
         "both": [(10, 10, 0), (1, 1, 0)],
         "three": [],
     }
-    (failure,) = failures_in(out, "s")
-    assert (failure["file"], failure["record"]) == (f"{Path(out).parent}/s.gz", 0)
-    assert failure["model"] == "ten"
-    assert failure["reason"].startswith("InvalidArgumentError: ")
-    assert records_in(f"{out}/failed_examples/Split-s") == [example(x=-1.0)]
+    assert [(line["record"], line["model"]) for line in failures_in(out, "s")] == [(0, "ten")]
 
 
 def test_models_stand_side_by_side_in_examples_and_comparison(several):
@@ -363,27 +329,17 @@ def test_summary_tells_of_every_model_and_of_those_that_were_blocked(several):
     assert list(summary.branches) == ["five", "ten", "both", "three"]
     blocked = summary.branches["three"]
     assert (blocked.model_path, blocked.splits, blocked.seconds) == ("/models/3", {}, {})
-    for name in ("five", "ten", "both"):
-        branch = summary.branches[name]
+    for branch in (summary.branches[name] for name in ("five", "ten", "both")):
         assert (branch.total.shards, branch.work.model_loads) == (2, 1)
         assert branch.model_fingerprint
     assert summary.branches["five"].stages == {}
     assert summary.branches["both"].stages == {
         "small": StageCounts(11, 7, 4),
         "full": StageCounts(4, 4, 0),
+        "never": StageCounts(0, 0, 0),
     }
-
-
-def test_stages_that_no_record_reached_are_counted_as_well(tmp_path, five):
-    cascade = CascadeModel((Stage("small", five), Stage("full", five)))
-    models = {
-        "plain": cascade,
-        "before": HookedModel(cascade, preprocess=same),
-        "after": HookedModel(cascade, postprocess=only_y),
-    }
-    summary = run(job_of(tmp_path, models, allow_empty_splits=True))
-    nothing = {"small": StageCounts(0, 0, 0), "full": StageCounts(0, 0, 0)}
-    assert [b.stages for b in summary.branches.values()] == [nothing, nothing, {}]
+    hooked = dataclasses.replace(job.branches[-1].model, postprocess=only_y)
+    assert hooked.check(job.record_format)[0].stages == ()
 
 
 # A/B tests
@@ -395,9 +351,8 @@ def test_each_record_goes_to_one_model_and_its_outcome_to_that_model(tmp_path, f
     records = [example(x=float(x), k=key) for x, key in enumerate(keys)]
     for i in range(2):
         write_tfrecord(tmp_path / f"in/{i}.gz", [*records, example(x=77.0)][i::2])
-    with open(tmp_path / "outcomes.csv", "w", newline="") as file:
-        rows = [(key, 1.0 + x) for x, key in enumerate(keys[:20])]
-        csv.writer(file).writerows([("key", "value"), *rows, ("nobody", 1e9)])
+    rows = ["key,value", *(f"{key},{1.0 + x}" for x, key in enumerate(keys[:20])), "nobody,1e9"]
+    (tmp_path / "outcomes.csv").write_text("\n".join(rows))
     models = {"five": five, "ten": ten, "three": SavedModel("/models/3")}
     job = job_of(
         tmp_path, models, Column("y", "score"), has_comparison=True, routing=routing,
@@ -421,16 +376,32 @@ def test_each_record_goes_to_one_model_and_its_outcome_to_that_model(tmp_path, f
     assert (summary.routing, summary.unrouted) == ("split", {"s": 1})
     assert summary.branches["three"].splits == {}
     assert Summary.read(f"{out}/summary") == summary
-    assert records_in(f"{out}/failed_examples/Split-s") == [example(x=77.0)]
-    assert examples_in(f"{out}/output_examples/Split-s") == [
-        {
-            "x": [float(x)],
-            "k": [key.encode()],
-            "score": [factor[model_of[key]] * x],
-            "variant": [model_of[key].encode()],
-        }
-        for x, key in enumerate(keys)
-    ]
+    variants = [found["variant"][0] for found in examples_in(f"{out}/output_examples/Split-s")]
+    assert variants == [model_of[key].encode() for key in keys]
+
+
+# Servers
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_where_a_server_turns_half_of_the_requests_down(
+    tmp_path, linear_model
+):
+    for i in range(4):
+        values = range(1000 * i, 1000 * (i + 1))
+        write_tfrecord(tmp_path / f"in/{i}.gz", [*examples(*values), b"no tf.Example"])
+    with ModelServer(linear_model, faults=itertools.cycle([unavailable, None])) as server:
+        model = tf_serving(server)
+        summary = run(job_of(tmp_path, model, bounds=BatchBounds(max_records=100)))
+    assert counts_of(summary.total) == (4004, 4000, 4)
+    found = read_predictions(f"{tmp_path}/out/inference_result")
+    by_x = sorted((features_of(p.record)["x"][0], p.outputs["y"].item()) for p in found)
+    assert by_x == [(float(x), 5.0 * x) for x in range(4000)]
+    assert records_in(f"{tmp_path}/out/failed_examples/Split-s") == [b"no tf.Example"] * 4
+    assert server.scored == 4000
+    assert len(server.calls) >= 80
+    branch = summary.branches["inference_result"]
+    assert (branch.model_path, branch.model_versions) == (model.uri, (str(VERSION),))
 
 
 # Closed gates
@@ -452,13 +423,11 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path):
     assert Summary.read(job.outputs.summary) == summary
     assert (summary.routing, summary.unrouted) == ("split", {})
     assert [branch.gate for branch in summary.branches.values()] == [CLOSED, CLOSED]
-
-
-def test_summary_of_a_blocked_model_that_is_alone_does_not_name_it(tmp_path):
-    outputs = Outputs.under(str(tmp_path))
-    branch = Branch("inference_result", SavedModel("/model"), outputs.inference_result, CLOSED)
-    run(InferenceJob(splits={}, branches=[branch], outputs=outputs), make_pipeline=no_pipeline)
-    written = json.loads((tmp_path / "summary/summary.json").read_text())
+    # A single model that has no name has none in its summary either.
+    job = job_of(tmp_path / "one", SavedModel("/model"))
+    branch = dataclasses.replace(job.branches[0], gate=CLOSED)
+    run(dataclasses.replace(job, branches=[branch]), make_pipeline=no_pipeline)
+    written = json.loads((tmp_path / "one/out/summary/summary.json").read_text())
     assert (written["gate"], written["gate_reason"]) == ("not_blessed", CLOSED.reason)
     assert (written["splits"], written["model_path"]) == ({}, "/model")
 
@@ -479,17 +448,13 @@ def test_column_of_an_unknown_output_is_named_before_anything_is_written(tmp_pat
     assert tree(tmp_path) == []
 
 
-def test_missing_model_is_named_before_anything_is_written(tmp_path, five):
+def test_missing_models_and_files_are_named_before_anything_is_written(tmp_path, five):
     for models, start in (
         (SavedModel("/none"), r"(?!Model)"),
         ({"five": five, "none": SavedModel("/none")}, "Model 'none': "),
     ):
         with pytest.raises(ModelError, match=f"^{start}.*saved_model.pb in /none"):
             run(job_of(tmp_path, models))
-    assert tree(tmp_path) == []
-
-
-def test_split_without_files_is_refused_before_anything_is_written(tmp_path, five):
     patterns = [f"{tmp_path}/none/*", f"{tmp_path}/nor/*"]
     message = (
         f"No files for split 's' match {patterns[0]}, {patterns[1]}. Correct the pattern, or set "

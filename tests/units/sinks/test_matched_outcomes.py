@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from pathlib import Path
 
 import pytest
 
 from bulk_inferencer import _files
 from bulk_inferencer._units.outcomes import outcome_of, read_outcomes
 from bulk_inferencer._units.routing import SplitRouting
-from bulk_inferencer._units.sinks.outcomes import MatchedOutcomes
+from bulk_inferencer._units.sinks.matched_outcomes import MatchedOutcomes
+from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.comparison import Comparison
 from tests.helpers import example
 from tests.units.helpers import lengths_at_most, score_records
@@ -21,8 +24,7 @@ def sink(tmp_path):
     path = tmp_path / "outcomes.csv"
     rows = [*(f"user-{i},{i}" for i in range(80)), "bad,1000"]
     path.write_text("\n".join(["key,value", *rows]))
-    digest = read_outcomes(str(path)).digest
-    return MatchedOutcomes(f"{tmp_path}/out/comparison", str(path), digest, ROUTING)
+    return MatchedOutcomes(f"{tmp_path}/out/comparison", read_outcomes(str(path)), ROUTING)
 
 
 def score_keys(folder, sink, *keys):
@@ -31,10 +33,7 @@ def score_keys(folder, sink, *keys):
     return score_records(folder, models, records, more_sinks=[sink], routing=ROUTING)
 
 
-def test_outcomes_are_those_of_the_keys_that_were_scored(tmp_path, sink, monkeypatch):
-    opened = []
-    open_to_read = _files.open_to_read
-    monkeypatch.setattr(_files, "open_to_read", lambda p: opened.append(p) or open_to_read(p))
+def test_outcomes_are_those_of_the_keys_that_were_scored(tmp_path, sink, caplog):
     manifests = [
         score_keys(tmp_path / "1", sink, "user-1", "user-3", "user-70", "user-3", "bad"),
         score_keys(tmp_path / "2", sink, "nobody", "user-5", "user-6"),
@@ -46,13 +45,28 @@ def test_outcomes_are_those_of_the_keys_that_were_scored(tmp_path, sink, monkeyp
     for i in (1, 3, 5, 6, 70):
         of_model[ROUTING.model_of(b"user-%d" % i)].append(float(i))
     assert Comparison.read(sink.folder).outcomes == {n: outcome_of(v) for n, v in of_model.items()}
-    assert sink.table not in opened  # since the fixture has read it
 
-
-def test_outcomes_of_which_none_was_scored_are_a_warning(tmp_path, sink, caplog):
-    manifest = score_keys(tmp_path, sink, "nobody")
+    unmatched = score_keys(tmp_path / "3", sink, "nobody")
     with caplog.at_level(logging.WARNING):
-        sink.finish(["s"], [manifest])
+        sink.finish(["s"], [unmatched])
     (message,) = caplog.messages
-    assert message.startswith(f"No key in {sink.table} is a value of k in the records")
+    path = sink.outcomes.path
+    assert message.startswith(f"No key in {path} is a value of k in the records")
     assert [outcome.count for outcome in Comparison.read(sink.folder).outcomes.values()] == [0, 0]
+
+
+def test_table_stays_behind_and_a_process_reads_it_once_for_all_units(tmp_path, sink, monkeypatch):
+    path, pickled = sink.outcomes.path, pickle.dumps(sink)
+    assert b"user-" not in pickled
+    opened = []
+    open_to_read = _files.open_to_read
+    monkeypatch.setattr(_files, "open_to_read", lambda p: opened.append(p) or open_to_read(p))
+    sent = pickle.loads(pickled).loaded()
+    assert (sent, sent.loaded()) == (sink, sent)
+    for i in range(3):
+        manifest = score_keys(tmp_path / str(i), sent, f"user-{i}")
+        assert int(manifest.sinks["outcomes"].notes, 16) == 1 << i
+    assert opened.count(path) == 1
+    Path(path).write_text("key,value\n")
+    with pytest.raises(InputError, match=r"^The content of .* has changed since the run began"):
+        pickle.loads(pickled).loaded()

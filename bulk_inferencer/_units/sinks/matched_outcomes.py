@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bulk_inferencer._units.manifest import Account, Manifest
-from bulk_inferencer._units.outcomes import forget_outcomes, outcomes_by_branch, read_outcomes
+from bulk_inferencer._units.outcomes import Outcomes, outcomes_by_branch, read_outcomes_again
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
@@ -22,28 +23,34 @@ class MatchedOutcomes(Sink):
     """Finds the outcomes of the keys that were scored, and writes `comparison.json` at the end."""
 
     folder: str
-    table: str  # the file, since its content may be large: workers read it themselves
-    digest: str
+    outcomes: Outcomes
     routing: SplitRouting
     name = "outcomes"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The table may be large. It stays behind, and workers read it themselves.
+        return {**self.__dict__, "outcomes": replace(self.outcomes, keys=(), values=())}
+
+    def loaded(self) -> MatchedOutcomes:
+        if self.outcomes.keys:
+            return self
+        return replace(self, outcomes=read_outcomes_again(self.outcomes.path, self.outcomes.digest))
+
     def open(self, unit: Unit, files: UnitFiles) -> _OpenOutcomes:
-        return _OpenOutcomes(read_outcomes(self.table, self.digest).rows)
+        return _OpenOutcomes(self.outcomes.rows)
 
     def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
         matched = 0
         for manifest in manifests:
             matched |= int(manifest.sinks[self.name].notes, 16)
-        outcomes = read_outcomes(self.table, self.digest)
-        if outcomes.keys and not matched:
+        if self.outcomes.keys and not matched:
             _logger.warning(
                 "No key in %s is a value of %s in the records, so there are no outcomes to report.",
-                self.table,
+                self.outcomes.path,
                 self.routing.split_key,
             )
-        by_branch = outcomes_by_branch(outcomes, matched, self.routing)
+        by_branch = outcomes_by_branch(self.outcomes, matched, self.routing)
         Comparison(outcomes=by_branch).write(self.folder)
-        forget_outcomes()
 
 
 class _OpenOutcomes:
