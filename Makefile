@@ -16,6 +16,7 @@ GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
 COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
+LOCK := $(COMPILE) --generate-hashes $(LOCK_ARGS)
 LINUX := --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
 ANY := --python-version 3.10 --universal
 USER_EXTRAS := --extra tfx --extra gcp --extra aws --extra vertex --extra kubeflow
@@ -25,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-airflow test-kubeflow test-install check format bench bench-full proto lock clean
+.PHONY: help demo test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -39,6 +40,9 @@ test: $(ENV)/.ready ## Run all tests; fail where they cover less than 90 % of th
 test-fast: $(ENV)/.ready ## Run the tests that together take less than a minute
 	$(PYTEST) -m "not slow" $(ARGS)
 
+test-faults: $(ENV)/.ready ## Break things on purpose, and write the table in docs/reliability.md: about four minutes
+	TEST_FAULTS=1 $(PYTEST) tests/faults $(ARGS)
+
 test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six minutes
 	$(AIRFLOW)/bin/python -m pytest tests/integration/test_airflow.py $(ARGS)
 
@@ -48,6 +52,9 @@ test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kub
 test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean environments: about four minutes
 	PYTHON_3_10="$$(tools/find_python 3.10)" PYTHON_3_12="$$(tools/find_python 3.12)" \
 	  $(PYTEST) tests/integration/test_install.py $(ARGS)
+
+soak: $(ENV)/.ready ## Watch memory and open files over five minutes of runs
+	@PYTHONWARNINGS=ignore $(ENV)/bin/python -m tests.faults.soak $(ARGS)
 
 check: .venv/.ready ## Check style, formatting and types
 	.venv/bin/ruff check
@@ -70,20 +77,23 @@ proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from pro
 	PATH="$(GRPC_TOOLS)/bin:$$PATH" python -W ignore -m grpc_tools.protoc -I proto \
 	  --python_out=$(PROTO_OUT) --mypy_out=quiet:$(PROTO_OUT) bulk_inferencer/bulk_inferencer.proto
 
+# Locks carry the hashes of all files. Constraints cannot: with hashes, pip refuses a checkout.
 lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versions
-	$(COMPILE) $(LOCK_ARGS) $(LINUX) --extra dev pyproject.toml requirements/tfx-1.16.in \
+	$(LOCK) $(LINUX) --extra dev pyproject.toml requirements/tfx-1.16.in \
 	  --output-file requirements/tfx-1.16.txt
-	$(COMPILE) $(LOCK_ARGS) $(ANY) --extra dev pyproject.toml requirements/tfx-1.21.in \
+	$(LOCK) $(ANY) --extra dev pyproject.toml requirements/tfx-1.21.in \
 	  --output-file requirements/tfx-1.21.txt
-	$(COMPILE) $(LOCK_ARGS) $(LINUX) --extra dev --extra airflow pyproject.toml \
-	  requirements/airflow.in --output-file requirements/airflow.txt
-	$(COMPILE) $(LOCK_ARGS) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
+	$(LOCK) $(LINUX) --extra dev --extra airflow pyproject.toml requirements/airflow.in \
+	  --output-file requirements/airflow.txt
+	$(LOCK) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
 	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt pyproject.toml --extra gcp --extra aws \
 	  --extra vertex --output-file requirements/constraints-core.txt
 	$(COMPILE) $(LINUX) --constraint requirements/tfx-1.16.txt $(USER_EXTRAS) pyproject.toml \
 	  requirements/tfx-1.16.in --output-file requirements/constraints-tfx-1.16.txt
 	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt $(USER_EXTRAS) pyproject.toml \
 	  requirements/tfx-1.21.in --output-file requirements/constraints-tfx-1.21.txt
+	$(COMPILE) $(LINUX) --constraint requirements/airflow.txt --extra airflow pyproject.toml \
+	  requirements/airflow.in --output-file requirements/constraints-airflow.txt
 
 clean: ## Remove .venv and all else that was made here
 	rm -rf .venv .cache build dist *.egg-info .coverage htmlcov .hypothesis .*_cache
@@ -99,7 +109,8 @@ $(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
 	@echo "Installing into $(@D) what requirements/airflow.txt says; the first time takes minutes."
 	@$(@D)/bin/python -c pass 2>/dev/null || \
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
-	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode requirements/airflow.txt
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
+	  requirements/airflow.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -107,7 +118,8 @@ $(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
 $(KUBEFLOW)/.ready: requirements/kubeflow.txt
 	@$(@D)/bin/python -c pass 2>/dev/null || tools/uv venv --quiet --clear \
 	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
-	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode requirements/kubeflow.txt
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
+	  requirements/kubeflow.txt
 	@touch $@
 
 # An old protoc: what it generates loads on protobuf 3.20 (TFX 1.16) and on protobuf 6 (TFX 1.21).

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bulk_inferencer._models.tf_serving import TFServing as TFServing
     from bulk_inferencer._models.vertex import VertexEndpoint as VertexEndpoint
     from bulk_inferencer._run import run as run
+    from bulk_inferencer._units.checkpoint import Checkpoint as Checkpoint
+    from bulk_inferencer._units.damaged_files import DamagedFiles as DamagedFiles
     from bulk_inferencer._units.failure_limit import FailureLimit as FailureLimit
     from bulk_inferencer._units.routing import SplitRouting as SplitRouting
     from bulk_inferencer.components.artifacts import InferenceSummary as InferenceSummary
@@ -54,9 +56,11 @@ _MODULE_OF_NAME = {
     "BulkInferencer": "bulk_inferencer.components.bulk_inferencer",
     "CascadeInferencer": "bulk_inferencer.components.cascade_inferencer",
     "CascadeModel": "bulk_inferencer._models.cascade",
+    "Checkpoint": "bulk_inferencer._units.checkpoint",
     "Column": "bulk_inferencer._formats.example",
     "Comparing": "bulk_inferencer.results.compare",
     "Comparison": "bulk_inferencer.results.comparison",
+    "DamagedFiles": "bulk_inferencer._units.damaged_files",
     "Decision": "bulk_inferencer._gate",
     "ExitWhen": "bulk_inferencer._models.cascade",
     "FailureLimit": "bulk_inferencer._units.failure_limit",

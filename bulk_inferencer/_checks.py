@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -30,10 +30,28 @@ def check_tuple(field: str, value: Any, kind: type) -> None:
     is_single = isinstance(value, kind)
     is_collection = isinstance(value, Collection) and not is_single
     if is_collection and all(isinstance(entry, kind) for entry in value):
+        if kind is str:
+            _check_no_letters(field, value)
         return
     wanted = "names" if kind is str else kind.__name__
     example = repr(value) if is_single else "'name'" if kind is str else f"{kind.__name__}(...)"
     raise SettingsError(f"{field} must be a tuple of {wanted}, not {value!r}. Write ({example},).")
+
+
+def _check_no_letters(field: str, names: Collection[str]) -> None:
+    """Raises SettingsError for what a list makes of a single name: `list("serve")`.
+
+    A proto's constructor does so without a word. Names of one letter may be meant, so those in
+    alphabetical order pass.
+    """
+    are_letters = len(names) > 2 and all(len(name) == 1 for name in names)
+    if are_letters and isinstance(names, Sequence) and list(names) != sorted(set(names)):
+        word = "".join(names)
+        raise SettingsError(
+            f"{field} has the letters {', '.join(names)} as names, because {word!r} was given "
+            f"where a list belongs. Write [{word!r}]. If they are meant, put them in alphabetical "
+            f"order."
+        )
 
 
 def doubled(names: Iterable[str]) -> str:

@@ -5,14 +5,49 @@ Bytes are read and written as they are: Beam would guess a compression from a fi
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
 import glob
 import os
+import posixpath
 import shutil
-from typing import BinaryIO
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import BinaryIO, NamedTuple
 
 from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.localfilesystem import LocalFileSystem
+
+from bulk_inferencer._patterns import files_on_disk
+from bulk_inferencer.errors import OutputError, SettingsError
+
+_COPY_BUFFER_BYTES = 8 << 20
+_HDFS = "hdfs"
+_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IS_FORBIDDEN = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+
+
+def as_path(setting: str, path: str | os.PathLike[str]) -> str:
+    """Returns a path or pattern as text, with the home folder in place of a leading `~`.
+
+    Raises:
+      SettingsError: it is something else, or holds a character that no path should.
+    """
+    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+        raise SettingsError(
+            f"{setting} must be a path, as text or pathlib.Path, not {path!r} of type "
+            f"{type(path).__name__}."
+        )
+    text = os.path.expanduser(os.fspath(path))
+    if any(ord(character) < ord(" ") for character in text):
+        raise SettingsError(
+            f"{setting} holds a control character, such as a line break: {text!r}. Remove it."
+        )
+    return text
 
 
 def open_to_read(path: str) -> BinaryIO:
@@ -20,9 +55,119 @@ def open_to_read(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def open_to_write(path: str) -> BinaryIO:
+def open_to_write(path: str) -> Writer:
     """Opens a file for writing, and replaces it if it exists."""
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return Writer(path)
+
+
+class Writer:
+    """A file that is being written. Errors of a full or write-protected disk name it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with named(path):
+            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+    def write(self, data: bytes) -> None:
+        """Appends bytes."""
+        with named(self._path):
+            self._file.write(data)
+
+    def close(self) -> None:
+        """Closes the file, whose content is complete only now."""
+        with named(self._path):
+            self._file.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Raises an OutputError, with the path, where nothing can be written."""
+    try:
+        yield
+    except OSError as error:
+        cause = _innermost(error)
+        if cause.errno in _IS_FULL:
+            advice = "Make room there, or choose another folder, and run again."
+        elif cause.errno in _IS_FORBIDDEN:
+            advice = "Choose a folder that this process can write to."
+        else:
+            raise
+        raise OutputError(f"Cannot write {path}: {cause.strerror}. {advice}") from error
+
+
+def _innermost(error: OSError) -> OSError:
+    """Returns the error of the system. Beam wraps it in others."""
+    wrapped = [*error.args, *(getattr(error, "exception_details", None) or {}).values()]
+    return next((_innermost(inner) for inner in wrapped if isinstance(inner, OSError)), error)
+
+
+def create(path: str, content: bytes) -> None:
+    """Makes a file and its folder.
+
+    Raises:
+      FileExistsError: there is such a file. Only a local disk tells; elsewhere, it is replaced.
+    """
+    while True:
+        make_folder(posixpath.dirname(path))
+        if not is_local(path):
+            replace(path, content)
+            return
+        try:
+            with named(path), open(path, "xb") as file:
+                file.write(content)
+            return
+        except FileNotFoundError:  # Another process has just deleted the folder.
+            continue
+        except OutputError:
+            delete(path)
+            raise
+
+
+def replace(path: str, content: bytes) -> None:
+    """Writes a file whole, so that nobody reads half of it; its folder must exist."""
+    attempt = f"{path}-{uuid.uuid4().hex}"
+    try:
+        with open_to_write(attempt) as file:
+            file.write(content)
+    except OutputError:
+        delete(attempt)
+        raise
+    rename(attempt, path)
+
+
+def last_updated(path: str) -> float:
+    """Returns when a file was last written, in seconds since 1970."""
+    return max((file.modified for file in matching(literal(path)).values()), default=0.0)
+
+
+def copy(source: str, target: str) -> None:
+    """Copies a file, and replaces `target` if it exists; by the filesystem itself if it can."""
+    if FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+        with named(target):
+            FileSystems.copy([source], [target])
+        return
+    with open_to_read(source) as read, open_to_write(target) as written:
+        shutil.copyfileobj(read, written, _COPY_BUFFER_BYTES)
+
+
+def move(source: str, target: str) -> None:
+    """Moves a file, also to another filesystem, and replaces `target` if it exists."""
+    if FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+        rename(source, target)
+        return
+    copy(source, target)
+    delete(source)
 
 
 def exists(path: str) -> bool:
@@ -32,20 +177,91 @@ def exists(path: str) -> bool:
 
 def rename(source: str, target: str) -> None:
     """Renames a file, and replaces `target` if it exists."""
-    FileSystems.rename([source], [target])
+    with named(target):
+        FileSystems.rename([source], [target])
 
 
-def matching(pattern: str) -> dict[str, int]:
-    """Returns the sizes in bytes of all files that match, by path and sorted by path.
+class Stored(NamedTuple):
+    """What a filesystem knows of a file.
+
+    Attributes:
+      bytes: its size; `NO_FILE` for a link that leads nowhere, a pipe or a device.
+      modified: when it was last written, in seconds since 1970.
+    """
+
+    bytes: int
+    modified: float
+
+
+NO_FILE = -1
+
+
+def matching(pattern: str, follow_links: bool = True) -> dict[str, Stored]:
+    """Returns all files that match, by path and sorted by path.
 
     Args:
       pattern: `*` matches anything within one folder, `**` anything at all. Pass a path that is
         not meant as a pattern through `literal`.
+      follow_links: whether `**` also looks into folders that are links, on a disk.
     """
+    if is_local(pattern):
+        paths = sorted(files_on_disk(pattern, follow_links))
+        return {path: file for path in paths if (file := _on_disk(path)) is not None}
     found = FileSystems.match([pattern])[0].metadata_list
     # TensorFlow makes a "folder" in an object store by an empty object whose name ends in "/".
     files = [f for f in found if not f.path.endswith("/")]
-    return {f.path: f.size_in_bytes for f in sorted(files, key=lambda f: str(f.path))}
+    return {
+        f.path: Stored(f.size_in_bytes, f.last_updated_in_seconds)
+        for f in sorted(files, key=lambda f: str(f.path))
+    }
+
+
+def stored(path: str) -> Stored | None:
+    """Returns what is known of the file at a path that is no pattern; None if there is no file."""
+    filesystem = FileSystems.get_filesystem(path)
+    if _is_local(filesystem):
+        return None if os.path.isdir(path) else _on_disk(path)
+    if not filesystem.exists(path):
+        return None
+    found = filesystem.metadata(path)
+    return Stored(found.size_in_bytes, found.last_updated_in_seconds)
+
+
+def _on_disk(path: str) -> Stored | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Stored(NO_FILE, 0.0) if os.path.islink(path) else None
+    return Stored(found.st_size if stat.S_ISREG(found.st_mode) else NO_FILE, found.st_mtime)
+
+
+def cause(error: BaseException) -> BaseException:
+    """Returns the error that is within the errors that Beam wraps around it."""
+    within = getattr(error, "exception_details", None) or {}
+    errors = [inner for inner in within.values() if isinstance(inner, BaseException)]
+    return cause(errors[0]) if errors else error
+
+
+def identities(paths: Iterable[str]) -> dict[str, str]:
+    """Returns, by path, what all spellings of a file's path have in common.
+
+    In an object store there is only one: `a//b`, `a/./b` and `a/b` are three files.
+    """
+    real_folder = functools.lru_cache(os.path.realpath)
+    found = {}
+    for path in paths:
+        scheme, separator, rest = path.partition("://")
+        if not separator:
+            folder, name = posixpath.split(path)
+            is_plain = name not in ("", ".", "..") and not os.path.islink(path)
+            found[path] = (
+                posixpath.join(real_folder(folder), name) if is_plain else os.path.realpath(path)
+            )
+        elif scheme == _HDFS:
+            found[path] = f"{scheme}://{posixpath.normpath(rest)}"
+        else:
+            found[path] = path
+    return found
 
 
 def literal(path: str) -> str:
@@ -55,13 +271,19 @@ def literal(path: str) -> str:
 
 def files_below(folder: str) -> dict[str, int]:
     """Returns the sizes in bytes of all files in `folder` and its subfolders, by path."""
-    return matching(literal(folder) + "/**")
+    found = matching(literal(folder) + "/**", follow_links=False)
+    return {path: file.bytes for path, file in found.items()}
 
 
 def make_folder(folder: str) -> None:
     """Makes a folder and its parents, unless it exists."""
     if not FileSystems.exists(folder):
-        FileSystems.mkdirs(folder)
+        try:
+            with named(folder):
+                FileSystems.mkdirs(folder)
+        except OSError:
+            if not FileSystems.exists(folder):  # or else another process has just made it
+                raise
 
 
 def delete_folder(folder: str) -> None:
@@ -78,6 +300,14 @@ def delete_folder(folder: str) -> None:
             filesystem.delete([folder])
 
 
+def delete_empty_folder(folder: str) -> None:
+    """Deletes a folder and those below it, so far as they hold no file."""
+    if is_local(folder):
+        for path, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):  # It holds something, or is gone.
+                os.rmdir(path)
+
+
 def delete(path: str) -> None:
     """Deletes a file, if it exists."""
     filesystem = FileSystems.get_filesystem(path)
@@ -86,6 +316,11 @@ def delete(path: str) -> None:
             os.remove(path)
         else:
             filesystem.delete([literal(path)])
+
+
+def is_local(path: str) -> bool:
+    """Returns whether a path is on a disk of this machine, or mounted like one."""
+    return _is_local(FileSystems.get_filesystem(path))
 
 
 def _is_local(filesystem: FileSystem) -> bool:

@@ -13,6 +13,7 @@ from bulk_inferencer.errors import SettingsError
 BLESSED = "blessed"
 NOT_BLESSED = "not_blessed"
 NO_BLESSING = "no_blessing"
+NO_MODEL = "no_model"
 
 MODEL_BLESSING = "model_blessing"
 INFRA_BLESSING = "infra_blessing"
@@ -65,9 +66,9 @@ class Decision:
     ```
 
     Attributes:
-      verdict: `blessed`, `not_blessed` or `no_blessing`.
+      verdict: `blessed`, `not_blessed`, `no_blessing` or `no_model`.
       reason: why, in a sentence.
-      is_overruled: whether the model runs although it is not blessed.
+      is_overruled: whether the model runs although it is `not_blessed`.
 
     Raises:
       SettingsError: the verdict is not one of these.
@@ -78,7 +79,7 @@ class Decision:
     is_overruled: bool = False
 
     def __post_init__(self) -> None:
-        verdicts = (BLESSED, NOT_BLESSED, NO_BLESSING)
+        verdicts = (BLESSED, NOT_BLESSED, NO_BLESSING, NO_MODEL)
         if self.verdict not in verdicts:
             raise SettingsError(
                 f"Decision.verdict must be one of {', '.join(verdicts)}, not {self.verdict!r}."
@@ -87,10 +88,13 @@ class Decision:
     @property
     def is_open(self) -> bool:
         """Whether the model runs."""
-        return self.verdict != NOT_BLESSED or self.is_overruled
+        if self.verdict == NOT_BLESSED:
+            return self.is_overruled
+        return self.verdict != NO_MODEL
 
 
 UNASKED = Decision(NO_BLESSING, "No blessing was asked for.")
+ABSENT = Decision(NO_MODEL, "There is no model yet: its channel holds no artifact.")
 
 
 def decide(

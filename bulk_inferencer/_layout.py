@@ -43,7 +43,8 @@ def prediction_logs(split: str, shard: str, compression: str = GZIP) -> str:
 
 def prediction_logs_pattern(split: str | None) -> re.Pattern[str]:
     """Returns a pattern for the names of PredictionLog files, of one split or of all."""
-    return re.compile(rf"prediction_logs-{re.escape(split) if split else '.+'}-\d+-of-\d+(\.gz)?")
+    name = re.escape(split) if split else ".+"
+    return re.compile(rf"prediction_logs-(?P<split>{name})-(?P<index>\d+)-of-(?P<count>\d+)(\.gz)?")
 
 
 def examples_folder(split: str) -> str:
@@ -63,9 +64,29 @@ def output_examples(split: str, shard: str) -> str:
 
 def unit_failures(split: str, shard: str) -> str:
     """Returns the list of a unit's failures; the run joins these lists into `failures`."""
-    return f"{WORK_FOLDER}/failures-{split}-{shard}.jsonl.gz"
+    return f"failures-{split}-{shard}.jsonl.gz"
 
 
 def failures(split: str) -> str:
     """Returns the list of a split's failures."""
     return f"failures-{split}.jsonl.gz"
+
+
+_SHARD_FILE = r"(prediction_logs-.+|Split-.+/failed_examples|Split-.+/examples)-\d+-of-\d+(\.gz)?"
+_REPORT = rf"{SUMMARY_FILE}|{COMPARISON_FILE}|failures-.+\.jsonl\.gz"
+_RESULT = re.compile(rf"{_REPORT}|{_SHARD_FILE}")
+
+
+def is_shard(name: str) -> bool:
+    """Returns whether a unit's file has this name, relative to the folder of an output."""
+    return bool(re.fullmatch(_SHARD_FILE, name))
+
+
+def is_result(name: str) -> bool:
+    """Returns whether a run gives this name, relative to the folder of an output, to a file."""
+    return bool(_RESULT.fullmatch(name))
+
+
+def is_no_input(name: str) -> bool:
+    """Returns whether a run gives this name to a file of something else than examples."""
+    return bool(re.fullmatch(_REPORT, name) or prediction_logs_pattern(None).fullmatch(name))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import logging
 import platform
 import posixpath
@@ -11,15 +13,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bulk_inferencer import __version__
-from bulk_inferencer._layout import WORK_FOLDER
+from bulk_inferencer import __version__, _files
+from bulk_inferencer._formats.first_records import of_files
+from bulk_inferencer._formats.tfrecord import check_size
+from bulk_inferencer._layout import SUMMARY_FILE
+from bulk_inferencer._models.predictor import files_of, fitted
+from bulk_inferencer._signals import ended_by_sigterm
 from bulk_inferencer._signatures import Signature, output_names
-from bulk_inferencer._units.commit import all_or_nothing, close_books, make_folders
-from bulk_inferencer._units.plan import InputFile, list_files, plan_units
+from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of
+from bulk_inferencer._units.commit import Books, check_shards, close_books, final_names, placed
+from bulk_inferencer._units.damaged_files import check_damaged_files
+from bulk_inferencer._units.inputs import InputFile, check_apart, list_files
+from bulk_inferencer._units.plan import numbered
+from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.spot_check import draw
+from bulk_inferencer._units.workspace import workspace
 from bulk_inferencer.engines import beam as beam_engine
-from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
+from bulk_inferencer.errors import SettingsError, prefix_errors
 from bulk_inferencer.job import Branch, InferenceJob, unit_task
-from bulk_inferencer.results.summary import BranchSummary, Summary, stage_counts
+from bulk_inferencer.results.reader import check_complete
+from bulk_inferencer.results.summary import BranchSummary, Reused, Summary, stage_counts
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -34,10 +47,12 @@ def run(
     job: InferenceJob,
     options: PipelineOptions | Sequence[str] = (),
     make_pipeline: Callable[[], beam.Pipeline] | None = None,
+    restart: bool = False,
 ) -> Summary:
     """Scores every record of the job's splits, and commits all results or none.
 
-    If the gates of all models are closed, nothing is read, and the summary says why.
+    If the gates of all models are closed, nothing is read, and the summary says why. If a run of
+    the same job did not end, this one goes on where it stopped. If it did, its summary comes back.
 
     ```python
     summary = run(job)
@@ -49,6 +64,7 @@ def run(
       options: Beam's options. Arguments that name no runner get Beam's local one, with a thread
         per core.
       make_pipeline: makes the pipeline, instead of `options`.
+      restart: whether to delete what an unfinished run left, and to start anew.
 
     Returns:
       The summary, as written to `summary.json`.
@@ -56,7 +72,8 @@ def run(
     Raises:
       ModelError: the model, a signature or a tag does not exist, or cannot take the records.
       SettingsError: a column names an output that the model does not have, or a folder is not
-        empty.
+        empty, or holds what an unfinished run of another job left.
+      FolderInUseError: another run is writing to a folder.
       InputError: files are missing, damaged or named twice.
       FailureLimitError: too many records failed.
       ReconciliationError: the counts or shards do not add up.
@@ -65,44 +82,131 @@ def run(
     signatures = {branch.name: _check_branch(branch, job) for branch in job.open_branches}
     task = unit_task(job)
     inputs = _list_inputs(job) if signatures else {}
-    units = plan_units(inputs)
-    fingerprints = {branch.name: branch.model.fingerprint() for branch in job.open_branches}
+    task = _fitted(task, inputs)
+    model_files = {branch.name: files_of(branch.model) for branch in job.open_branches}
+    fingerprints = {name: files.fingerprint for name, files in model_files.items()}
+    for branch in job.open_branches:
+        fingerprint = fingerprints[branch.name] or "unknown"
+        _logger.info("Scoring with %s; fingerprint: %s.", branch.model.uri, fingerprint)
+    basis = _basis(job, task, fingerprints, inputs)
+    if basis and (finished := _finished(job, basis)):
+        return finished
     clock.lap("plan")
-    with all_or_nothing(job.folders):
-        make_folders(job.folders, task.sinks, list(inputs))
-        run_units = functools.partial(
-            beam_engine.run_units,
-            work_folder=posixpath.join(job.outputs.summary, WORK_FOLDER),
-            make_pipeline=make_pipeline or functools.partial(beam_engine.make_pipeline, options),
+    with (
+        ended_by_sigterm(),
+        workspace(job.folders, job.outputs.summary, basis, job.checkpoint, restart) as space,
+    ):
+        task = dataclasses.replace(
+            task,
+            model_files=model_files,
+            drawn={
+                s: draw(s, files, job.failure_limit.max_fraction) for s, files in inputs.items()
+            },
+            manifests_folder=space.manifests_folder,
+            files_folder=space.files_folder,
         )
-        manifests = run_units(task, units) if units else []
+        units, reused = space.plan(task, inputs)
+        done = {manifest.key for manifest in reused}
+        if todo := [unit for unit in units if unit.key not in done]:
+            make = make_pipeline or functools.partial(beam_engine.make_pipeline, options)
+            beam_engine.run_units(task, todo, make)
         clock.lap("score")
-        books = close_books(task, units, manifests, job.folders, job.failure_limit)
-        clock.lap("commit")
-        ran = {
-            name: BranchSummary(
-                splits=books.counts[name],
-                gate=branch.gate,
-                model_path=branch.model.uri,
-                model_fingerprint=fingerprints[name],
-                model_versions=books.accounts[name].model_versions,
-                signature_names=tuple(signature.name for signature in signatures[name]),
-                seconds=clock.laps,
-                work=books.accounts[name].work,
-                stages=stage_counts(_all_stages(signatures[name], books.accounts[name].stages)),
-                versions=library_versions(),
+        manifests = numbered(units, space.finished())
+        damaged_files = check_damaged_files(job.damaged_files, manifests)
+        books = close_books(task, units, manifests, job.failure_limit)
+        space.claims.check()
+        finals = final_names(task.sinks, units, manifests)
+        with placed(finals, keeps_shards=bool(space.files_folder)):
+            for sink in task.sinks:
+                sink.finish(list(inputs), manifests)
+            check_shards(finals, job.folders)
+            clock.lap("commit")
+            branches = {
+                branch.name: _branch_summary(branch, signatures, fingerprints, books, clock.laps)
+                for branch in sorted(job.branches, key=lambda branch: not branch.gate.is_open)
+            }
+            summary = Summary(
+                branches=branches,
+                routing="split" if job.routing else "all",
+                unrouted=books.unrouted if job.routing else {},
+                reused=Reused(len(reused), sum(manifest.examples_read for manifest in reused)),
+                made_from=basis.everything if basis else {},
+                damaged_files=damaged_files,
             )
-            for name, branch in ((branch.name, branch) for branch in job.open_branches)
-        }
-        kept_out = {
-            branch.name: BranchSummary({}, branch.gate, branch.model.uri)
-            for branch in job.branches
-            if not branch.gate.is_open
-        }
-        routing = "split" if job.routing else "all"
-        summary = Summary({**ran, **kept_out}, routing, books.unrouted if job.routing else {})
-        summary.write(job.outputs.summary)
-    _log_results(summary, inputs)
+            summary.write(job.outputs.summary)
+    _log_results(job, summary, inputs)
+    for branch in job.open_branches:
+        model = branch.label or branch.model.uri or "The model"
+        for warning in books.accounts[branch.name].outputs.warnings(model):
+            _logger.warning("%s", warning)
+    return summary
+
+
+def _branch_summary(
+    branch: Branch,
+    signatures: Mapping[str, Sequence[Signature]],
+    fingerprints: Mapping[str, str],
+    books: Books,
+    seconds: Mapping[str, float],
+) -> BranchSummary:
+    if not branch.gate.is_open:
+        return BranchSummary({}, branch.gate, branch.model.uri)
+    account, called = books.accounts[branch.name], signatures[branch.name]
+    return BranchSummary(
+        splits=books.counts[branch.name],
+        gate=branch.gate,
+        model_path=branch.model.uri,
+        model_fingerprint=fingerprints[branch.name],
+        model_versions=account.model_versions,
+        signature_names=tuple(signature.name for signature in called),
+        seconds=seconds,
+        work=account.work,
+        stages=stage_counts(_all_stages(called, account.stages)),
+        versions=library_versions(),
+        not_finite=account.outputs.not_finite,
+    )
+
+
+def _basis(
+    job: InferenceJob,
+    task: UnitTask,
+    fingerprints: Mapping[str, str],
+    inputs: Mapping[str, Sequence[InputFile]],
+) -> Basis | None:
+    """Returns what the results depend on; None if that cannot be told, or nobody wants to know."""
+    if not (inputs and (job.resumable or job.checkpoint)):
+        return None
+    settings = {
+        "how models are called": [task.models, task.bounds, task.record_format],
+        "the routing": task.routing,
+        "the outputs": task.sinks,
+    }
+    by_label = {b.label or "the model": fingerprints[b.name] for b in job.open_branches}
+    try:
+        return basis_of(settings, by_label, library_versions(), inputs)
+    except NoBasisError as error:
+        _logger.log(
+            logging.WARNING if job.checkpoint else logging.INFO,
+            "No later run can reuse what this one scores: %s.",
+            error,
+        )
+        return None
+
+
+def _finished(job: InferenceJob, basis: Basis) -> Summary | None:
+    """Returns the summary of the same job, if it has already run and its results are whole."""
+    if not _files.exists(posixpath.join(job.outputs.summary, SUMMARY_FILE)):
+        return None
+    summary = Summary.read(job.outputs.summary)
+    if dict(summary.made_from) != basis.everything:
+        return None
+    if summary.damaged_files and not job.damaged_files.skip:
+        return None
+    for branch in job.open_branches:
+        check_complete(branch.folder, summary.branches[branch.name].splits)
+    _logger.warning(
+        "The results of this job are in %s already. Nothing was scored.", job.outputs.summary
+    )
     return summary
 
 
@@ -132,14 +236,25 @@ def _check_branch(branch: Branch, job: InferenceJob) -> tuple[Signature, ...]:
 
 
 def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:
-    inputs = {split: list_files(split, patterns) for split, patterns in job.splits.items()}
-    for split, found in inputs.items():
-        if not found and not job.allow_empty_splits:
-            raise InputError(
-                f"No files for split '{split}' match {', '.join(job.splits[split])}. Correct the "
-                f"pattern, or set allow_empty_splits."
-            )
+    check_apart(job.splits, job.folders)
+    inputs = {
+        split: list_files(split, patterns, job.allow_empty_splits)
+        for split, patterns in job.splits.items()
+    }
+    if not job.damaged_files.skip:
+        for file in itertools.chain.from_iterable(inputs.values()):
+            check_size(file.path, file.bytes)
     return inputs
+
+
+def _fitted(task: UnitTask, inputs: Mapping[str, Sequence[InputFile]]) -> UnitTask:
+    """Returns the task with each model as it is called for the records, decided for all workers."""
+    first = of_files([file.path for files in inputs.values() for file in files])
+    models = {}
+    for name, model in task.models.items():
+        with prefix_errors(task.labels[name]):
+            models[name] = fitted(model, task.record_format, first)
+    return dataclasses.replace(task, models=models)
 
 
 def _all_stages(signatures: Sequence[Signature], ran: Mapping[str, int]) -> dict[str, int]:
@@ -147,17 +262,34 @@ def _all_stages(signatures: Sequence[Signature], ran: Mapping[str, int]) -> dict
     return {stage: ran.get(stage, 0) for own in signatures for stage in own.stages}
 
 
-def _log_results(summary: Summary, inputs: Mapping[str, Sequence[InputFile]]) -> None:
-    ran = [branch for branch in summary.branches.values() if branch.splits]
-    for branch in ran:
+def _log_results(
+    job: InferenceJob, summary: Summary, inputs: Mapping[str, Sequence[InputFile]]
+) -> None:
+    for branch in job.branches:
+        gate, name = branch.gate, branch.model.uri or branch.label or "The model"
+        if not gate.is_open:
+            _logger.warning(
+                "%s was not used, and %s stays empty. Gate: %s. %s",
+                name,
+                branch.folder,
+                gate.verdict,
+                gate.reason,
+            )
+            continue
+        done = summary.branches[branch.name]
         _logger.info(
-            "%s: %s read, %s predicted, %s failed; %s.",
-            branch.model_path,
-            f"{branch.total.examples_read:,}",
-            f"{branch.total.predictions_written:,}",
-            f"{branch.total.examples_failed:,}",
-            branch.work,
+            "%s: %s records read, %s predicted, %s failed. Gate: %s. Results: %s. Work: %s.",
+            name,
+            f"{done.total.examples_read:,}",
+            f"{done.total.predictions_written:,}",
+            f"{done.total.examples_failed:,}",
+            gate.verdict,
+            branch.folder,
+            done.work,
         )
+    for file in summary.damaged_files:
+        _logger.warning("Split '%s': the rest of a file was skipped. %s", file.split, file.reason)
+    ran = [branch for branch in summary.branches.values() if branch.splits]
     for split, files in inputs.items():
         read = sum(branch.splits[split].examples_read for branch in ran)
         if not read + summary.unrouted.get(split, 0):

@@ -40,6 +40,7 @@ class Work:
     Attributes:
       batches: calls of the model that returned outputs.
       batch_records: records per such call.
+      batch_bytes: bytes of those records, serialized.
       inference_milliseconds: wall time of such a call.
       halvings: how often a batch did not fit into memory and was halved.
       model_loads: how often the model was loaded: once per process that scored.
@@ -49,16 +50,18 @@ class Work:
 
     batches: int = 0
     batch_records: Distribution = field(default_factory=Distribution)
+    batch_bytes: Distribution = field(default_factory=Distribution)
     inference_milliseconds: Distribution = field(default_factory=Distribution)
     halvings: int = 0
     model_loads: int = 0
     model_load_milliseconds: Distribution = field(default_factory=Distribution)
     model_load_bytes: Distribution = field(default_factory=Distribution)
 
-    def called(self, records: int, seconds: float) -> None:
+    def called(self, records: int, record_bytes: int, seconds: float) -> None:
         """Counts a call of the model that returned outputs."""
         self.count("batches")
         self.observe("batch_records", records)
+        self.observe("batch_bytes", record_bytes)
         self.observe("inference_milliseconds", round(1000 * seconds))
 
     def halved(self) -> None:

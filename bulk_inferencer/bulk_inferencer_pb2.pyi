@@ -75,9 +75,38 @@ class DataSpec(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class _DamagedFiles:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _DamagedFilesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[DataSpec._DamagedFiles.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        FAIL: DataSpec._DamagedFiles.ValueType  # 0
+        """Fail the component."""
+        SKIP: DataSpec._DamagedFiles.ValueType  # 1
+        """Score what can be read before the damage, and list the file in the
+        summary.
+        """
+
+    class DamagedFiles(_DamagedFiles, metaclass=_DamagedFilesEnumTypeWrapper):
+        """What to do about a file that is damaged."""
+
+    FAIL: DataSpec.DamagedFiles.ValueType  # 0
+    """Fail the component."""
+    SKIP: DataSpec.DamagedFiles.ValueType  # 1
+    """Score what can be read before the damage, and list the file in the
+    summary.
+    """
+
     EXAMPLE_SPLITS_FIELD_NUMBER: builtins.int
     FAILURE_LIMIT_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
+    CHECKPOINT_DIR_FIELD_NUMBER: builtins.int
+    KEEP_CHECKPOINT_FIELD_NUMBER: builtins.int
+    CHECKPOINT_DAYS_FIELD_NUMBER: builtins.int
+    DAMAGED_FILES_FIELD_NUMBER: builtins.int
+    MAX_DAMAGED_FILES_FIELD_NUMBER: builtins.int
+    MAX_RECORD_BYTES_FIELD_NUMBER: builtins.int
     @property
     def example_splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the splits that are scored. Default: every split of the examples."""
@@ -86,15 +115,49 @@ class DataSpec(google.protobuf.message.Message):
         """How many records may fail before the run does. Default: see FailureLimit."""
     compression: global___Compression.ValueType
     """Compression of inference_result's files. Default: GZIP."""
+    checkpoint_dir: builtins.str
+    """A folder outside the outputs where finished work waits until the run ends,
+    so that a run that is started again goes on where the last one stopped.
+    Several components may share it. Default: none, every run starts anew.
+    """
+    keep_checkpoint: builtins.bool
+    """Whether what checkpoint_dir holds stays after a run, so that the next one
+    with the same model and settings scores only files that are new or have
+    changed. Default: false, it is deleted.
+    """
+    checkpoint_days: builtins.int
+    """What no run has used for this long is deleted from checkpoint_dir. Unit:
+    days. Default: nothing is.
+    """
+    damaged_files: global___DataSpec.DamagedFiles.ValueType
+    """What to do about input files that are damaged. Default: FAIL."""
+    max_damaged_files: builtins.int
+    """Files of one split that may be damaged if they are skipped. Unit: files.
+    Default: 10.
+    """
+    max_record_bytes: builtins.int
+    """Most bytes of one record. A file that holds a longer one is damaged. Unit:
+    bytes. Default: 536870912 (512 MiB).
+    """
     def __init__(
         self,
         *,
         example_splits: collections.abc.Iterable[builtins.str] | None = ...,
         failure_limit: global___FailureLimit | None = ...,
         compression: global___Compression.ValueType = ...,
+        checkpoint_dir: builtins.str = ...,
+        keep_checkpoint: builtins.bool = ...,
+        checkpoint_days: builtins.int | None = ...,
+        damaged_files: global___DataSpec.DamagedFiles.ValueType = ...,
+        max_damaged_files: builtins.int | None = ...,
+        max_record_bytes: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["failure_limit", b"failure_limit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["compression", b"compression", "example_splits", b"example_splits", "failure_limit", b"failure_limit"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "checkpoint_days", b"checkpoint_days", "failure_limit", b"failure_limit", "max_damaged_files", b"max_damaged_files"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "checkpoint_days", b"checkpoint_days", "checkpoint_dir", b"checkpoint_dir", "compression", b"compression", "damaged_files", b"damaged_files", "example_splits", b"example_splits", "failure_limit", b"failure_limit", "keep_checkpoint", b"keep_checkpoint", "max_damaged_files", b"max_damaged_files", "max_record_bytes", b"max_record_bytes"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days"]) -> typing_extensions.Literal["checkpoint_days"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_damaged_files", b"_max_damaged_files"]) -> typing_extensions.Literal["max_damaged_files"] | None: ...
 
 global___DataSpec = DataSpec
 
@@ -138,6 +201,7 @@ class ModelSpec(google.protobuf.message.Message):
     IMPORT_MODULES_FIELD_NUMBER: builtins.int
     TF_SERVING_FIELD_NUMBER: builtins.int
     VERTEX_ENDPOINT_FIELD_NUMBER: builtins.int
+    TAKES_RECORDS_FIELD_NUMBER: builtins.int
     @property
     def model_signature_name(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Signatures to call. Default: serving_default. With several, classify and
@@ -165,6 +229,12 @@ class ModelSpec(google.protobuf.message.Message):
     @property
     def vertex_endpoint(self) -> global___VertexEndpointSpec:
         """A model that a Vertex AI endpoint serves."""
+    takes_records: builtins.bool
+    """Whether the only input of a signature, if it takes strings, gets the
+    serialized records; otherwise it gets the feature of its name. Default: it
+    gets the records if it is named as they usually are, such as examples, or
+    if they have no feature of its name.
+    """
     def __init__(
         self,
         *,
@@ -175,9 +245,13 @@ class ModelSpec(google.protobuf.message.Message):
         import_modules: collections.abc.Iterable[builtins.str] | None = ...,
         tf_serving: global___TFServingSpec | None = ...,
         vertex_endpoint: global___VertexEndpointSpec | None = ...,
+        takes_records: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["batch", b"batch", "endpoint", b"endpoint", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["batch", b"batch", "endpoint", b"endpoint", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_takes_records", b"_takes_records", "batch", b"batch", "endpoint", b"endpoint", "takes_records", b"takes_records", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_takes_records", b"_takes_records", "batch", b"batch", "endpoint", b"endpoint", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag", "takes_records", b"takes_records", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_takes_records", b"_takes_records"]) -> typing_extensions.Literal["takes_records"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["endpoint", b"endpoint"]) -> typing_extensions.Literal["tf_serving", "vertex_endpoint"] | None: ...
 
 global___ModelSpec = ModelSpec
@@ -343,9 +417,10 @@ class BatchSpec(google.protobuf.message.Message):
     """
     first_records: builtins.int
     """Most records in the first call of the model, on each worker process. The
-    number is doubled as long as a call takes less than a quarter of a second
-    or that makes a record cheaper by a tenth. With max_records or more, all
-    calls are of one size, for models that are compiled for each size anew.
+    number is doubled as long as a call takes less than a quarter of a second,
+    or less than a second while that makes a record cheaper by a tenth, and
+    memory allows it. With max_records or more, all calls are of one size, for
+    models that are compiled for each size anew.
     Unit: records. Default: 64.
     """
     def __init__(

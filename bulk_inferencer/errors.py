@@ -22,12 +22,20 @@ class InputError(BulkInferencerError):
     """Examples that are missing, unreadable or in a format that cannot be scored."""
 
 
+class OutputError(BulkInferencerError):
+    """A file that cannot be written, as on a full disk."""
+
+
 class ModelError(BulkInferencerError):
     """A model that cannot be found, loaded or called as asked."""
 
 
 class GateError(BulkInferencerError):
     """A model that was not blessed, under the gate policy `FAIL`."""
+
+
+class FolderInUseError(BulkInferencerError):
+    """A folder of results that another run is writing to."""
 
 
 class FailureLimitError(BulkInferencerError):
@@ -44,6 +52,10 @@ class HookError(BulkInferencerError):
 
 class EndpointError(BulkInferencerError):
     """A model server that does not answer, or answers wrongly."""
+
+
+class WorkerError(BulkInferencerError):
+    """A process that runs units and died."""
 
 
 class FailedRecordError(BulkInferencerError):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bulk_inferencer import _files
 from bulk_inferencer._checks import doubled
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column, check_columns
@@ -20,6 +23,8 @@ from bulk_inferencer._formats.record_format import (
 from bulk_inferencer._gate import UNASKED, Decision
 from bulk_inferencer._layout import COMPRESSIONS, GZIP, INFERENCE_RESULT, names_models
 from bulk_inferencer._models.predictor import Model, check_is_model, check_name, model_label
+from bulk_inferencer._units.checkpoint import Checkpoint
+from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.outcomes import check_outcomes, read_outcomes
 from bulk_inferencer._units.routing import SplitRouting
@@ -33,6 +38,10 @@ from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
 from bulk_inferencer._units.sinks.sink import Sink
 from bulk_inferencer.errors import SettingsError, prefix_errors
 from bulk_inferencer.results.compare import Comparing
+
+# As TFX names them, and short enough for what else a name of a file holds.
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_FOLDERS = ("summary", "failed_examples", "inference_result", "output_examples", "comparison")
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Branch:
     def __post_init__(self) -> None:
         check_name(self.name, "model")
         with prefix_errors(self.label):
+            object.__setattr__(self, "folder", _files.as_path("Branch.folder", self.folder))
             check_is_model(self.model)
             if not isinstance(self.gate, Decision):
                 raise SettingsError(
@@ -113,6 +123,9 @@ class Outputs:
     comparing: Comparing = field(default_factory=Comparing)
 
     def __post_init__(self) -> None:
+        for name in _FOLDERS:
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _files.as_path(f"Outputs.{name}", folder))
         if self.compression not in COMPRESSIONS:
             raise SettingsError(
                 f"Outputs.compression must be one of {', '.join(COMPRESSIONS)}, not "
@@ -126,8 +139,9 @@ class Outputs:
             )
 
     @classmethod
-    def under(cls, folder: str, compression: str = GZIP) -> Outputs:
+    def under(cls, folder: str | os.PathLike[str], compression: str = GZIP) -> Outputs:
         """Returns outputs below one folder, without output examples."""
+        folder = _files.as_path("The folder of Outputs.under", folder)
         return cls(
             summary=posixpath.join(folder, "summary"),
             failed_examples=posixpath.join(folder, "failed_examples"),
@@ -158,11 +172,16 @@ class InferenceJob:
         anything else that the signature takes as a string.
       bounds: bounds of a batch, for all models.
       failure_limit: how many of the records that go to one model may fail.
+      damaged_files: what to do about input files that are damaged.
       allow_empty_splits: whether patterns may match no file, which makes an empty split.
       routing: which model a record goes to; default: to each of them. The keys of a model whose
         gate is closed are shared among the others.
       outcomes: with routing, a CSV file with the columns `key` and `value`: what came of the keys
         that were split by. Optional.
+      checkpoint: where finished units wait until the run commits; default: in the folders of the
+        outputs, where the next run of the same job finds them.
+      resumable: whether finished units stay if the run does not end, for the next one to go on.
+        With a checkpoint, they always do.
 
     Raises:
       SettingsError: settings are missing or contradict each other.
@@ -175,18 +194,24 @@ class InferenceJob:
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
+    damaged_files: DamagedFiles = field(default_factory=DamagedFiles)
     allow_empty_splits: bool = False
     routing: SplitRouting | None = None
     outcomes: str = ""
+    checkpoint: Checkpoint | None = None
+    resumable: bool = True
 
     def __post_init__(self) -> None:
+        if self.outcomes:
+            path = _files.as_path("InferenceJob.outcomes", self.outcomes)
+            object.__setattr__(self, "outcomes", path)
         branches = tuple(self.branches)
         if self.model is not None:
             branches = _only_branch(self.model, branches, self.outputs)
         object.__setattr__(self, "branches", branches)
         _check_branches(branches, self.folders)
         if self.open_branches:
-            _check_splits(self.splits)
+            object.__setattr__(self, "splits", _checked_splits(self.splits))
         _check_record_format(self.record_format, self.outputs, self.routing)
         if self.routing:
             self.routing.check_names(branch.name for branch in branches)
@@ -262,6 +287,8 @@ def unit_task(job: InferenceJob) -> UnitTask:
         bounds=job.bounds,
         routing=routing,
         sinks=tuple(sinks),
+        failure_limit=job.failure_limit,
+        damaged_files=job.damaged_files,
     )
 
 
@@ -309,7 +336,7 @@ def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
             )
 
 
-def _check_splits(splits: Any) -> None:
+def _checked_splits(splits: Any) -> dict[str, list[str]]:
     if not isinstance(splits, Mapping):
         raise SettingsError(
             f"InferenceJob.splits must hold lists of file patterns by split, not {splits!r}. Name "
@@ -318,11 +345,21 @@ def _check_splits(splits: Any) -> None:
     if not splits:
         raise SettingsError("InferenceJob.splits is empty. Name the files to score.")
     for split, patterns in splits.items():
-        if isinstance(patterns, str):
+        if not isinstance(split, str) or not _SPLIT_NAME.fullmatch(split):
             raise SettingsError(
-                f"The file patterns of split '{split}' must be a list, not the string "
-                f"{patterns!r}. Put it into a list."
+                f"{split!r} cannot be the name of a split, since it becomes part of files' names. "
+                f"Use up to 100 letters, digits, underscores and dashes, and begin with a letter "
+                f"or digit."
             )
+        if isinstance(patterns, (str, os.PathLike)):
+            raise SettingsError(
+                f"The file patterns of split '{split}' must be a list, not "
+                f"{str(patterns)!r}. Put it into a list."
+            )
+    return {
+        split: [_files.as_path(f"InferenceJob.splits['{split}']", pattern) for pattern in patterns]
+        for split, patterns in splits.items()
+    }
 
 
 def _check_record_format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -145,7 +146,8 @@ class Bucket(LocalFileSystem):
             for name in names:
                 path = in_bucket(posixpath.join(folder, name))
                 if path.startswith(prefix):
-                    yield self.metadata(path)
+                    with contextlib.suppress(FileNotFoundError):  # It has just been deleted.
+                        yield self.metadata(path)
 
 
 def in_bucket(path):

@@ -20,10 +20,10 @@ COMPONENTS = [
     "ModelComparison",
 ]  # fmt: skip
 CORE = [
-    "BatchBounds", "Branch", "CascadeModel", "Column", "Comparing", "Comparison", "Decision",
-    "ExitWhen", "FailureLimit", "HookedModel", "InferenceJob", "Limits", "Outputs", "SavedModel",
-    "SplitRouting", "Stage", "Summary", "TFServing", "VertexEndpoint", "bulk_inferencer_pb2",
-    "read_predictions", "run",
+    "BatchBounds", "Branch", "CascadeModel", "Checkpoint", "Column", "Comparing", "Comparison",
+    "DamagedFiles", "Decision", "ExitWhen", "FailureLimit", "HookedModel", "InferenceJob",
+    "Limits", "Outputs", "SavedModel", "SplitRouting", "Stage", "Summary", "TFServing",
+    "VertexEndpoint", "bulk_inferencer_pb2", "read_predictions", "run",
 ]  # fmt: skip
 EXPORTED = {
     "bulk_inferencer": sorted(COMPONENTS + CORE),
@@ -34,8 +34,8 @@ EXPORTED = {
         "SavedModel", "Stage", "TFServing", "VertexEndpoint",
     ],
     "bulk_inferencer.results": [
-        "BranchSummary", "Comparison", "Counts", "RecordPrediction", "StageCounts", "Summary",
-        "read_prediction_logs", "read_predictions",
+        "BranchSummary", "Comparison", "Counts", "DamagedFile", "RecordPrediction", "Reused",
+        "StageCounts", "Summary", "read_prediction_logs", "read_predictions",
     ],
 }  # fmt: skip
 MODULES = ["beam", "errors", "results", "serving"]
@@ -136,7 +136,7 @@ def test_type_checker_sees_names_and_arguments(tmp_path):
 def test_every_error_is_one_of_ours():
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     found = [error for error in classes if error.__module__ == errors.__name__]
-    assert len(found) == 11
+    assert len(found) == 14
     assert all(issubclass(error, errors.BulkInferencerError) for error in found)
     assert issubclass(errors.SettingsError, ValueError)
     assert issubclass(errors.MissingExtraError, ImportError)

@@ -29,7 +29,8 @@ FLOORS = [
     ["_units"],
     ["_models", "results"],
     ["_formats"],
-    ["_checks", "_extras", "_files", "_gate", "_layout", "_lazy", "_signatures", "_work"],
+    ["_checks", "_files", "_gate", "_layout", "_lazy", "_signals", "_signatures", "_work"],
+    ["_extras", "_patterns"],
     ["errors"],
 ]
 FLOOR_OF_PART = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

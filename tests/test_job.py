@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 
 import pytest
@@ -51,7 +52,7 @@ def job_of(**settings):
          ("InferenceJob.splits must hold lists of file patterns by split, not ['data/*']. Name the "
          "split: {'unlabelled': ['data/*.tfrecord.gz']}.")),
         ({"splits": {"s": "data/*"}},
-         ("The file patterns of split 's' must be a list, not the string 'data/*'. Put it into a "
+         ("The file patterns of split 's' must be a list, not 'data/*'. Put it into a "
          "list.")),
         ({"record_format": "FORMAT_PARQUET"},
          ("The record_format must be one of FORMAT_TF_EXAMPLE, FORMAT_TF_SEQUENCE_EXAMPLE, "
@@ -124,6 +125,27 @@ COMPRESSION = "Outputs.compression must be one of GZIP, NONE, not 'ZSTD'. Leave 
 def test_parts_that_are_wrong_by_themselves_are_refused(make, settings, message):
     with pytest.raises(SettingsError, match=f"^{re.escape(message)}"):
         make(**settings)
+
+
+BEYOND = ["", "..", "../a", "a/b", "a\0", "a\n", ".a", "-a", "_a", "a b", "ä", "a" * 101, 5, None]
+
+
+@pytest.mark.parametrize("split", BEYOND, ids=repr)
+def test_name_of_a_split_that_could_leave_the_outputs_is_refused(split):
+    message = (
+        f"{split!r} cannot be the name of a split, since it becomes part of files' names. Use up "
+        f"to 100 letters, digits, underscores and dashes, and begin with a letter or digit."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        job_of(splits={split: ["data/*"]})
+
+
+@pytest.mark.parametrize("split", ["eval", "Eval-2_b", "7", "a" * 100])
+def test_any_other_name_of_a_split_fits_into_the_names_of_files(split):
+    most_bytes, of_attempts = 255, 2 * 33
+    for sink in unit_task(job_of(splits={split: ["data/*"]})).sinks:
+        name = posixpath.basename(sink.file_name(split, "00000-of-00001"))
+        assert len(name) + of_attempts <= most_bytes
 
 
 # What workers do

@@ -23,11 +23,12 @@ from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer._models.hooks import HookedModel
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._run import run
+from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.outcomes import outcome_of
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._work import Distribution
-from bulk_inferencer.errors import InputError, ModelError, SettingsError
+from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.comparison import Comparison
 from bulk_inferencer.results.reader import read_predictions
@@ -233,13 +234,15 @@ def test_failures_are_listed_and_their_records_kept(one, one_run):
     assert records_in(f"{out}/failed_examples/Split-bad") == [b"no tf.Example", example(z=1.0)]
 
 
-def test_second_run_is_refused_in_the_same_folders_and_writes_the_same_in_others(
+def test_second_run_returns_what_the_first_wrote_and_writes_the_same_in_other_folders(
     tmp_path, one, one_run
 ):
-    _, out, _ = one_run
+    summary, out, _ = one_run
     names = tree(out)
+    assert run(one) == summary
+    assert tree(out) == names
     with pytest.raises(SettingsError, match=r" is not empty: it holds "):
-        run(one)
+        run(dataclasses.replace(one, bounds=BatchBounds(max_records=3)))
     assert tree(out) == names
     settings = {"splits": one.splits, "allow_empty_splits": True}
     job = job_of(tmp_path, one.branches[0].model, *one.outputs.columns, **settings)
@@ -404,6 +407,64 @@ def test_nothing_is_lost_or_doubled_where_a_server_turns_half_of_the_requests_do
     assert (branch.model_path, branch.model_versions) == (model.uri, (str(VERSION),))
 
 
+# Outputs
+
+
+def test_outputs_that_are_no_numbers_or_change_their_shape_are_told_of(tmp_path, caplog):
+    def serve(records):
+        parts = tf.strings.split(records).to_tensor()
+        y = tf.strings.to_number(parts[:, 0])
+        return {"y": y, "z": 1 / y, "parts": parts}
+
+    model = save_functions(tmp_path / "model", serving_default=(serve, {"records": RECORDS}))
+    write_tfrecord(tmp_path / "in/0.gz", [b"nan", b"0 b", b"inf"])
+    write_tfrecord(tmp_path / "in/1.gz", [b"1 b c", b"nan"])
+    bounds = BatchBounds(max_records=1)
+    summary = run(job_of(tmp_path, SavedModel(model), record_format=FORMAT_PROTO, bounds=bounds))
+    assert summary.branches["inference_result"].not_finite == {"y": 3, "z": 3}
+    assert counts_of(summary.total) == (5, 5, 0)
+    values, shape = caplog.messages[-2:]
+    assert values.startswith(f"{model}: there are NaN or infinities in output ")
+    assert shape.startswith(f"{model}: the shape of output 'parts' changes ")
+    assert "between [1] and [3]" in shape
+
+
+# Damaged files
+
+
+def test_damaged_files_are_skipped_and_named_or_fail_the_run(tmp_path, five, caplog):
+    write_tfrecord(tmp_path / "in/1.gz", examples(1, 2))
+    cut = Path(write_tfrecord(tmp_path / "in/2.gz", examples(*range(3, 1000))))
+    cut.write_bytes(cut.read_bytes()[:-20])
+    job = job_of(tmp_path, five)
+    empty = tmp_path / "in/3.gz"
+    empty.touch()
+    with pytest.raises(InputError, match=f"^{empty} is empty, "):
+        run(job, make_pipeline=no_pipeline)
+    empty.unlink()
+    with pytest.raises(InputError, match=f"^Cannot read {cut} as TFRecord: "):
+        run(job)
+
+    # The same job goes on.
+    skipping = dataclasses.replace(job, damaged_files=DamagedFiles(skip=True, max_count=1))
+    summary = run(skipping)
+
+    assert [file.file for file in summary.damaged_files] == [str(cut)]
+    assert Summary.read(f"{tmp_path}/out/summary") == summary
+    found = predicted(tmp_path / "out", "inference_result")
+    assert sorted(found) == [float(x) for x in range(1, len(found) + 1)]
+    assert len(found) > 900
+    warning = f"Split 's': the rest of a file was skipped. {summary.damaged_files[0].reason}"
+    assert caplog.messages.count(warning) == 1
+    assert run(skipping, make_pipeline=no_pipeline) == summary
+    with pytest.raises(SettingsError, match=" is not empty: "):
+        run(job)
+    other = job_of(tmp_path, five, outputs=Outputs.under(f"{tmp_path}/other"))
+    none = DamagedFiles(skip=True, max_count=0)
+    with pytest.raises(InputError, match=r"^More files of split 's' are damaged than "):
+        run(dataclasses.replace(other, damaged_files=none))
+
+
 # Closed gates
 
 
@@ -411,7 +472,7 @@ def no_pipeline():
     raise AssertionError("there is nothing to run")
 
 
-def test_nothing_is_read_where_all_gates_are_closed(tmp_path):
+def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
     models = {name: SavedModel(f"/models/{name}") for name in "ab"}
     job = job_of(
         tmp_path, models, has_comparison=True, gates=dict.fromkeys("ab", CLOSED), splits={},
@@ -430,6 +491,10 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path):
     written = json.loads((tmp_path / "one/out/summary/summary.json").read_text())
     assert (written["gate"], written["gate_reason"]) == ("not_blessed", CLOSED.reason)
     assert (written["splits"], written["model_path"]) == ({}, "/model")
+    assert caplog.messages[-1] == (
+        f"/model was not used, and {tmp_path}/one/out/inference_result stays empty. Gate: "
+        f"not_blessed. {CLOSED.reason}"
+    )
 
 
 # Errors
@@ -455,13 +520,11 @@ def test_missing_models_and_files_are_named_before_anything_is_written(tmp_path,
     ):
         with pytest.raises(ModelError, match=f"^{start}.*saved_model.pb in /none"):
             run(job_of(tmp_path, models))
-    patterns = [f"{tmp_path}/none/*", f"{tmp_path}/nor/*"]
-    message = (
-        f"No files for split 's' match {patterns[0]}, {patterns[1]}. Correct the pattern, or set "
-        f"allow_empty_splits."
-    )
-    with pytest.raises(InputError, match=exactly(message)):
+    patterns = [f"{tmp_path}/none", f"{tmp_path}/nor/*"]
+    with pytest.raises(InputError, match=f"^There are no files for split 's' at {patterns[0]}, "):
         run(job_of(tmp_path, five, splits={"s": patterns}))
+    with pytest.raises(SettingsError, match=rf"^The output folder {tmp_path}/out/\w+ lies where "):
+        run(job_of(tmp_path, five, splits={"s": [f"{tmp_path}/**"]}))
     assert tree(tmp_path) == []
 
 
@@ -474,6 +537,13 @@ def test_model_that_fails_on_a_worker_is_named_and_all_folders_are_emptied(tmp_p
         run(job_of(tmp_path, models, Column("y", "y"), has_comparison=True))
     left = sorted(path.name for path in (tmp_path / "out").rglob("*"))
     assert left == ["comparison", "failed_examples", "five", "output_examples", "summary", "wrong"]
+
+
+def test_run_that_cannot_succeed_ends_before_all_records_are_tried(tmp_path, five):
+    for i in range(2):
+        write_tfrecord(tmp_path / f"in/{i}.gz", [example(z=1.0)] * 100)
+    with pytest.raises(FailureLimitError, match=r"and so did 6 of 6 from all over the split\. "):
+        run(job_of(tmp_path, five, failure_limit=FailureLimit()))
 
 
 def test_version_of_a_library_that_is_missing(monkeypatch):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,14 @@ _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _LARGEST_INT64 = 2**63 - 1
 _FEW_RECORDS = 32  # as fast to parse one by one as together
 _DTYPE_OF_KIND = {bytes: "string", int: "int64", float: "float32"}
+_DTYPE_OF_LIST = {"bytes_list": "string", "int64_list": "int64", "float_list": "float32"}
+
+
+class Kind(NamedTuple):
+    """What a feature of a record holds: how many values, and of which dtype."""
+
+    dtype: str
+    size: int
 
 
 class Column(NamedTuple):
@@ -175,6 +184,30 @@ def feature_values(record: bytes, name: str) -> list[bytes] | list[float] | list
     return list(getattr(features[name], kind).value) if kind else []
 
 
+def kinds_of_features(record: bytes) -> dict[str, Kind]:
+    """Returns the features of a tf.Example, or of a tf.SequenceExample's context, by name.
+
+    Features without a list of values, which TensorFlow takes for absent, are left out.
+
+    Raises:
+      DecodeError: the record is neither.
+    """
+    kinds = {}
+    for name, feature in _features_quietly(record).items():
+        if kind := feature.WhichOneof("kind"):
+            kinds[name] = Kind(_DTYPE_OF_LIST[kind], len(getattr(feature, kind).value))
+    return kinds
+
+
+def whole_features(record: bytes, names: Collection[str]) -> frozenset[str]:
+    """Returns those of the features that hold integers; none if the record is no tf.Example."""
+    with contextlib.suppress(DecodeError):
+        features = _features_quietly(record)
+        own = [name for name in names if name in features]
+        return frozenset(name for name in own if features[name].WhichOneof("kind") == "int64_list")
+    return frozenset()
+
+
 def feature_values_of_batch(records: Sequence[bytes], name: str) -> list[list[Any]]:
     """Returns what `feature_values` returns for each record, but many times faster.
 
@@ -218,6 +251,12 @@ def _parsed_values(records: Sequence[bytes], name: str) -> list[list[Any]]:
     for row, value in zip(rows, parsed.values.numpy().tolist(), strict=True):
         values[row].append(value)
     return values
+
+
+def _features_quietly(record: bytes) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # protobuf's, about an end of a group
+        return _features(record)
 
 
 def _features(record: bytes) -> Any:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bulk_inferencer._checks import check_number, check_tuple, doubled
 from bulk_inferencer._formats import dtypes
 from bulk_inferencer._formats.example import Column, append_columns, check_columns
+from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.partial import plain, rows_with, spread
 from bulk_inferencer._formats.record_format import check_has_features
 from bulk_inferencer._models.predictor import (
@@ -28,6 +29,9 @@ from bulk_inferencer._models.predictor import (
     RecordError,
     check_is_model,
     check_name,
+    fitted,
+    reason_of,
+    stamp,
 )
 from bulk_inferencer._signatures import PREDICT, Signature, output_names
 from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, prefix_errors
@@ -228,12 +232,29 @@ class CascadeModel:
         ]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    def stamp(self) -> str:
+        """Returns what changes if a file of one of the models is replaced."""
+        return " ".join(stamp(stage.model) for stage in self.stages)
+
+    def fitted(self, record_format: str, first: FirstRecords) -> CascadeModel:
+        """Returns the same stages, each with its model as it is called for what reaches it."""
+        stages = []
+        for stage in self.stages:
+            with prefix_errors(stage.label):
+                model = fitted(stage.model, record_format, first)
+            stages.append(replace(stage, model=model))
+            first = first.with_features(column.name for column in stage.columns)
+        return CascadeModel(stages)
+
 
 class _CascadePredictor:
     def __init__(self, stages: Sequence[Stage], predictors: Sequence[Predictor]) -> None:
         self._stages = tuple(zip(stages, predictors, strict=True))
         self.signatures = (_signature(stages, [p.signatures for p in predictors]),)
-        self.input_name = predictors[0].input_name
+
+    @property
+    def input_name(self) -> str:
+        return self._stages[0][1].input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
         count = len(batch)
@@ -346,7 +367,6 @@ def _blaming_records(stage: Stage) -> Iterator[None]:
         raise
     except OutOfMemory as error:
         raise OutOfMemory(f"{stage.label}: {error}") from error
-    except RecordError as error:
-        raise RecordError(error.error_type, f"{stage.label}: {error.message}") from error
     except Exception as error:  # a model may run any code
-        raise RecordError(type(error).__name__, f"{stage.label}: {error}") from error
+        reason = reason_of(error)
+        raise RecordError(reason.error_type, f"{stage.label}: {reason.message}") from error

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bulk_inferencer import _files
+from bulk_inferencer._models.predictor import shown
 from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer.errors import SettingsError
 
@@ -29,7 +31,7 @@ def export(
       model: a Keras 3 or tf_keras model, a tf.function, or anything else that can be called with
         tensors. It gets the dict of parsed features, or the tensor alone if there is one feature
         and the model does not name its inputs.
-      path: a folder that is empty or does not exist.
+      path: a folder that is empty or does not exist; a leading `~` is the home folder.
       feature_spec: the features to parse, for `tf.io.parse_example`: `FixedLenFeature`,
         `VarLenFeature` (gives a sparse tensor) or `RaggedFeature`, by name.
       transform: turns the dict of parsed features into the model's input, such as the layer that
@@ -47,7 +49,7 @@ def export(
     import keras
     import tensorflow as tf
 
-    folder = os.fspath(path)
+    folder = _files.as_path("The path of serving.export", path)
     if tf.io.gfile.isdir(folder) and tf.io.gfile.listdir(folder):
         raise SettingsError(
             f"Cannot export to {folder}, which is not empty, since models are never overwritten. "
@@ -55,8 +57,8 @@ def export(
         )
     if not callable(model):
         raise SettingsError(
-            f"{model!r} is not a model, since it cannot be called. Pass the model itself, such as "
-            f"a Keras model or a tf.function."
+            f"{shown(model)} is not a model, since it cannot be called. Pass the model itself, "
+            f"such as a Keras model or a tf.function."
         )
     has_named_inputs = isinstance(getattr(model, "input", None), dict)
     takes_tensor = transform is None and len(feature_spec) == 1 and not has_named_inputs

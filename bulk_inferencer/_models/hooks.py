@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._models import importing
-from bulk_inferencer._models.predictor import Model, Prediction, Predictor, check_is_model
+from bulk_inferencer._models.predictor import (
+    Model,
+    Prediction,
+    Predictor,
+    check_is_model,
+    fitted,
+    reason_of,
+    shown,
+    stamp,
+)
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import HookError
+
+_logger = logging.getLogger(__name__)
 
 Preprocess: TypeAlias = Callable[[list[bytes]], list[bytes]]
 Postprocess: TypeAlias = Callable[[list[bytes], dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -56,7 +69,8 @@ class HookedModel:
         Raises:
           SettingsError: a hook cannot be imported.
         """
-        self._hooks()
+        for hook in filter(None, self._hooks()):
+            _logger.info("Hook: %s.", importing.origin(hook))
         return _signatures(self.model.check(record_format), self.postprocess)
 
     def load(self, record_format: str) -> Predictor:
@@ -65,6 +79,16 @@ class HookedModel:
     def fingerprint(self) -> str:
         """Returns the fingerprint of the model alone."""
         return self.model.fingerprint()
+
+    def stamp(self) -> str:
+        """Returns the stamp of the model's files."""
+        return stamp(self.model)
+
+    def fitted(self, record_format: str, first: FirstRecords) -> HookedModel:
+        """Returns the same hooks around the model as it is called for what `preprocess` returns."""
+        preprocess, _ = self._hooks()
+        records = first.mapped(preprocess) if preprocess else first
+        return replace(self, model=fitted(self.model, record_format, records))
 
     def _hooks(self) -> list[Any]:
         hooks = (("preprocess", self.preprocess), ("postprocess", self.postprocess))
@@ -79,7 +103,10 @@ class _HookedPredictor:
         self._preprocess = preprocess
         self._postprocess = postprocess
         self.signatures = _signatures(predictor.signatures, postprocess)
-        self.input_name = predictor.input_name
+
+    @property
+    def input_name(self) -> str:
+        return self._predictor.input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
         records = batch
@@ -133,15 +160,15 @@ def _arrays(hook: Postprocess, outputs: Any, count: int) -> dict[str, np.ndarray
     for name, values in outputs.items():
         if not isinstance(name, str):
             raise HookError(
-                f"{returned} an output whose name is {name!r}, not a string. Give every output a "
-                f"name."
+                f"{returned} an output whose name is {shown(name)}, not a string. Give every "
+                f"output a name."
             )
         try:
             arrays[name] = _array(values)
         except (TypeError, ValueError) as error:
             raise HookError(
                 f"{returned} an output '{name}' that is not an array of numbers or strings: "
-                f"{error}. Pad rows to one length."
+                f"{reason_of(error).message}. Pad rows to one length."
             ) from error
         if arrays[name].shape[:1] != (count,):
             raise HookError(

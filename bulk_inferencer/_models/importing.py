@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from bulk_inferencer._models.predictor import reason_of, shown
 from bulk_inferencer.errors import SettingsError
 
 
@@ -22,12 +26,24 @@ def function(setting: str, value: Callable[..., Any] | str) -> Callable[..., Any
             found = getattr(importlib.import_module(module), name)
         except Exception as error:  # a user's module may raise anything when it is imported
             raise SettingsError(
-                f"Could not import {setting} {value!r}: {error}. Name the function as "
-                f"package.module:function, and install its module on every worker."
+                f"Could not import {setting} {value!r}: {reason_of(error).message}. Name the "
+                f"function as package.module:function, and install its module on every worker."
             ) from error
     if not callable(found):
         raise SettingsError(
-            f"{setting} must be a function, but {value!r} is of type {type(found).__name__}. Pass "
-            f"a function, or name one as package.module:function."
+            f"{setting} must be a function, but {shown(value)} is of type {type(found).__name__}. "
+            f"Pass a function, or name one as package.module:function."
         )
     return found
+
+
+def origin(function: Callable[..., Any]) -> str:
+    """Returns the name of a function, its file and the SHA-256 of that, for the log."""
+    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+    try:
+        path = Path(inspect.getsourcefile(function) or "")
+    except TypeError:  # of an object that is called like a function
+        path = Path()
+    if not path.is_file():
+        return f"{name}, whose source is not known"
+    return f"{name} from {path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"

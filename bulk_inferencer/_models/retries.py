@@ -24,8 +24,9 @@ _THROTTLE_BUCKET_MS = 1_000
 # The throttler holds requests back once there are more of them per accepted one than this.
 _OVERLOAD_RATIO = 2.0
 _HELD_BACK = "held back, since the server turns down most requests"
-_FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.1
+# As long as gRPC needs to notice that a server is back; see `_CHANNEL_OPTIONS` of TFServing.
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class Caller:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Watches over the calls of the server `where`. Tests replace `clock` and `sleep`."""
-        self._where = where
-        self._limits = limits
-        self._clock = clock
+        self.where = where
+        self.limits = limits
+        self.clock = clock
         self._sleep = sleep
         self._throttler = AdaptiveThrottler(
             _THROTTLE_WINDOW_MS, _THROTTLE_BUCKET_MS, _OVERLOAD_RATIO
@@ -105,22 +106,22 @@ class Caller:
         Raises:
           EndpointError: no attempt succeeded within the time limit.
         """
-        started = self._clock()
-        total_seconds = self._limits.total_seconds
+        started = self.clock()
+        total_seconds = self.limits.total_seconds
         requests = 0
         last = TransientError(_HELD_BACK)
         is_held_back = False
 
         def attempt() -> _Answer:
             nonlocal requests, last, is_held_back
-            now = self._clock()
+            now = self.clock()
             is_held_back = self._is_overloaded(now) and not is_held_back
             if is_held_back:
                 raise TransientError(_HELD_BACK)
             requests += 1
             left_seconds = total_seconds - (now - started)
             try:
-                answer = request(max(0.001, min(self._limits.request_seconds, left_seconds)))
+                answer = request(max(0.001, min(self.limits.request_seconds, left_seconds)))
             except TransientError as error:
                 last = error
                 raise
@@ -130,21 +131,55 @@ class Caller:
             self._was_answered(now)
             return answer
 
-        retrying = tenacity.Retrying(
-            sleep=self._sleep,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            stop=lambda state: self._clock() - started + state.upcoming_sleep >= total_seconds,
-            wait=_wait,
-            before_sleep=self._log,
-        )
         try:
-            return retrying(attempt)
-        except tenacity.RetryError:
+            return self.keep_trying(attempt, total_seconds)
+        except TransientError:
             raise EndpointError(
-                f"No answer from {self._where} within {total_seconds:g} s; attempts: {requests}, "
+                f"No answer from {self.where} within {total_seconds:g} s; attempts: {requests}, "
                 f"the last: {last}. Check that the server is up and can take the load, or raise "
                 f"the time limit."
             ) from last
+
+    def keep_trying(
+        self,
+        attempt: Callable[[], _Answer],
+        seconds: float,
+        longest_pause: float = _LONGEST_PAUSE_SECONDS,
+        most: int | None = None,
+    ) -> _Answer:
+        """Returns what `attempt` returns, with pauses between attempts that fail for now.
+
+        Args:
+          attempt: raises `TransientError` if another attempt may help.
+          seconds: how long to go on.
+          longest_pause: what pauses grow to, in seconds, unless the server asks for more.
+          most: how many attempts to make; default: as many as the time allows.
+
+        Raises:
+          TransientError: the error of the last attempt.
+        """
+        started = self.clock()
+        backoff = tenacity.wait_random_exponential(_FIRST_PAUSE_SECONDS, longest_pause)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            assert state.outcome is not None  # an attempt has just failed
+            error = state.outcome.exception()
+            asked = error.retry_after_seconds if isinstance(error, TransientError) else None
+            return max(asked or 0.0, backoff(state))
+
+        def is_enough(state: tenacity.RetryCallState) -> bool:
+            passed = self.clock() - started + state.upcoming_sleep
+            return passed >= seconds or state.attempt_number == most
+
+        retrying = tenacity.Retrying(
+            sleep=self._sleep,
+            retry=tenacity.retry_if_exception_type(TransientError),
+            stop=is_enough,
+            wait=wait,
+            before_sleep=self._log,
+            reraise=True,
+        )
+        return retrying(attempt)
 
     def _is_overloaded(self, now: float) -> bool:
         """Counts a request, and returns whether it should be held back."""
@@ -163,18 +198,7 @@ class Caller:
         _logger.info(
             "Attempt %d at %s failed: %s. The next one is in %.1f s.",
             state.attempt_number,
-            self._where,
+            self.where,
             state.outcome.exception(),
             state.next_action.sleep,
         )
-
-
-_backoff = tenacity.wait_random_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Returns the seconds until the next attempt, at least as many as the server asks for."""
-    assert state.outcome is not None  # an attempt has just failed
-    error = state.outcome.exception()
-    asked = error.retry_after_seconds if isinstance(error, TransientError) else None
-    return max(asked or 0.0, _backoff(state))

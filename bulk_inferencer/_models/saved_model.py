@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import logging
 import posixpath
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bulk_inferencer import _files
 from bulk_inferencer._checks import check_tuple
-from bulk_inferencer._models import signature_defs
-from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
+from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._models import custom_ops, model_files, recognition, signature_defs
+from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords, rows_of
+from bulk_inferencer._models.inputs import parts_of, tensor_names
+from bulk_inferencer._models.predictor import OutOfMemory, Prediction, reason_of, shown
 from bulk_inferencer._signatures import Signature, output_prefix
-from bulk_inferencer.errors import ModelError
+from bulk_inferencer.errors import ModelError, SettingsError
 
 _logger = logging.getLogger(__name__)
 
 DEFAULT_TAG = "serve"
-
-# Libraries that register ops, by the names of those ops.
-_MODULE_OF_OP = {
-    r"SimpleML\w+": "tensorflow_decision_forests",
-    r"TFText>.*|\w*(Wordpiece|Sentencepiece|WhitespaceTokenize|UnicodeScriptTokenize|RegexSplit"
-    r"|CaseFoldUTF8|NormalizeUTF8|ConstrainedSequence|MaxSpanningTree|RougeL|SentenceFragment"
-    r"|SplitMerge|UtfUnicode|TokenizerFromLogits)\w*": "tensorflow_text",
-    r"DecodeProtoSparse\w*|DecodeProtoMap\w*|EquiJoin\w*|RunLengthBefore\w*|ParquetDataset\w*": (
-        "struct2tensor"
-    ),
-}
-_READ_BUFFER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,14 @@ class SavedModel:
       load_override_fn: loads the model instead of `tf.saved_model.load`. It takes the path and the
         list of tags, and returns an object with `signatures` or a TF1 session that holds the
         graph.
+      takes_records: whether a lone input of strings takes the serialized record, as does one with
+        a name like `examples` beside others (True), or the feature of its name (False); or the
+        names of the inputs that take the record. Default: a lone input with such a name takes the
+        record, and any other lone one the feature of its name if the records have that feature.
 
     Raises:
-      SettingsError: signatures, tags or modules are not a tuple of names.
+      SettingsError: the path is none, signatures, tags or modules are not a tuple of names, or
+        `takes_records` is something else.
     """
 
     path: str
@@ -64,10 +60,16 @@ class SavedModel:
     tags: tuple[str, ...] = ()
     import_modules: tuple[str, ...] = ()
     load_override_fn: Callable[[str, list[str]], Any] | None = None
+    takes_records: TakesRecords = None
 
     def __post_init__(self) -> None:
+        if known := recognition.about_object(self.path):
+            raise SettingsError(f"SavedModel.path must be a path. {shown(self.path)} is {known}.")
+        object.__setattr__(self, "path", _files.as_path("SavedModel.path", self.path))
         for name in ("signatures", "tags", "import_modules"):
             check_tuple(f"SavedModel.{name}", getattr(self, name), str)
+        if self.takes_records is not None and not isinstance(self.takes_records, bool):
+            check_tuple("SavedModel.takes_records", self.takes_records, str)
 
     @property
     def uri(self) -> str:
@@ -80,7 +82,7 @@ class SavedModel:
           ModelError: the folder, a tag, a signature or a module does not exist, or the model
             cannot take records of this format.
         """
-        return signature_defs.signatures(self._signature_defs(record_format))
+        return signature_defs.signatures(self._described(record_format).definitions)
 
     def load(self, record_format: str) -> SavedModelPredictor:
         return SavedModelPredictor(self, record_format)
@@ -92,18 +94,25 @@ class SavedModel:
           ModelError: there is no model in the folder.
         """
         _saved_model_file(self.path)
-        root = self.path.rstrip("/") + "/"
-        digest = hashlib.sha256()
-        for path in _files.files_below(self.path):
-            digest.update(path.removeprefix(root).encode() + b"\0")
-            content = hashlib.sha256()
-            with _files.open_to_read(path) as file:
-                while data := file.read(_READ_BUFFER_BYTES):
-                    content.update(data)
-            digest.update(content.digest())
-        return digest.hexdigest()
+        return model_files.fingerprint(self.path)
 
-    def _signature_defs(self, record_format: str) -> dict[str, Any]:
+    def stamp(self) -> str:
+        """Returns what changes if a file of the model is replaced; see `model_files.stamp`."""
+        return model_files.stamp(self.path)
+
+    def fitted(self, record_format: str, first: FirstRecords) -> SavedModel:
+        """Returns the model with `takes_records` as the records tell.
+
+        Raises:
+          ModelError: see `check`; or no record has a feature for an input.
+        """
+        feeds = self._described(record_format).feeds
+        is_told = feeds.is_decided
+        feeds.fit(first)
+        feeds.check_features(first, f"The model in {self.path}")
+        return self if is_told else replace(self, takes_records=feeds.takes_records)
+
+    def _described(self, record_format: str) -> _Described:
         for module in self.import_modules:
             _import_module(module)
         wanted_tags = set(self.tags or (DEFAULT_TAG,))
@@ -115,46 +124,67 @@ class SavedModel:
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
                 f"{', '.join(map(str, found_tags)) or 'none'}. Correct SavedModel.tags."
             )
-        return signature_defs.select(
-            matching[0].signature_def,
+        meta_graph = matching[0]
+        definitions = signature_defs.select(
+            meta_graph.signature_def,
             self.signatures,
             record_format,
             self.path,
             "SavedModel.signatures",
         )
+        parts = {name: parts_of(meta_graph, d) for name, d in definitions.items()}
+        feeds = Feeds(definitions, record_format, self.takes_records, parts)
+        return _Described(meta_graph.graph_def, definitions, feeds)
+
+
+class _Described(NamedTuple):
+    """What a model says of itself: its graph, and the signatures to call."""
+
+    graph: Any
+    definitions: Mapping[str, Any]
+    feeds: Feeds
 
 
 class SavedModelPredictor:
     """A loaded SavedModel; see `Predictor`."""
 
     def __init__(self, model: SavedModel, record_format: str) -> None:
-        definitions = model._signature_defs(record_format)
-        loaded = _load(model)
-        self.signatures = signature_defs.signatures(definitions)
-        self._feeds = signature_defs.Feeds(definitions)
-        self.input_name = self._feeds.input_name
+        described = model._described(record_format)
+        loaded = _load(model, described.graph)
+        self.signatures = signature_defs.signatures(described.definitions)
+        self._feeds = described.feeds
         # Keeps the model's variables alive: signatures hold them weakly.
         self._loaded = loaded
-        self._functions = _functions(model, loaded, definitions)
+        self._functions = _functions(model, loaded, described.definitions)
+
+    @property
+    def input_name(self) -> str:
+        return self._feeds.input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf
 
         try:
             outputs = {}
-            for signature, function, inputs in zip(
+            for signature, function, calls in zip(
                 self.signatures, self._functions, self._feeds(batch), strict=True
             ):
                 prefix = output_prefix(signature, self.signatures)
-                # Sorted, since the order of a TF1 model's outputs changes from process to process,
-                # and a second attempt has to write the same as the first one.
-                for name, value in sorted(function(**inputs).items()):
-                    outputs[prefix + name] = _checked_array(name, value, len(batch))
+                results = [_call(function, call) for call in calls]
+                for name, value in rows_of(results, len(batch)).items():
+                    outputs[prefix + name] = value
         except tf.errors.ResourceExhaustedError as error:
-            raise OutOfMemory(str(error)) from error
-        except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, without_graph(error.message)) from error
+            raise OutOfMemory(reason_of(error).message) from error
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise reason_of(error) from error
         return Prediction(outputs)
+
+
+def _call(function: Callable[..., Any], call: Call) -> dict[str, np.ndarray]:
+    # Sorted, since the order of a TF1 model's outputs changes from process to process, and a second
+    # attempt has to write the same as the first one.
+    found = sorted(function(**call.inputs).items())
+    return {name: _checked_array(name, value, call.rows) for name, value in found}
 
 
 def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
@@ -192,43 +222,52 @@ def _saved_model_file(path: str) -> str:
         file_path = posixpath.join(path, name)
         if _files.exists(file_path):
             return file_path
-    raise ModelError(
-        f"No saved_model.pb in {path}. Check the path, and that the Trainer exported the model for "
-        f"serving (to fn_args.serving_model_dir)."
-    )
+    raise ModelError(recognition.about_path(path))
 
 
-def _load(model: SavedModel) -> Any:
-    """Loads the model; if an op is missing, tries again with the library known to define it."""
+def _load(model: SavedModel, graph: Any) -> Any:
+    """Loads the model, after the libraries of the ops that TensorFlow does not have."""
     import tensorflow as tf
 
     load = model.load_override_fn or tf.saved_model.load
-    tags = list(model.tags or (DEFAULT_TAG,))
+    unknown = custom_ops.unknown_ops(graph)
+    failed = custom_ops.import_libraries_of(unknown) if unknown else {}
     _grow_gpu_memory()
     try:
-        return load(model.path, tags)
+        return load(model.path, list(model.tags or (DEFAULT_TAG,)))
     except Exception as error:
-        op = re.search(r"Op type not registered '([^']+)'", str(error))
-        if op is None:
-            raise ModelError(f"Could not load {model.path}: {error}") from error
-        name, cause = op[1], error
-    module = next((m for ops, m in _MODULE_OF_OP.items() if re.fullmatch(ops, name)), None)
-    message = (
-        f"{model.path} needs the op '{name}', which is not registered. Install the library that "
-        f"defines it, and name its module in SavedModel.import_modules"
-    )
-    if module is None:
-        raise ModelError(f"{message}.") from cause
-    _logger.warning("Op %s is missing; importing %s, which is known to define it.", name, module)
-    try:
-        importlib.import_module(module)
-        return load(model.path, tags)
-    except Exception as error:  # noqa: BLE001, whatever it is, the op is still missing
-        raise ModelError(f"{message}. Importing {module} did not help: {error}") from cause
+        reason = reason_of(error).message
+        if op := re.search(r"Op type not registered '([^']+)'", reason):
+            missing = {op[1], *custom_ops.unknown_ops(graph)}
+            raise ModelError(_about_missing_ops(model.path, missing, failed)) from error
+        raise ModelError(f"Could not load {model.path}: {reason}") from error
+
+
+def _about_missing_ops(path: str, ops: Collection[str], failed: Mapping[str, str]) -> str:
+    noun = "op" if len(ops) == 1 else "ops"
+    parts = [f"{path} needs the {noun} {', '.join(sorted(ops))}, which TensorFlow does not have."]
+    libraries = {custom_ops.library_of(op) for op in ops}
+    for library in sorted(filter(None, libraries)):
+        if library in failed:
+            continue
+        if sys.modules.get(library):
+            parts.append(
+                f"The installed version of {library} does not have it either. Install the one that "
+                f"fits the model."
+            )
+        else:
+            parts.append(f"Install {library}, which defines it, on every worker.")
+    parts += [f"Importing {library} failed: {reason}." for library, reason in failed.items()]
+    if None in libraries:
+        parts.append(
+            "Install the library that defines it on every worker, and name its module in "
+            "SavedModel.import_modules."
+        )
+    return " ".join(parts)
 
 
 def _functions(
-    model: SavedModel, loaded: Any, definitions: dict[str, Any]
+    model: SavedModel, loaded: Any, definitions: Mapping[str, Any]
 ) -> list[Callable[..., Any]]:
     """Returns a function for each signature, from tensors to outputs, both by name."""
     if hasattr(loaded, "signatures"):
@@ -249,7 +288,8 @@ def _functions(
 
 def _run_session(session: Any, definition: Any, **inputs: Any) -> dict[str, Any]:
     fetches = {name: info.name for name, info in definition.outputs.items()}
-    feeds = {definition.inputs[name].name: tensor.numpy() for name, tensor in inputs.items()}
+    tensors = tensor_names(definition)
+    feeds = {tensors[name]: tensor.numpy() for name, tensor in inputs.items()}
     outputs: dict[str, Any] = session.run(fetches, feeds)
     return outputs
 
@@ -270,6 +310,6 @@ def _import_module(module: str) -> None:
         importlib.import_module(module)
     except Exception as error:  # a library of ops that does not fit TensorFlow may raise anything
         raise ModelError(
-            f"Could not import '{module}', which SavedModel.import_modules names: {error}. Install "
-            f"it on every worker."
+            f"Could not import '{module}', which SavedModel.import_modules names: "
+            f"{reason_of(error).message}. Install it on every worker."
         ) from error

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
-import resource
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._models import usage
+from bulk_inferencer._models.pace import Pace, Took
 from bulk_inferencer._models.predictor import (
     Model,
+    NothingScored,
     OutOfMemory,
     Prediction,
     Predictor,
-    RecordError,
+    reason_of,
 )
 from bulk_inferencer._work import Work
 from bulk_inferencer.errors import BulkInferencerError
-
-_logger = logging.getLogger(__name__)
-
-# Calls grow as long as they take less than _QUICK_SECONDS, or as long as a record costs less than
-# _CHEAPER times what it cost in calls of half the size.
-_QUICK_SECONDS = 0.25
-_CHEAPER = 0.9
 
 
 @dataclass(frozen=True)
@@ -68,31 +63,49 @@ class Failed:
 class Scorer:
     """Calls a predictor so that neither a lack of memory nor a bad record costs the whole batch.
 
-    The first calls take few records, and later ones more, as long as that pays. A batch that does
-    not fit into memory is halved, and the size that fits is kept for the rest of the process. A
-    batch that fails for any other reason is bisected until the bad records stand alone.
+    How many records a call takes is up to `Pace`. A batch that does not fit into memory is halved,
+    and one that fails for any other reason is bisected until the bad records stand alone.
 
-    All threads of a process share it. If two of them set a size at once, either will do.
+    All threads of a process share it.
     """
 
-    def __init__(self, predictor: Predictor, first_records: int | None = None) -> None:
-        """Wraps a loaded model; see `BatchBounds` for `first_records`."""
+    def __init__(
+        self,
+        predictor: Predictor,
+        first_records: int | None = None,
+        elsewhere: Callable[[], Iterable[bytes]] = tuple,
+    ) -> None:
+        """Wraps a loaded model.
+
+        Args:
+          predictor: the loaded model.
+          first_records: see `BatchBounds`.
+          elsewhere: gives other records of the input, to try if the first batch is not scored.
+        """
         self.predictor = predictor
-        self._call_records = first_records
-        self._seconds_per_record = math.inf  # in calls of half the size
-        self.safe_records: int | None = None
+        self._elsewhere = elsewhere
+        self._scores_elsewhere: bool | None = None  # not tried yet
+        self._try_elsewhere = threading.Lock()
+        self.pace = Pace(first_records or sys.maxsize)
+        self._turn = threading.Lock()
         self._unreported_loads: list[tuple[float, int]] = []
 
     @classmethod
-    def load(cls, model: Model, record_format: str, bounds: BatchBounds) -> Scorer:
+    def load(
+        cls,
+        model: Model,
+        record_format: str,
+        bounds: BatchBounds,
+        elsewhere: Callable[[], Iterable[bytes]] = tuple,
+    ) -> Scorer:
         """Loads a model. The first call of `score` counts that as work.
 
         Raises:
           BulkInferencerError: see `Model.load`.
         """
-        started, bytes_before = time.perf_counter(), _resident_bytes()
-        scorer = cls(model.load(record_format), bounds.first_records)
-        bytes_gained = max(0, _resident_bytes() - bytes_before)
+        started, bytes_before = time.perf_counter(), usage.resident_bytes()
+        scorer = cls(model.load(record_format), bounds.first_records, elsewhere)
+        bytes_gained = max(0, usage.resident_bytes() - bytes_before)
         scorer._unreported_loads.append((time.perf_counter() - started, bytes_gained))
         return scorer
 
@@ -108,66 +121,94 @@ class Scorer:
         if self._unreported_loads:
             with contextlib.suppress(IndexError):  # another thread was faster
                 work.loaded(*self._unreported_loads.pop())
-        start = 0
-        while start < len(records):
-            stop = min(len(records), start + (self._call_records or len(records)))
-            yield from self._score(records, start, stop, work)
-            start = stop
+        yield from self._score_in_pieces(records, 0, len(records), work)
+
+    def _score_in_pieces(
+        self, records: Sequence[bytes], start: int, stop: int, work: Work
+    ) -> Iterator[Scored | Failed]:
+        while start < stop:
+            middle = min(stop, start + self.pace.records)
+            yield from self._score(records, start, middle, work)
+            start = middle
 
     def _score(
         self, records: Sequence[bytes], start: int, stop: int, work: Work
     ) -> Iterator[Scored | Failed]:
-        started = time.perf_counter()
         try:
-            prediction = self.predictor.predict(records[start:stop])
+            prediction, seconds = self._call(records[start:stop])
         except BulkInferencerError:
             raise
         except Exception as error:  # noqa: BLE001, a model may run any code
+            if has_room := not isinstance(error, OutOfMemory):
+                self.pace.failed()
             if stop - start == 1:
                 yield _failed(start, error)
                 return
-            middle = (start + stop) // 2
-            if isinstance(error, OutOfMemory):
+            if not has_room:
                 work.halved()
-                self._remember_safe_size(middle - start)
+                self.pace.did_not_fit(stop - start)
         else:
-            seconds = time.perf_counter() - started
-            work.called(stop - start, seconds)
-            if stop - start == self._call_records:
-                self._grow(seconds)
+            record_bytes = sum(map(len, records[start:stop]))
+            work.called(stop - start, record_bytes, seconds)
             yield Scored(start, stop, prediction)
             return
         # Not in `except`, where the traceback would keep the failed batch alive.
-        yield from self._score(records, start, middle, work)
-        yield from self._score(records, middle, stop, work)
+        if has_room:
+            middle = (start + stop) // 2
+            yield from self._score(records, start, middle, work)
+            yield from self._score(records, middle, stop, work)
+        else:
+            yield from self._score_in_pieces(records, start, stop, work)
 
-    def _grow(self, seconds: float) -> None:
-        records = self._call_records or 1
-        seconds_per_record = seconds / records
-        if seconds < _QUICK_SECONDS or seconds_per_record < _CHEAPER * self._seconds_per_record:
-            self._call_records = min(2 * records, self.safe_records or sys.maxsize)
-            self._seconds_per_record = seconds_per_record
+    def _call(self, records: Sequence[bytes]) -> tuple[Prediction, float]:
+        """Calls the predictor when it is this thread's turn; returns wall seconds, too."""
+        with self._turn_to_call() as is_alone:
+            learns = self.pace.learns_from(len(records))
+            peak_before = usage.peak_bytes() if learns else 0
+            cpu_before = usage.cpu_seconds() if is_alone else 0.0
+            started = time.perf_counter()
+            prediction = self._predict(records)
+            seconds = time.perf_counter() - started
+            if learns:
+                cpu = usage.cpu_seconds() - cpu_before if is_alone else 0.0
+                took = Took(seconds, cpu, peak_before, usage.peak_bytes(), usage.resident_bytes())
+                self.pace.called(len(records), took)
+        return prediction, seconds
 
-    def _remember_safe_size(self, size: int) -> None:
-        self.safe_records = min(size, self.safe_records or size)
-        self._call_records = min(size, self._call_records or size)
-        _logger.warning(
-            "A batch did not fit into memory; from now on batches have at most %d records. "
-            "Set BatchBounds.max_records to start with that.",
-            self.safe_records,
-        )
+    def _predict(self, records: Sequence[bytes]) -> Prediction:
+        try:
+            return self.predictor.predict(records)
+        except NothingScored:
+            with self._try_elsewhere:
+                if self._scores_elsewhere is None:
+                    self._scores_elsewhere = any(map(self._scores, self._elsewhere()))
+            if not self._scores_elsewhere:
+                raise
+        return self.predictor.predict(records)
 
+    def _scores(self, record: bytes) -> bool:
+        try:
+            self.predictor.predict([record])
+        except NothingScored:
+            return False
+        except BulkInferencerError:
+            raise
+        except Exception:  # noqa: BLE001, a model may run any code
+            return False
+        return True
 
-def _resident_bytes() -> int:
-    """Returns the memory that the process uses, or 0 if the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0
+    @contextmanager
+    def _turn_to_call(self) -> Iterator[bool]:
+        """Waits for other calls if need be, and says whether it did."""
+        if self.pace.one_at_a_time:
+            with self._turn:
+                if self.pace.one_at_a_time:
+                    yield True
+                    return
+        # Threads that waited for calls that turned out to be light do not hold up one another.
+        yield False
 
 
 def _failed(index: int, error: Exception) -> Failed:
-    if isinstance(error, RecordError):
-        return Failed(index, error.error_type, error.message)
-    return Failed(index, type(error).__name__, str(error))
+    reason = reason_of(error)
+    return Failed(index, reason.error_type, reason.message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bulk_inferencer._formats.batches import BatchBounds, Chunk, batches
@@ -39,20 +40,30 @@ class LogScorer:
         self._scorer = scorer
         self._bounds = bounds or BatchBounds()
         self._label = label
-        predictor = scorer.predictor
-        self._encoder = PredictionLogEncoder(predictor.signatures, predictor.input_name)
+
+    @functools.cached_property
+    def _encoder(self) -> PredictionLogEncoder:
+        # Not before the first call of the model, which may decide what the input is.
+        predictor = self._scorer.predictor
+        return PredictionLogEncoder(predictor.signatures, predictor.input_name)
 
     @classmethod
     def load(
-        cls, model: Model, record_format: str, bounds: BatchBounds, label: str = ""
+        cls,
+        model: Model,
+        record_format: str,
+        bounds: BatchBounds,
+        label: str = "",
+        elsewhere: Callable[[], Iterable[bytes]] = tuple,
     ) -> LogScorer:
-        """Loads a model.
+        """Loads a model; see `Scorer` for `elsewhere`.
 
         Raises:
           BulkInferencerError: see `Model.load`.
         """
         with prefix_errors(label):
-            return cls(Scorer.load(model, record_format, bounds), bounds, label)
+            scorer = Scorer.load(model, record_format, bounds, elsewhere)
+        return cls(scorer, bounds, label)
 
     def score(
         self, batch: Sequence[bytes], work: Work, rows: Sequence[int] | None = None
@@ -77,6 +88,14 @@ class LogScorer:
                 scored = slice(result.start, result.stop)
                 logs = self._encoder.encode(records[scored], result.prediction.outputs)
                 yield ScoredRows(rows[scored], result.prediction, logs)
+
+    def fails(self, record: bytes) -> bool:
+        """Returns whether a record cannot be scored, and forgets its prediction.
+
+        Raises:
+          BulkInferencerError: see `score`.
+        """
+        return any(isinstance(result, Failed) for result in self.score([record], Work()))
 
     def logs(self, records: list[bytes], work: Work) -> list[bytes | Failed]:
         """Returns a serialized PredictionLog or a failure for each record, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -11,9 +11,13 @@ import grpc
 import numpy as np
 
 from bulk_inferencer._checks import check_number, check_tuple
-from bulk_inferencer._models import importing, signature_defs
-from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, without_graph
-from bulk_inferencer._models.retries import Caller, Limits, TransientError
+from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._models import answers, importing, signature_defs
+from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords
+from bulk_inferencer._models.judge import Judge
+from bulk_inferencer._models.predictor import Prediction, RecordError, without_graph
+from bulk_inferencer._models.retries import Caller, Limits
+from bulk_inferencer._models.served_model import ServedModel
 from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
     CLASSIFY,
@@ -21,24 +25,13 @@ from bulk_inferencer._signatures import (
     REGRESS_OUTPUT,
     SCORES_OUTPUT,
     Signature,
+    output_names,
     output_prefix,
 )
 from bulk_inferencer.errors import EndpointError, SettingsError
 
-_TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-)
-# Errors that no record can cause.
-_SERVER_ERRORS = (
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.UNIMPLEMENTED,
-)
-_TOO_LARGE = re.compile(r"larger than max|OOM when allocating")
-_Result: TypeAlias = tuple[Any, dict[str, np.ndarray]]  # a server's response, and outputs by name
+_Result: TypeAlias = tuple[Any, dict[str, np.ndarray]]  # a ModelSpec, and outputs by name
+_ADVICE = "Check the address, the model's name and version, and the credentials."
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -67,6 +60,7 @@ class TFServing:
         encryption.
       channel_options: gRPC's channel arguments, such as `(("grpc.keepalive_time_ms", 10000),)`.
       limits: how long to wait.
+      takes_records: which inputs take the serialized record; see `SavedModel`.
 
     Raises:
       SettingsError: the address or the name is missing, both a version and a label are given, the
@@ -78,9 +72,13 @@ class TFServing:
     version: int | None = None
     version_label: str = ""
     signatures: tuple[str, ...] = ()
-    credentials: Callable[[], grpc.ChannelCredentials] | str | None = None
-    channel_options: tuple[tuple[str, Any], ...] = ()
+    # What may hold secrets is not shown.
+    credentials: Callable[[], grpc.ChannelCredentials] | str | None = field(
+        default=None, repr=False
+    )
+    channel_options: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
+    takes_records: TakesRecords = None
 
     def __post_init__(self) -> None:
         if not self.address or not self.model_name:
@@ -89,6 +87,8 @@ class TFServing:
                 f"{self.address!r} and {self.model_name!r}. Fill in both."
             )
         check_tuple("TFServing.signatures", self.signatures, str)
+        if self.takes_records is not None and not isinstance(self.takes_records, bool):
+            check_tuple("TFServing.takes_records", self.takes_records, str)
         if self.version is not None:
             advice = "Leave it out, and the server chooses."
             check_number("TFServing.version", self.version, advice, 0, whole=True)
@@ -110,25 +110,45 @@ class TFServing:
 
         Unlike a worker, the launcher should not wait minutes for a server to come back.
         """
+        return self._load_soon(record_format).signatures
+
+    def fitted(self, record_format: str, first: FirstRecords) -> TFServing:
+        """Returns the model with `takes_records` as the records tell.
+
+        Raises:
+          EndpointError: the server does not answer.
+          ModelError: no record has a feature for an input.
+        """
+        feeds = self._load_soon(record_format).feeds
+        is_told = feeds.is_decided
+        feeds.fit(first)
+        feeds.check_features(first, f"The model at {self.uri}")
+        return self if is_told else replace(self, takes_records=feeds.takes_records)
+
+    def _load_soon(self, record_format: str) -> TFServingPredictor:
         limits = replace(self.limits, total_seconds=self.limits.request_seconds)
-        return replace(self, limits=limits).load(record_format).signatures
+        return replace(self, limits=limits).load(record_format)
 
     def load(self, record_format: str) -> TFServingPredictor:
         return TFServingPredictor(self, record_format)
 
     def fingerprint(self) -> str:
-        """Returns an empty string, since a server does not show the model's files."""
-        return ""
+        """Returns a digest of the version's name, or an empty string if the server chooses one.
+
+        A server does not show the model's files, but keeps a version as it is.
+        """
+        return hashlib.sha256(self.uri.encode()).hexdigest() if self.version is not None else ""
 
 
 class TFServingPredictor:
     """Sends batches to the server; see `Predictor`."""
 
-    def __init__(self, model: TFServing, record_format: str) -> None:
+    def __init__(self, model: TFServing, record_format: str, caller: Caller | None = None) -> None:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self._model = model
-        self._caller = Caller(model.uri, model.limits)
+        self._caller = caller or Caller(model.uri, model.limits)
+        self._judge = Judge(self._caller)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(_channel(model))
         definitions = signature_defs.select(
             self._signature_defs(),
@@ -138,41 +158,58 @@ class TFServingPredictor:
             "TFServing.signatures",
         )
         self.signatures = signature_defs.signatures(definitions)
-        self._feeds = signature_defs.Feeds(definitions)
-        self.input_name = self._feeds.input_name
+        self.feeds = Feeds(definitions, record_format, model.takes_records)
         self._methods = {CLASSIFY: self._classify, REGRESS: self._regress}
+        advice = "Set TFServing.version to ask for one of them."
+        self._served = ServedModel(model.uri, output_names(self.signatures), advice)
+
+    @property
+    def input_name(self) -> str:
+        return self.feeds.input_name
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
+        return self._judge.predict(self._score, batch)
+
+    def _score(self, batch: Sequence[bytes]) -> Prediction:
         import tensorflow as tf
 
         try:
-            feeds = self._feeds(batch)
+            feeds = self.feeds(batch)
         except tf.errors.OpError as error:
             raise RecordError(type(error).__name__, without_graph(error.message)) from error
         outputs = {}
-        versions = set()
-        for signature, inputs in zip(self.signatures, feeds, strict=True):
+        versions: set[str] = set()
+        for signature, calls in zip(self.signatures, feeds, strict=True):
+            rows = len(batch)
             if signature.method in self._methods:
-                response, result = self._methods[signature.method](signature, batch)
+                answered = [self._methods[signature.method](signature, batch)]
             else:
-                response, result = self._predict(signature, inputs)
-            if response.model_spec.HasField("version"):
-                versions.add(str(response.model_spec.version.value))
+                rows = sum(call.rows for call in calls)
+                answered = [self._predict(signature, call) for call in calls]
+            versions.update(*(self._version(spec) for spec, _ in answered))
             prefix = output_prefix(signature, self.signatures)
-            for name, values in sorted(result.items()):
-                signature_defs.check_rows(name, values, len(batch))
-                outputs[prefix + name] = values
-        return Prediction(outputs, versions=frozenset(versions))
+            for name in sorted(answered[0][1]):
+                values = _joined([result[name] for _, result in answered if name in result])
+                signature_defs.check_rows(name, values, rows)
+                outputs[prefix + name] = values[: len(batch)]
+        return self._served.check(Prediction(outputs, versions=frozenset(versions)))
 
-    def _predict(self, signature: Signature, inputs: dict[str, Any]) -> _Result:
+    def _predict(self, signature: Signature, call: Call) -> _Result:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
-        for name, tensor in inputs.items():
+        for name, tensor in call.inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
         response = self._call(self._stub.Predict, request, signature)
-        return response, {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
+        try:
+            result = {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
+        except (TypeError, ValueError) as error:
+            raise EndpointError(
+                f"{self._model.uri} answered with a tensor that cannot be read: {error}. Check "
+                f"what the server is."
+            ) from error
+        return response.model_spec, result
 
     def _classify(self, signature: Signature, batch: Sequence[bytes]) -> _Result:
         from tensorflow_serving.apis import classification_pb2
@@ -185,7 +222,8 @@ class TFServingPredictor:
             SCORES_OUTPUT: np.array([[c.score for c in row] for row in rows], np.float32),
             CLASSES_OUTPUT: np.array([[c.label.encode() for c in row] for row in rows], object),
         }
-        return response, {n: values for n, values in outputs.items() if n in signature.outputs}
+        named = {name: outputs[name] for name in outputs if name in signature.outputs}
+        return response.model_spec, named
 
     def _regress(self, signature: Signature, batch: Sequence[bytes]) -> _Result:
         from tensorflow_serving.apis import regression_pb2
@@ -194,7 +232,7 @@ class TFServingPredictor:
         _add_examples(request, batch)
         response = self._call(self._stub.Regress, request, signature)
         values = [regression.value for regression in response.result.regressions]
-        return response, {REGRESS_OUTPUT: np.array(values, np.float32)}
+        return response.model_spec, {REGRESS_OUTPUT: np.array(values, np.float32)}
 
     def _signature_defs(self) -> dict[str, Any]:
         from tensorflow_serving.apis import get_model_metadata_pb2
@@ -202,11 +240,11 @@ class TFServingPredictor:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         try:
             response = self._call(self._stub.GetModelMetadata, request)
-        except RecordError as error:
+        except answers.Refused as refused:
             raise EndpointError(
-                f"{self._model.uri} did not describe its signatures: {error}. Check the address "
-                f"and the model's name."
-            ) from error
+                f"{self._model.uri} did not describe its signatures: {refused}. Check the address, "
+                f"and the model's name and version."
+            ) from refused
         found = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(found)
         return dict(found.signature_def)
@@ -225,22 +263,26 @@ class TFServingPredictor:
             try:
                 return method(request, timeout=timeout_seconds)
             except grpc.RpcError as error:
-                raise self._translated(error) from error
+                code, details = error.code(), error.details() or ""
+                raise answers.error(self._model.uri, code.name, details, _ADVICE) from None
 
         return self._caller.call(attempt)
 
-    def _translated(self, error: grpc.RpcError) -> Exception:
-        code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
-            return OutOfMemory(details)
-        if code in _TRANSIENT:
-            return TransientError(f"{code.name}: {details}")
-        if code in _SERVER_ERRORS:
-            return EndpointError(
-                f"{self._model.uri} refused a request: {code.name}: {details}. Check the address, "
-                f"the model's name and version, and the credentials."
+    def _version(self, spec: Any) -> list[str]:
+        """Returns the version that answered, if the server tells."""
+        if not spec.HasField("version"):
+            return []
+        version = spec.version.value
+        if self._model.version not in (None, version):
+            raise EndpointError(
+                f"{self._model.uri} was asked for version {self._model.version}, but answered with "
+                f"version {version}. Check what the server is."
             )
-        return RecordError(code.name, without_graph(details))
+        return [str(version)]
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _channel(model: TFServing) -> grpc.Channel:

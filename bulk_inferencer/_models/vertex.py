@@ -12,18 +12,16 @@ from typing import Any, TypeAlias
 
 from bulk_inferencer import _extras
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
-from bulk_inferencer._models import importing, json_instances
-from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError
+from bulk_inferencer._models import answers, importing, json_instances
+from bulk_inferencer._models.judge import Judge
+from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._models.retries import Caller, Limits, TransientError
+from bulk_inferencer._models.served_model import ServedModel
 from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import EndpointError, ModelError, SettingsError
 
-_TRANSIENT = (429, 502, 503, 504)
-# Errors that no record can cause.
-_SERVER_ERRORS = (401, 403, 404, 405, 501)
-_NOT_READY = re.compile(r"FAILED_PRECONDITION|no deployed", re.IGNORECASE)
-_TOO_LARGE = re.compile(r"(payload|request) size", re.IGNORECASE)
+_ADVICE = "Check the endpoint's name, the location and the credentials."
 # What answers to raw requests say about the model, the most specific first.
 _VERSION_HEADERS = ("X-Vertex-AI-Model-Version-Id", "X-Vertex-AI-Deployed-Model-Id")
 _LONGEST_BODY = 500  # in messages
@@ -63,7 +61,7 @@ class VertexEndpoint:
     input_name: str = ""
     signature: str = DEFAULT_SIGNATURE
     raw: bool = False
-    client: Callable[[], Any] | str | None = None
+    client: Callable[[], Any] | str | None = field(default=None, repr=False)  # may hold secrets
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -103,14 +101,25 @@ class VertexEndpoint:
 class VertexPredictor:
     """Sends batches to the endpoint; see `Predictor`."""
 
-    def __init__(self, model: VertexEndpoint, signatures: tuple[Signature, ...]) -> None:
+    def __init__(
+        self,
+        model: VertexEndpoint,
+        signatures: tuple[Signature, ...],
+        caller: Caller | None = None,
+    ) -> None:
         self.signatures = signatures
         self.input_name = model.input_name or "examples"
         self._model = model
-        self._caller = Caller(model.uri, model.limits)
+        self._caller = caller or Caller(model.uri, model.limits)
+        self._judge = Judge(self._caller)
+        advice = "Send all traffic of the endpoint to one of them."
+        self._served = ServedModel(model.uri, (), advice)
         self._client = self._make_client()
 
     def predict(self, batch: Sequence[bytes]) -> Prediction:
+        return self._judge.predict(self._score, batch)
+
+    def _score(self, batch: Sequence[bytes]) -> Prediction:
         instances = [json_instances.instance(record, self._model.input_name) for record in batch]
         request = self._raw_request(instances) if self._model.raw else self._request(instances)
 
@@ -127,19 +136,18 @@ class VertexPredictor:
             try:
                 return request(timeout_seconds)
             except GoogleAPICallError as error:
-                code = int(error.code or 500)
-                raise self._translated(code, error.message, error.response) from error
+                raise self._refusal(error) from None
             except SSLError as error:
                 raise EndpointError(
                     f"Could not make an encrypted connection to {self._model.uri}: {error}. Check "
                     f"the certificates of the worker and of the server."
-                ) from error
+                ) from None
             except (ChunkedEncodingError, ConnectionError, Timeout, TransportError) as error:
-                raise TransientError(f"{type(error).__name__}: {error}") from error
+                raise TransientError(_told(error)) from None
             except GoogleAuthError as error:
                 if error.retryable:
-                    raise TransientError(f"{type(error).__name__}: {error}") from error
-                raise self._credentials_error(error) from error
+                    raise TransientError(_told(error)) from None
+                raise self._credentials_error(error) from None
 
         predictions, version = self._caller.call(attempt)
         if len(predictions) != len(batch):
@@ -148,7 +156,8 @@ class VertexPredictor:
                 f"instances. Return one for each instance."
             )
         outputs = json_instances.outputs(predictions, self._model.uri)
-        return Prediction(outputs, versions=frozenset([version] if version else []))
+        versions = frozenset([version] if version else [])
+        return self._served.check(Prediction(outputs, versions=versions))
 
     def _make_client(self) -> Any:
         from google.auth.exceptions import GoogleAuthError
@@ -157,7 +166,7 @@ class VertexPredictor:
         try:
             client = importing.function("VertexEndpoint.client", make_client)()
         except GoogleAuthError as error:
-            raise self._credentials_error(error) from error
+            raise self._credentials_error(error) from None
         if self._model.raw and client.transport.kind != "rest":
             raise SettingsError(
                 f"Raw requests need the REST transport, but VertexEndpoint.client has "
@@ -182,7 +191,7 @@ class VertexPredictor:
             except (AttributeError, TypeError) as error:
                 # Google's client cannot read an error in another form than Google's own, such as a
                 # proxy's, and hides its status. An overloaded server is the most likely cause.
-                raise TransientError(f"an error in another form than Google's: {error}") from error
+                raise TransientError(f"an error in another form than Google's: {error}") from None
             found = type(response).pb(response).predictions
             version = response.model_version_id or response.deployed_model_id
             return [json_format.MessageToDict(prediction) for prediction in found], version
@@ -203,8 +212,7 @@ class VertexPredictor:
                 url, data=body, headers=headers, timeout=timeout_seconds
             )
             if response.status_code >= 400:
-                message = response.text[:_LONGEST_BODY]
-                raise self._translated(response.status_code, message, response)
+                raise self._refusal_of(response)
             try:
                 predictions = json.loads(response.content)["predictions"]
                 if not isinstance(predictions, list):
@@ -227,21 +235,23 @@ class VertexPredictor:
 
     def _credentials_error(self, error: Exception) -> EndpointError:
         return EndpointError(
-            f"No valid credentials for {self._model.uri}: {type(error).__name__}: {error}. Give "
-            f"workers a service account, or set VertexEndpoint.client."
+            f"No valid credentials for {self._model.uri}: {_told(error)}. Give workers a service "
+            f"account, or set VertexEndpoint.client."
         )
 
-    def _translated(self, code: int, message: str, response: Any) -> Exception:
-        if code == 413 or (code == 400 and _TOO_LARGE.search(message)):
-            return OutOfMemory(message)
-        if code in _TRANSIENT:
-            return TransientError(f"{code}: {message}", _retry_after_seconds(response))
-        if code in _SERVER_ERRORS or (code == 400 and _NOT_READY.search(message)):
-            return EndpointError(
-                f"{self._model.uri} refused a request: {code}: {message}. Check the endpoint's "
-                f"name, the location and the credentials."
-            )
-        return RecordError(f"HTTP {code}", message)
+    def _refusal(self, error: Any) -> Exception:
+        """Returns the error to raise for one of Google's client."""
+        if hasattr(error.response, "status_code"):
+            return self._refusal_of(error.response)
+        status = error.grpc_status_code  # of another transport than REST
+        code = status.name if status else str(int(error.code or 500))
+        return answers.error(self._model.uri, code, error.message, _ADVICE)
+
+    def _refusal_of(self, response: Any) -> Exception:
+        """Returns the error to raise for an HTTP answer."""
+        status, message = _described(response)
+        code, seconds = str(response.status_code), _retry_after_seconds(response)
+        return answers.error(self._model.uri, code, message, _ADVICE, status, seconds)
 
 
 def _rest_client(endpoint: str) -> Any:
@@ -252,6 +262,26 @@ def _rest_client(endpoint: str) -> Any:
         transport="rest",
         client_options={"api_endpoint": f"{location}-aiplatform.googleapis.com"},
     )
+
+
+def _told(error: Exception) -> str:
+    return answers.without_secrets(f"{type(error).__name__}: {error}")
+
+
+def _described(response: Any) -> tuple[str, str]:
+    """Returns the name of an error's gRPC status, if it has one, and the message.
+
+    Google's services answer `{"error": {"status": ..., "message": ...}}`, TensorFlow Serving
+    `{"error": message}`, and others as they like.
+    """
+    text = response.text[:_LONGEST_BODY]
+    try:
+        error = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return "", text
+    if not isinstance(error, dict):
+        return "", str(error)
+    return str(error.get("status", "")), str(error.get("message", text))
 
 
 def _is_cut_short(error: BaseException | None) -> bool:
@@ -270,8 +300,7 @@ def _is_cut_short(error: BaseException | None) -> bool:
 
 def _retry_after_seconds(response: Any) -> float | None:
     """Returns the header's value, which is in seconds or a date (RFC 9110, section 10.2.3)."""
-    headers = getattr(response, "headers", {})  # other transports than REST have none
-    value = headers.get("Retry-After")
+    value = response.headers.get("Retry-After")
     if value is None:
         return None
     if value.isdecimal():

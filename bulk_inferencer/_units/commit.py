@@ -1,28 +1,30 @@
-"""Closes the books of a run: its folders hold complete results that add up, or nothing."""
+"""Closes the books of a run, and commits its results: all that add up, or none."""
 
 from __future__ import annotations
 
-import logging
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from bulk_inferencer import _files
-from bulk_inferencer._layout import SUMMARY_FILE, WORK_FOLDER
+from bulk_inferencer import _files, _layout
+from bulk_inferencer._layout import WORK_FOLDER
+from bulk_inferencer._units.checkpoint import in_parallel
 from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_limit
-from bulk_inferencer._units.manifest import BranchAccount, Manifest
+from bulk_inferencer._units.manifest import BranchAccount, Manifest, Shard
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.sinks import prediction_logs
 from bulk_inferencer._units.sinks.sink import Sink
-from bulk_inferencer.errors import ReconciliationError, SettingsError, prefix_errors
+from bulk_inferencer.errors import ReconciliationError, prefix_errors
 from bulk_inferencer.results.summary import Counts
 
-_logger = logging.getLogger(__name__)
-
 _RUN_AGAIN = "Nothing was committed. Run again."
+
+# Shards that become results, by their final paths.
+Finals: TypeAlias = Mapping[str, Shard]
 
 
 @dataclass(frozen=True)
@@ -40,65 +42,71 @@ class Books:
     unrouted: Mapping[str, int]
 
 
-@contextmanager
-def all_or_nothing(folders: Sequence[str]) -> Iterator[None]:
-    """Empties the folders of a run again if the code within `with` raises.
-
-    Raises:
-      SettingsError: a folder already holds something.
-    """
-    for folder in folders:
-        if existing := _files.files_below(folder):
-            raise SettingsError(
-                f"The folder {folder} is not empty: it holds {len(existing)} files, such as "
-                f"{min(existing)}. Choose another folder: results are never overwritten. If there "
-                f"is no {SUMMARY_FILE}, they are from a run that is still going on or was killed. "
-                f"When no run is going on, you can empty the folder."
-            )
-    try:
-        yield
-    except BaseException:
-        for folder in folders:
-            try:
-                _files.delete_folder(folder)
-                _files.make_folder(folder)
-            except Exception:  # The error that is being raised says more.
-                _logger.exception("Could not empty %s. Delete its content.", folder)
-        raise
-
-
-def make_folders(folders: Sequence[str], sinks: Sequence[Sink], splits: Sequence[str]) -> None:
-    """Makes the folders that units write to."""
-    for folder in folders:
-        _files.make_folder(posixpath.join(folder, WORK_FOLDER))
-    for sink in sinks:
-        for folder in sink.folders(splits):
-            _files.make_folder(folder)
-
-
 def close_books(
     task: UnitTask,
     units: Sequence[Unit],
     manifests: Sequence[Manifest],
-    folders: Sequence[str],
     failure_limit: FailureLimit,
 ) -> Books:
-    """Checks that all units are there and add up, and finishes the sinks.
+    """Returns what the units of a run did, after checking that they are all there and add up.
 
     Raises:
-      ReconciliationError: units, counts or files do not add up.
+      ReconciliationError: units or counts do not add up.
       FailureLimitError: too many records failed.
     """
-    manifests = sorted(manifests, key=lambda manifest: (manifest.split, manifest.index))
     books = add_up(units, manifests, task.labels, is_split=task.routing is not None)
-    check_shards(manifests, folders)
     check_failure_limit(failure_limit, manifests, task.labels)
-    splits = list(dict.fromkeys(unit.split for unit in units))
-    for sink in task.sinks:
-        sink.finish(splits, manifests)
-    for folder in folders:
-        _files.delete_folder(posixpath.join(folder, WORK_FOLDER))
     return books
+
+
+def final_names(
+    sinks: Sequence[Sink], units: Sequence[Unit], manifests: Sequence[Manifest]
+) -> Finals:
+    """Returns the final paths of the shards that become results."""
+    by_unit = {(manifest.split, manifest.index): manifest for manifest in manifests}
+    finals = {}
+    for unit in units:
+        for sink in sinks:
+            name = sink.file_name(unit.split, unit.shard_name)
+            manifest = by_unit.get((unit.split, unit.index))
+            if name and manifest:
+                (shard,) = manifest.sinks[sink.name].shards
+                finals[posixpath.join(sink.folder, name)] = shard
+    return finals
+
+
+@contextmanager
+def placed(finals: Finals, keeps_shards: bool) -> Iterator[None]:
+    """Gives shards their final names. If the code within `with` raises, takes them back.
+
+    With `keeps_shards` they are copied, and otherwise moved.
+    """
+    done: list[str] = []
+
+    def place(item: tuple[str, Shard]) -> None:
+        path, shard = item
+        if keeps_shards:
+            _files.copy(shard.path, path)
+        else:
+            _files.move(shard.path, path)
+        done.append(path)
+
+    try:
+        for folder in {posixpath.dirname(path) for path in finals}:
+            _files.make_folder(folder)
+        in_parallel(place, finals.items())
+        yield
+    except BaseException:
+        if not keeps_shards:
+            take_back({path: finals[path] for path in done})
+        raise
+
+
+def take_back(finals: Finals) -> None:
+    """Moves shards from their final names, so far as they have them, to where they waited."""
+    for path, shard in finals.items():
+        if _files.exists(path) and not _files.exists(shard.path):
+            _files.move(path, shard.path)
 
 
 def add_up(
@@ -174,20 +182,17 @@ def _check(manifest: Manifest, adds_up: bool, what: str) -> None:
         )
 
 
-def check_shards(manifests: Sequence[Manifest], folders: Sequence[str]) -> None:
-    """Checks that the folders hold the shards that the manifests name, and nothing else.
-
-    In `.work` there may be more: files of attempts that were given up.
+def check_shards(finals: Finals, folders: Sequence[str]) -> None:
+    """Checks that the folders hold the shards of all units, whole, and no others.
 
     Raises:
-      ReconciliationError: a shard is missing, has another size, or is in no manifest.
+      ReconciliationError: a shard is missing, has another size, or is of no unit.
     """
-    expected = {shard.path: shard.bytes for manifest in manifests for shard in manifest.shards}
+    expected = {path: shard.bytes for path, shard in finals.items()}
     found = {}
     for folder in folders:
-        work = posixpath.join(folder, WORK_FOLDER) + "/"
-        for path, size in _files.files_below(folder).items():
-            if path in expected or not path.startswith(work):
+        for path, size in results_in(folder).items():
+            if path in expected or _layout.is_shard(path[len(folder.rstrip("/")) + 1 :]):
                 found[path] = size
     for path in sorted(expected.keys() | found.keys()):
         if expected.get(path) != found.get(path):
@@ -195,6 +200,12 @@ def check_shards(manifests: Sequence[Manifest], folders: Sequence[str]) -> None:
                 f"There should be {_size(expected.get(path))} at {path}, but there is "
                 f"{_size(found.get(path))}. {_RUN_AGAIN}"
             )
+
+
+def results_in(folder: str) -> dict[str, int]:
+    """Returns the sizes of all files in a folder but for those in its `.work`."""
+    work = posixpath.join(folder, WORK_FOLDER) + "/"
+    return {p: size for p, size in _files.files_below(folder).items() if not p.startswith(work)}
 
 
 def _size(size: int | None) -> str:

@@ -10,6 +10,8 @@ from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.sinks.failure_list import Failure, first_failures
 from bulk_inferencer.errors import FailureLimitError, prefix_errors
 
+MOST_NAMED = 3  # failures, in messages
+
 
 @dataclass(frozen=True)
 class FailureLimit:
@@ -36,6 +38,17 @@ class FailureLimit:
             check_number("FailureLimit.max_count", self.max_count, advice, 0, whole=True)
         check_number("FailureLimit.max_fraction", self.max_fraction, "One percent is 0.01.", 0, 1)
 
+    def is_exceeded(self, failed: int, read: int) -> bool:
+        """Returns whether more records failed than may, of all records of a split."""
+        # As a quotient: 0.29 * 100 is less than 29 in floating point.
+        is_too_large = failed / max(1, read) > self.max_fraction
+        return is_too_large or self.is_surely_exceeded(failed)
+
+    def is_surely_exceeded(self, failed: int) -> bool:
+        """Returns whether so many failures are too many for a split of any size."""
+        is_too_many = self.max_count is not None and failed > self.max_count
+        return is_too_many or (failed > 0 and self.max_fraction == 0)
+
 
 def check_failure_limit(
     limit: FailureLimit, manifests: Sequence[Manifest], labels: Mapping[str, str]
@@ -53,27 +66,38 @@ def check_failure_limit(
             failed = sum(account.examples_failed for account in accounts)
             read = sum(account.examples_read for account in accounts)
             with prefix_errors(label):
-                own = [failure for failure in first if failure.branch == branch]
-                _check(limit, f"split '{split}'", failed, read, own)
+                _check(limit, split, branch, failed, read, first)
         unrouted = sum(unit.unrouted for unit in units)
-        read = sum(unit.examples_read for unit in units)
-        lost = [failure for failure in first if failure.branch is None]
-        _check(limit, f"split '{split}' before they reached a model", unrouted, read, lost)
+        _check(limit, split, None, unrouted, sum(unit.examples_read for unit in units), first)
 
 
 def _check(
-    limit: FailureLimit, where: str, failed: int, read: int, first: Sequence[Failure]
+    limit: FailureLimit,
+    split: str,
+    branch: str | None,
+    failed: int,
+    read: int,
+    first: Sequence[Failure],
 ) -> None:
-    too_many = limit.max_count is not None and failed > limit.max_count
-    # As a quotient: 0.29 * 100 is less than 29 in floating point.
-    too_large = failed / max(1, read) > limit.max_fraction
-    if too_many or too_large:
-        allowed = f"at most {limit.max_fraction:.2%}"
-        if limit.max_count is not None:
-            allowed += f" and at most {limit.max_count}"
-        reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:3])
-        raise FailureLimitError(
-            f"{failed} of {read} records failed in {where}. FailureLimit allows {allowed}. The "
-            f"first failures:\n{reasons}\nFix the records or the model, or raise the limit to keep "
-            f"the failures in failed_examples."
+    if limit.is_exceeded(failed, read):
+        own = [failure for failure in first if failure.branch == branch]
+        raise limit_error(
+            limit, f"{failed} of {read} records failed in {where(split, branch)}.", own
         )
+
+
+def where(split: str, branch: str | None) -> str:
+    """Returns where records failed, for messages: in a model, or before they reached one."""
+    return f"split '{split}'" + ("" if branch else " before they reached a model")
+
+
+def limit_error(limit: FailureLimit, what: str, first: Sequence[Failure]) -> FailureLimitError:
+    """Returns the error that says what happened, what the limit is and what failed first."""
+    allowed = f"at most {limit.max_fraction:.2%}"
+    if limit.max_count is not None:
+        allowed += f" and at most {limit.max_count}"
+    reasons = "\n".join(f"  {f.file}, record {f.record}: {f.reason}" for f in first[:MOST_NAMED])
+    return FailureLimitError(
+        f"{what} FailureLimit allows {allowed}. The first failures:\n{reasons}\nFix the records or "
+        f"the model, or raise the limit to keep the failures in failed_examples."
+    )

@@ -7,8 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.output_notes import OutputNotes
 from bulk_inferencer._work import Work
 from bulk_inferencer.results import codec
+from bulk_inferencer.results.summary import DamagedFile
+
+# Of the JSON of manifests. A run reads no manifest of another version.
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class Shard:
     """One file that a unit wrote.
 
     Attributes:
-      path: where it is.
+      path: where it waits until the run commits.
       records: how many records or lines it holds.
       bytes: its size.
       crc32c: checksum of its bytes.
@@ -52,6 +58,7 @@ class BranchAccount:
       work: what scoring took.
       model_versions: the versions that answered, where a server may change them.
       stages: for a cascade, how many records each stage ran for, in the order of the stages.
+      outputs: what is worth a word about the outputs.
     """
 
     examples_read: int = 0
@@ -60,6 +67,7 @@ class BranchAccount:
     work: Work = field(default_factory=Work)
     model_versions: tuple[str, ...] = ()
     stages: dict[str, int] = field(default_factory=dict)
+    outputs: OutputNotes = field(default_factory=OutputNotes)
 
     def merge(self, other: BranchAccount) -> None:
         """Adds the account of another unit."""
@@ -67,6 +75,7 @@ class BranchAccount:
         self.predictions_made += other.predictions_made
         self.examples_failed += other.examples_failed
         self.work.merge(other.work)
+        self.outputs.merge(other.outputs)
         self.add(other.model_versions, other.stages)
 
     def add(self, versions: Iterable[str], stages: Mapping[str, int]) -> None:
@@ -83,22 +92,28 @@ class Manifest:
     Attributes:
       split: name of the split.
       index: number of the unit within the split.
-      files: paths of the input files.
+      files: the input files.
       examples_read: records read.
       unrouted: records that failed before they reached a model.
       branches: what each model did, by its name.
       sinks: the account of each sink, by its name.
       seconds: wall time of the unit.
+      damaged_files: the files of which only a part was read.
+      key: the key of the unit, which it has in every run.
+      format_version: of the manifest.
     """
 
     split: str
     index: int
-    files: tuple[str, ...]
+    files: tuple[InputFile, ...]
     examples_read: int
     unrouted: int
     branches: Mapping[str, BranchAccount]
     sinks: Mapping[str, Account]
     seconds: float
+    damaged_files: tuple[DamagedFile, ...] = ()
+    key: str = ""
+    format_version: int = FORMAT_VERSION
 
     @property
     def predictions_made(self) -> int:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import heapq
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bulk_inferencer import _files, _layout
-from bulk_inferencer.errors import InputError
+from bulk_inferencer import _layout
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.manifest import Manifest
 
 _TARGET_BYTES = 64 << 20
 _MIN_UNITS = 64
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file of records.
-
-    Attributes:
-      path: where it is.
-      bytes: its size, as stored.
-    """
-
-    path: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,49 +39,65 @@ class Unit:
         """`SSSSS-of-NNNNN`, the part of its files' names that is unique within the split."""
         return _layout.shard_name(self.index, self.count)
 
+    @property
+    def key(self) -> str:
+        """A digest of its split and files: the unit keeps it, whatever its number is."""
+        files = [(file.path, file.bytes, file.modified) for file in self.files]
+        return hashlib.sha256(json.dumps([self.split, files]).encode()).hexdigest()[:32]
 
-def plan_units(splits: Mapping[str, Sequence[InputFile]]) -> list[Unit]:
+
+def plan_units(
+    splits: Mapping[str, Sequence[InputFile]],
+    earlier: Iterable[tuple[str, tuple[InputFile, ...]]] = (),
+) -> list[Unit]:
     """Packs each split's files into units of about equal size.
 
     A file is never cut, since gzip cannot be read from the middle. A split gets one unit per
     64 MiB, and at least 64 so that there is something to share among workers, but never more units
     than files. A split without files gets one empty unit, so that it has a shard too.
 
+    Args:
+      splits: the input files of each split.
+      earlier: split and files of units that an earlier run has finished. They stay as they are if
+        their files are still the same; only the other files are packed anew.
+
     Returns:
       The units of all splits. The same files are packed in the same way each time.
     """
+    earlier = sorted(earlier)
     units = []
     for split, files in splits.items():
-        total_bytes = sum(file.bytes for file in files)
-        wanted = max(_MIN_UNITS, math.ceil(total_bytes / _TARGET_BYTES))
-        count = max(1, min(len(files), wanted))
-        bins: list[list[InputFile]] = [[] for _ in range(count)]
-        filled = [(0, i) for i in range(count)]
-        for file in sorted(files, key=lambda file: (-file.bytes, file.path)):
-            load, i = heapq.heappop(filled)
-            bins[i].append(file)
-            # Empty files count too, so that every unit gets a file.
-            heapq.heappush(filled, (load + max(1, file.bytes), i))
-        units += [
-            Unit(split, i, count, tuple(sorted(packed, key=lambda file: file.path)))
-            for i, packed in enumerate(bins)
-        ]
+        rest = set(files)
+        packed = []
+        for other, unit_files in earlier:
+            if other == split and unit_files and rest.issuperset(unit_files):
+                rest.difference_update(unit_files)
+                packed.append(unit_files)
+        if rest or not packed:
+            packed += _packed(rest)
+        units += [Unit(split, i, len(packed), unit_files) for i, unit_files in enumerate(packed)]
     return units
 
 
-def list_files(split: str, patterns: Sequence[str]) -> list[InputFile]:
-    """Returns the files of a split that match any of Beam's file patterns, sorted by path.
+def _packed(files: Iterable[InputFile]) -> list[tuple[InputFile, ...]]:
+    files = sorted(files, key=lambda file: (-file.bytes, file.path))
+    wanted = max(_MIN_UNITS, math.ceil(sum(file.bytes for file in files) / _TARGET_BYTES))
+    count = max(1, min(len(files), wanted))
+    bins: list[list[InputFile]] = [[] for _ in range(count)]
+    filled = [(0, i) for i in range(count)]
+    for file in files:
+        load, i = heapq.heappop(filled)
+        bins[i].append(file)
+        # Empty files count too, so that every unit gets a file.
+        heapq.heappush(filled, (load + max(1, file.bytes), i))
+    return [tuple(sorted(unit_files)) for unit_files in bins]
 
-    Raises:
-      InputError: two patterns match the same file, so that it would be scored twice.
-    """
-    found: dict[str, InputFile] = {}
-    for pattern in patterns:
-        for path, size in _files.matching(pattern).items():
-            if path in found:
-                raise InputError(
-                    f"Two patterns of split '{split}' match {path}, so it would be scored twice. "
-                    f"Remove one of them: {', '.join(patterns)}."
-                )
-            found[path] = InputFile(path, size)
-    return [found[path] for path in sorted(found)]
+
+def numbered(units: Sequence[Unit], manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Returns the manifests of those units that have one, with the numbers of their units."""
+    by_key = {manifest.key: manifest for manifest in manifests}
+    return [
+        dataclasses.replace(by_key[unit.key], index=unit.index)
+        for unit in units
+        if unit.key in by_key
+    ]

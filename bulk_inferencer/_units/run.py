@@ -14,21 +14,34 @@ Nothing here knows which engine runs it: a thread of a worker calls `run_unit`, 
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import Batch, BatchBounds, read_batches
-from bulk_inferencer._models.predictor import Model
+from bulk_inferencer._models.predictor import Files, Model, check_unchanged
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import LogScorer, ScoredRows
+from bulk_inferencer._units.checkpoint import write_manifest
+from bulk_inferencer._units.damaged_files import DamagedFiles, DamageList
+from bulk_inferencer._units.failure_limit import FailureLimit
+from bulk_inferencer._units.failure_watch import Attempt, FailureWatch
 from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import Routes, SplitRouting
 from bulk_inferencer._units.sinks.sink import BranchResult, ScoredBatch, Sink
+from bulk_inferencer._units.spot_check import Drawn, Verdict, first_records, judge, sample
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer._work import Work
+from bulk_inferencer.errors import OutputError, prefix_errors
 
+# Predictions of a batch take no more memory than about this, however large outputs are.
+_PREDICTION_BYTES = 64 << 20
+_SOME_LOGS = 64  # whose mean size stands for all
+_NO_LIMIT = FailureLimit(max_fraction=1)
+_FAIL = DamagedFiles()
 _ALL_TO_ALL = Routes(rows={}, keys=(), failed=())
 
 
@@ -42,15 +55,23 @@ class Scoring:
     scorers: Mapping[str, LogScorer]
     bounds: BatchBounds
     routing: SplitRouting | None = None
+    watch: FailureWatch = field(default_factory=lambda: FailureWatch(_NO_LIMIT))
 
-    def score(self, batch: Batch, work: Mapping[str, Work]) -> ScoredBatch:
-        """Returns what each model made of a batch; `work` counts what that takes, by model."""
+    def score(self, batch: Batch, work: Mapping[str, Work], attempt: Attempt) -> ScoredBatch:
+        """Returns what each model made of a batch; `work` counts what that takes, by model.
+
+        Raises:
+          BulkInferencerError: see `run_unit`.
+        """
         records = batch.records
         routes = self.routing.route(records) if self.routing else _ALL_TO_ALL
+        attempt.scored(None, len(records) - len(routes.failed))
+        for failed in routes.failed:
+            attempt.failed(None, failed, batch)
         branches = {}
         for name, scorer in self.scorers.items():
             rows = routes.rows.get(name)
-            results = list(scorer.score(records, work[name], rows))
+            results = list(_watched(scorer.score(records, work[name], rows), name, batch, attempt))
             branches[name] = BranchResult(
                 examples_read=len(records if rows is None else rows),
                 scored=[result for result in results if isinstance(result, ScoredRows)],
@@ -69,6 +90,12 @@ class UnitTask:
     bounds: BatchBounds
     routing: SplitRouting | None
     sinks: tuple[Sink, ...]
+    failure_limit: FailureLimit = _NO_LIMIT
+    damaged_files: DamagedFiles = _FAIL
+    drawn: Mapping[str, Sequence[Drawn]] = field(default_factory=dict)  # by split; see `spot_check`
+    model_files: Mapping[str, Files] = field(default_factory=dict)  # as the launcher found them
+    manifests_folder: str = ""  # where finished units leave their manifests
+    files_folder: str = ""  # where their files wait; default: in the `.work` of their outputs
 
     def load(self) -> LoadedTask:
         """Loads the models and what sinks need. Call it once per process.
@@ -76,36 +103,70 @@ class UnitTask:
         Raises:
           BulkInferencerError: see `Model.load`.
         """
+        every = [part for drawn in self.drawn.values() for part in drawn]
+        elsewhere = functools.partial(first_records, every)
         scorers = {
-            name: LogScorer.load(model, self.record_format, self.bounds, self.labels[name])
+            name: LogScorer.load(
+                model, self.record_format, self.bounds, self.labels[name], elsewhere
+            )
             for name, model in self.models.items()
         }
-        scoring = Scoring(scorers, self.bounds, self.routing)
-        return LoadedTask(scoring, tuple(sink.loaded() for sink in self.sinks))
+        for name, before in self.model_files.items():
+            with prefix_errors(self.labels[name]):
+                check_unchanged(self.models[name], before)
+        spot_check = functools.partial(self._spot_check, scorers)
+        watch = FailureWatch(self.failure_limit, self.labels, spot_check)
+        scoring = Scoring(scorers, self.bounds, self.routing, watch)
+        return LoadedTask(self, scoring, tuple(sink.loaded() for sink in self.sinks))
+
+    def _spot_check(
+        self, scorers: Mapping[str, LogScorer], split: str, branch: str
+    ) -> Verdict | None:
+        records = sample(self.drawn.get(split, ()), self.bounds)
+        if self.routing:
+            records = [records[i] for i in self.routing.route(records).rows[branch]]
+        return judge(records, scorers[branch].fails, self.failure_limit.max_fraction)
 
 
 @dataclass(frozen=True)
 class LoadedTask:
     """A task on a worker. All threads of a process share it."""
 
+    task: UnitTask
     scoring: Scoring
     sinks: tuple[Sink, ...]
 
     def run(self, unit: Unit, new_work: Callable[[], Work] = Work) -> Manifest:
-        """Runs a unit; see `run_unit`."""
-        return run_unit(unit, self.scoring, self.sinks, new_work)
+        """Runs a unit and leaves its manifest, which finishes it; see `run_unit`."""
+        folder = self.task.files_folder
+        manifest = run_unit(
+            unit, self.scoring, self.sinks, new_work, folder, self.task.damaged_files
+        )
+        try:
+            write_manifest(self.task.manifests_folder, manifest)
+        except OutputError:
+            for shard in manifest.shards:  # Nothing would find them again, and they take up room.
+                _files.delete(shard.path)
+            raise
+        return manifest
 
 
 def run_unit(
-    unit: Unit, scoring: Scoring, sinks: Sequence[Sink], new_work: Callable[[], Work] = Work
+    unit: Unit,
+    scoring: Scoring,
+    sinks: Sequence[Sink],
+    new_work: Callable[[], Work] = Work,
+    files_folder: str = "",
+    damaged_files: DamagedFiles = _FAIL,
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
-    The shards get their final names, by one rename each, when the unit is complete. A second
-    attempt writes the same records and replaces them.
+    The shards get their final names when the run commits. A second attempt writes the same records
+    into files of its own.
 
     Raises:
-      InputError: a file cannot be read.
+      FailureLimitError: more records fail than may, in all units that this process has run.
+      InputError: a file cannot be read to its end, and may not be skipped.
       ModelError: the model fails whatever the records are.
       SettingsError: a column would overwrite an input feature.
     """
@@ -113,28 +174,46 @@ def run_unit(
     read = unrouted = 0
     branches = {name: BranchAccount(work=new_work()) for name in scoring.scorers}
     work = {name: account.work for name, account in branches.items()}
-    with UnitFiles() as files:
+    with scoring.watch.attempt(unit.split) as attempt, UnitFiles(files_folder) as files:
         opened = {sink.name: sink.open(unit, files) for sink in sinks}
-        for batch in read_batches((file.path for file in unit.files), scoring.bounds):
-            scored = scoring.score(batch, work)
+        sizes = {file.path: file.bytes for file in unit.files}
+        damage = DamageList(damaged_files, unit.split)
+        room = _Room(scoring.bounds.first_records)
+        for batch in read_batches(
+            sizes, scoring.bounds, lambda: room.records, sizes=sizes, on_damage=damage.add
+        ):
+            scored = scoring.score(batch, work, attempt)
             read += len(batch.records)
             unrouted += len(scored.unrouted)
             for name, result in scored.branches.items():
                 _count(branches[name], result)
             for sink in opened.values():
                 sink.write(scored)
+            room.learn(scored)
         accounts = {name: sink.close() for name, sink in opened.items()}
-        files.commit()
     return Manifest(
         split=unit.split,
         index=unit.index,
-        files=tuple(file.path for file in unit.files),
+        files=unit.files,
         examples_read=read,
         unrouted=unrouted,
         branches=branches,
         sinks=accounts,
         seconds=time.monotonic() - started,
+        damaged_files=damage.found,
+        key=unit.key,
     )
+
+
+def _watched(
+    results: Iterator[ScoredRows | Failed], branch: str, batch: Batch, attempt: Attempt
+) -> Iterator[ScoredRows | Failed]:
+    for result in results:
+        if isinstance(result, Failed):
+            attempt.failed(branch, result, batch)
+        else:
+            attempt.scored(branch, len(result.rows))
+        yield result
 
 
 def _count(account: BranchAccount, result: BranchResult) -> None:
@@ -142,4 +221,22 @@ def _count(account: BranchAccount, result: BranchResult) -> None:
     account.examples_failed += len(result.failed)
     for piece in result.scored:
         account.predictions_made += len(piece.rows)
+        account.outputs.add(piece.prediction.outputs)
         account.add(piece.prediction.versions, piece.prediction.stages)
+
+
+class _Room:
+    """How many records a batch may have, so that memory holds what becomes of them."""
+
+    def __init__(self, first_records: int) -> None:
+        self.records = first_records  # until it is known what their predictions take
+
+    def learn(self, scored: ScoredBatch) -> None:
+        """Learns from the last predictions of each model, and from some of their PredictionLogs."""
+        size = 1.0
+        for result in scored.branches.values():
+            for piece in result.scored[-1:]:
+                arrays = sum(values.nbytes for values in piece.prediction.outputs.values())
+                logs = piece.logs[:_SOME_LOGS]
+                size += arrays / len(piece.rows) + sum(map(len, logs)) / len(logs)
+        self.records = max(1, int(_PREDICTION_BYTES / size))

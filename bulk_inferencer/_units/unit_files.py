@@ -1,7 +1,8 @@
-"""The files that a unit writes: they get their final names when all of them are complete."""
+"""The files that a unit writes. They wait under names of their own until the run commits."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import posixpath
 import uuid
@@ -13,19 +14,18 @@ from bulk_inferencer import _files
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._layout import GZIP, WORK_FOLDER
 from bulk_inferencer._units.manifest import Shard
+from bulk_inferencer.errors import OutputError
 
 _logger = logging.getLogger(__name__)
 
 
 class ShardWriter:
-    """Writes one file, under a unique name until its unit is complete; see `UnitFiles.open`."""
+    """Writes one file, under a unique name; see `UnitFiles.open`."""
 
-    def __init__(self, folder: str, name: str, compression: str) -> None:
-        self.path = posixpath.join(folder, name)
-        attempt = f"{uuid.uuid4().hex}-{posixpath.basename(name)}"
-        self.attempt = posixpath.join(folder, WORK_FOLDER, attempt)
+    def __init__(self, path: str, compression: str) -> None:
+        self.path = path
         self._is_gzip = compression == GZIP
-        self._file = _files.open_to_write(self.attempt)
+        self._file = _files.open_to_write(path)
         self._records = self._bytes = self._checksum = 0
 
     def write_records(self, records: Sequence[bytes]) -> None:
@@ -37,7 +37,7 @@ class ShardWriter:
         self._write(b"".join(line + b"\n" for line in lines), len(lines))
 
     def close(self) -> Shard:
-        """Closes the file and describes it under its final name."""
+        """Closes the file and describes it."""
         if self._is_gzip and not self._bytes:
             self._append(tfrecord.gzip_member(b""))  # A file without records is gzip as well.
         self._file.close()
@@ -46,10 +46,11 @@ class ShardWriter:
     def discard(self) -> None:
         """Deletes the file. Logs errors instead of raising: an earlier one says more."""
         try:
-            self._file.close()
-            _files.delete(self.attempt)
+            with contextlib.suppress(OutputError):  # A full disk says so again.
+                self._file.close()
+            _files.delete(self.path)
         except Exception:
-            _logger.exception("Could not delete %s. The end of the run will.", self.attempt)
+            _logger.exception("Could not delete %s. The end of the run will.", self.path)
 
     def _write(self, data: bytes, records: int) -> None:
         if data:
@@ -65,28 +66,27 @@ class ShardWriter:
 class UnitFiles:
     """The files of one unit. An error within `with` deletes them.
 
+    They wait in `folder`, or by default in the `.work` of their outputs.
+
     ```python
     with UnitFiles() as files:
         writer = files.open("results/failed_examples", "Split-eval/failed_examples-00000-of-00001")
         ...
         shard = writer.close()
-        files.commit()
     ```
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
         self._writers: list[ShardWriter] = []
 
     def open(self, folder: str, name: str, compression: str = GZIP) -> ShardWriter:
         """Opens a file; `name` is its final path within the folder of an output."""
-        writer = ShardWriter(folder, name, compression)
+        waits_in = self._folder or posixpath.join(folder, WORK_FOLDER)
+        attempt = f"{uuid.uuid4().hex}-{posixpath.basename(name)}"
+        writer = ShardWriter(posixpath.join(waits_in, attempt), compression)
         self._writers.append(writer)
         return writer
-
-    def commit(self) -> None:
-        """Gives all files, which are closed by now, their final names."""
-        for writer in self._writers:
-            _files.rename(writer.attempt, writer.path)
 
     def __enter__(self) -> UnitFiles:
         return self

@@ -59,15 +59,9 @@ def failed_record_error(
 
 
 class Bundle:
-    """Gathers elements until their records fill a batch, then scores those together.
+    """Gathers elements until their records fill a batch, then scores those together."""
 
-    There is a scorer for each model. Without `is_per_model`, there is only one.
-    """
-
-    def __init__(
-        self, scorers: Sequence[LogScorer], bounds: BatchBounds, is_per_model: bool
-    ) -> None:
-        self._scorers = scorers
+    def __init__(self, bounds: BatchBounds, is_per_model: bool) -> None:
         self._max_records, self._max_bytes = bounds.max_records, bounds.max_bytes
         self._is_per_model = is_per_model
         self._parse: Callable[[Any], Any] = _parse_row if is_per_model else PredictionLog.FromString
@@ -98,6 +92,7 @@ class Bundle:
 
     def flush(
         self,
+        scorers: Sequence[LogScorer],
         work: Work,
         emit: Callable[[Any, Any], _Result],
         fail: Callable[[Any, RecordFailure], _Result],
@@ -105,6 +100,7 @@ class Bundle:
         """Scores the gathered records and yields the results in the order of the elements.
 
         Args:
+          scorers: one for each model; only one without `is_per_model`.
           work: counts the calls of the models.
           emit: makes the result from an element's handle and its predictions.
           fail: makes the result from an element's handle and a failure.
@@ -114,7 +110,7 @@ class Bundle:
         """
         read, failed = len(self._records), 0
         gathered = zip(self._handles, self._keys, self._own_records, strict=True)
-        rows, parse = self._rows(self._records, work), self._parse
+        rows, parse = self._rows(scorers, work), self._parse
         self._clear()
         for handle, key, own in gathered:
             if type(own) is not list:
@@ -134,7 +130,8 @@ class Bundle:
                 else:
                     parsed.append(parse(row))
             if parsed or not own:  # an empty list stays an element
-                yield emit(handle, (key, self._list_of(parsed)))
+                value = _by_model(parsed, len(scorers)) if self._is_per_model else parsed
+                yield emit(handle, (key, value))
         return read, failed
 
     def _clear(self) -> None:
@@ -144,18 +141,17 @@ class Bundle:
         self._keys: list[Any] = []
         self._own_records: list[Any] = []
 
-    def _rows(self, records: list[bytes], work: Work) -> Iterator[Any]:
+    def _rows(self, scorers: Sequence[LogScorer], work: Work) -> Iterator[Any]:
         """Yields for each record the serialized logs, or the first failure if any model fails."""
-        by_model = [scorer.logs(records, work) for scorer in self._scorers]
+        by_model = [scorer.logs(self._records, work) for scorer in scorers]
         if not self._is_per_model:
             return iter(by_model[0])
         rows = zip(*by_model, strict=True)
         return (next((log for log in row if type(log) is Failed), row) for row in rows)
 
-    def _list_of(self, logs: list[Any]) -> Any:
-        if not self._is_per_model:
-            return logs
-        return tuple([[row[i] for row in logs] for i in range(len(self._scorers))])
+
+def _by_model(rows: list[tuple[PredictionLog, ...]], models: int) -> tuple[list[Any], ...]:
+    return tuple([[row[i] for row in rows] for i in range(models)])
 
 
 def _parse_row(row: Sequence[bytes]) -> tuple[PredictionLog, ...]:

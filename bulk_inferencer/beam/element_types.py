@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
@@ -17,22 +18,23 @@ _LISTS = (
 )
 
 
-def types_of(element_type: Any, is_per_model: bool, keyed_batches_only: bool) -> tuple[Any, bool]:
+def types_of(element_type: Any, models: int | None, keyed_batches_only: bool) -> tuple[Any, bool]:
     """Returns the type of the results, and whether records may be tf.SequenceExamples.
 
     Args:
       element_type: what Beam knows of the elements.
-      is_per_model: whether results are tuples with one entry for each model.
+      models: how many entries the tuples of the results have, one for each model; None if results
+        are no tuples.
       keyed_batches_only: whether every element has to be `(key, list)`.
 
     Raises:
       SettingsError: elements are of a type that transforms do not take.
     """
     if isinstance(element_type, typehints.UnionConstraint):  # keys of several types, empty lists
-        found = [types_of(t, is_per_model, keyed_batches_only) for t in element_type.union_types]
+        found = [types_of(t, models, keyed_batches_only) for t in element_type.union_types]
         results, have_sequences = zip(*found, strict=True)
         return typehints.Union[results], any(have_sequences)
-    if element_type is typehints.Any:
+    if element_type in (typehints.Any, TimestampedValue):  # `Create` says so of what it unpacks
         return typehints.Any, False
     is_keyed = isinstance(element_type, typehints.TupleConstraint)
     if is_keyed and len(element_type.tuple_types) != 2:
@@ -42,15 +44,15 @@ def types_of(element_type: Any, is_per_model: bool, keyed_batches_only: bool) ->
     record_type = value_type.inner_type if is_list else value_type
     if keyed_batches_only and not is_list and record_type is not typehints.Any:
         raise element_error(element_type)
-    if record_type is typehints.Any:
+    if value_type is typehints.Any:  # a record or a list
         return typehints.Tuple[key_type, typehints.Any], False
     is_union = isinstance(record_type, typehints.UnionConstraint)
     record_types = set(record_type.union_types if is_union else [record_type])
-    if not record_types <= set(RECORD_TYPES):
+    if not record_types <= {*RECORD_TYPES, typehints.Any}:
         raise element_error(element_type)
     result: Any = typehints.List[PredictionLog] if is_list else PredictionLog
-    if is_per_model:
-        result = typehints.Tuple[result, ...]
+    if models is not None:
+        result = typehints.Tuple[(result,) * models]
     if is_keyed:
         result = typehints.Tuple[key_type, result]
     return result, tf.train.SequenceExample in record_types

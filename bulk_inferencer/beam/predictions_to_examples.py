@@ -56,7 +56,7 @@ class PredictionsToExamples(beam.PTransform):
         if not isinstance(element, tuple):
             return self._convert_value(element)
         if len(element) != 2 or isinstance(element[0], PredictionLog):
-            raise _element_error(f"a tuple of {len(element)} from several models")
+            raise _several_models_error(len(element))
         return element[0], self._convert_value(element[1])
 
     def _convert_value(self, value: Any) -> Any:
@@ -80,9 +80,18 @@ def _element_error(got: str) -> SettingsError:
     )
 
 
+def _several_models_error(models: int) -> SettingsError:
+    return _element_error(f"a tuple of {models} from several models")
+
+
 def _type_of(element_type: Any) -> Any:
     types = {PredictionLog: bytes, typehints.List[PredictionLog]: typehints.List[bytes]}
-    if isinstance(element_type, typehints.TupleConstraint) and len(element_type.tuple_types) == 2:
-        key_type, value_type = element_type.tuple_types
+    if isinstance(element_type, typehints.TupleConstraint):
+        key_type, *value_types = element_type.tuple_types
+        if key_type is PredictionLog or len(value_types) != 1:
+            raise _several_models_error(1 + len(value_types))
+        (value_type,) = value_types
+        if isinstance(value_type, typehints.TupleConstraint):
+            raise _several_models_error(len(value_type.tuple_types))
         return typehints.Tuple[key_type, types.get(value_type, typehints.Any)]
     return types.get(element_type, typehints.Any)

@@ -19,8 +19,9 @@ from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.beam.bundle import Bundle, RecordFailure, failed_record_error
 from bulk_inferencer.beam.element_types import types_of
-from bulk_inferencer.beam.specs import bounds_of, model_of
-from bulk_inferencer.errors import EndpointError, SettingsError
+from bulk_inferencer.beam.model_updates import path_of, updated
+from bulk_inferencer.beam.specs import bounds_of, check_model, model_of
+from bulk_inferencer.errors import SettingsError, prefix_errors
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Results(NamedTuple):
 class _RunInference(beam.PTransform):
     _is_per_model = False
     _takes_keyed_batches_only = False
+    _model_metadata: beam.PCollection | None = None
 
     def __init__(
         self,
@@ -76,17 +78,21 @@ class _RunInference(beam.PTransform):
 
     def expand(self, examples: beam.PCollection) -> beam.PCollection | Results:
         output_type, has_sequences = types_of(
-            examples.element_type, self._is_per_model, self._takes_keyed_batches_only
+            examples.element_type,
+            len(self._models) if self._is_per_model else None,
+            self._takes_keyed_batches_only,
         )
         record_format = FORMAT_TF_SEQUENCE_EXAMPLE if has_sequences else FORMAT_TF_EXAMPLE
         for model in self._models:
-            try:
-                model.check(record_format)
-            except EndpointError as error:
-                _logger.warning("Could not check %s before the run: %s", model.uri, error)
+            check_model(model, record_format)
         one_window = type(examples.windowing.windowfn) in _ONE_WINDOW_PER_ELEMENT
-        do_fn = _Predict if one_window else _PredictPerWindow
-        predict = beam.ParDo(do_fn(self, record_format))
+        if self._model_metadata is not None:
+            metadata = beam.pvalue.AsSingleton(self._model_metadata)
+            predict = beam.ParDo(_PredictWithUpdates(self, record_format), metadata)
+        elif one_window:
+            predict = beam.ParDo(_Predict(self, record_format))
+        else:
+            predict = beam.ParDo(_PredictPerWindow(self, record_format))
         if not self._with_failures:
             return examples | "Predict" >> predict.with_output_types(output_type)
         results = examples | "Predict" >> predict.with_outputs(_FAILURES, main="predictions")
@@ -118,6 +124,7 @@ class RunInference(_RunInference):
         preprocess: Preprocess | str | None = None,
         postprocess: Postprocess | str | None = None,
         bounds: BatchBounds | None = None,
+        model_metadata_pcoll: beam.PCollection | None = None,
     ) -> None:
         """Takes the model and how to call it.
 
@@ -129,11 +136,23 @@ class RunInference(_RunInference):
           postprocess: see `HookedModel`.
           bounds: bounds of a batch. Default: the spec's `batch_parameters`. A batch never spans
             two bundles.
+          model_metadata_pcoll: a collection of Beam's `ModelMetadata`, at most one in a window, as
+            from Beam's `WatchFilePattern`. `model_id` is the path of the SavedModel that scores
+            the window, or of the `saved_model.pb` in it. The model above scores windows without
+            metadata, or with an empty `model_id`.
 
         Raises:
           SettingsError: the model is of another kind, or its settings contradict each other.
         """
         super().__init__([inference_spec_type], load_override_fn, preprocess, postprocess, bounds)
+        if model_metadata_pcoll is not None:
+            if not isinstance(model_metadata_pcoll, beam.PCollection):
+                raise SettingsError(
+                    f"model_metadata_pcoll must be a collection of Beam's ModelMetadata, not "
+                    f"{model_metadata_pcoll!r}. Make one: pipeline | beam.Create([...])."
+                )
+            updated(self._models[0], "")  # refuses a model that cannot be replaced
+            self._model_metadata = model_metadata_pcoll
 
 
 class RunInferencePerModel(_RunInference):
@@ -197,16 +216,18 @@ class _Predict(beam.DoFn):
         self._bounds = transform._bounds
         self._is_per_model = transform._is_per_model
         self._with_failures = transform._with_failures
-        self._loaders = [
-            (Shared(), functools.partial(LogScorer.load, model, record_format, self._bounds))
-            for model in transform._models
-        ]
+        self._models = [(Shared(), model) for model in transform._models]
+        self._load = functools.partial(
+            LogScorer.load, record_format=record_format, bounds=self._bounds
+        )
 
     def setup(self) -> None:
-        self._scorers = [shared.acquire(load) for shared, load in self._loaders]
+        self._scorers = [
+            shared.acquire(functools.partial(self._load, model)) for shared, model in self._models
+        ]
 
     def start_bundle(self) -> None:
-        self._bundle = Bundle(self._scorers, self._bounds, self._is_per_model)
+        self._bundle = Bundle(self._bounds, self._is_per_model)
 
     def process(
         self, element: Any, windowed_value: WindowedValue = beam.DoFn.WindowedValueParam
@@ -215,14 +236,14 @@ class _Predict(beam.DoFn):
         # Beam multiplies the windows of what is returned here by those of this element. An element
         # may be in several even if its collection's windowing does not say so; then the batch
         # waits for the next element.
-        return self._flush() if is_full and len(windowed_value.windows) == 1 else None
+        return self._flush(self._bundle) if is_full and len(windowed_value.windows) == 1 else None
 
     def finish_bundle(self) -> Iterable[Any]:
-        return self._flush()
+        return self._flush(self._bundle)
 
-    def _flush(self) -> Iterator[Any]:
-        read, failed = yield from self._bundle.flush(
-            metrics.MeteredWork(), WindowedValue.with_value, self._fail
+    def _flush(self, bundle: Bundle) -> Iterator[Any]:
+        read, failed = yield from bundle.flush(
+            self._scorers, metrics.MeteredWork(), WindowedValue.with_value, self._fail
         )
         metrics.count(read, read - failed, failed)
 
@@ -250,3 +271,48 @@ class _PredictPerWindow(_Predict):
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterable[Any] | None:
         return super().process(element, windowed_value)
+
+
+class _PredictWithUpdates(_Predict):
+    """Scores elements with the model that a side input names for their window.
+
+    It asks for the window: otherwise Beam would keep the first value of a side input in the global
+    window for as long as it keeps the step.
+    """
+
+    def setup(self) -> None:
+        self._loaded: str | None = None  # the path that the scorers came from
+
+    def start_bundle(self) -> None:
+        self._bundles: dict[str, Bundle] = {}
+
+    def process(  # type: ignore[override]  # Beam hands over a side input by its position
+        self,
+        element: Any,
+        metadata: Any,
+        windowed_value: WindowedValue = beam.DoFn.WindowedValueParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterable[Any] | None:
+        path = path_of(metadata)
+        if path not in self._bundles:
+            self._bundles[path] = Bundle(self._bounds, self._is_per_model)
+        is_full = self._bundles[path].add(windowed_value, element)
+        return self._flush_with_model(path) if is_full else None
+
+    def finish_bundle(self) -> Iterator[Any]:
+        # First with the model that is loaded, so that it is not loaded again.
+        for path in sorted(self._bundles, key=lambda path: path != self._loaded):
+            yield from self._flush_with_model(path)
+
+    def _flush_with_model(self, path: str) -> Iterator[Any]:
+        if path != self._loaded:
+            ((shared, model),) = self._models
+            with prefix_errors(f"model_metadata_pcoll names {path!r}" if path else ""):
+                model = updated(model, path)
+                # One thread loads it, and the others take what it has loaded.
+                load = functools.partial(self._load, model)
+                self._scorers = [shared.acquire(load, tag=path)]
+            _logger.info("Scoring with %s.", model.uri)
+            self._loaded = path
+        # Not kept: its model would be loaded again at the end of the bundle, for nothing.
+        yield from self._flush(self._bundles.pop(path))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -28,7 +27,7 @@ class BranchInferencerSpec(ComponentSpec):
         keys.COMPARISON_SPEC: ExecutionParameter(type=our.ComparisonSpec),
         keys.MODEL_NAMES: ExecutionParameter(type=str),
     }
-    INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples)}
+    INPUTS = channels.COMMON_INPUTS
     OUTPUTS = {
         **channels.COMMON_OUTPUTS,
         **channels.EXAMPLES_OUTPUT,
@@ -72,13 +71,16 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         examples: channels.Channels,
         models: Mapping[str, types.BaseChannel],
         model_blessings: Mapping[str, types.BaseChannel] | None = None,
-        routing: our.Routing | None = None,
-        data_spec: settings.AnyDataSpec | RuntimeParameter | None = None,
+        routing: our.Routing | settings.Json | None = None,
+        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
         model_specs: Mapping[str, settings.AnyModelSpec] | None = None,
         output_example_spec: settings.AnyOutputExampleSpec | None = None,
-        comparison_spec: our.ComparisonSpec | None = None,
+        comparison_spec: our.ComparisonSpec | settings.Json | None = None,
     ) -> None:
         """Constructs the component.
+
+        Settings are our messages, those of TFX, or their JSON as text or as a dict. Only
+        `data_spec` may also be a `RuntimeParameter` or placeholder.
 
         Args:
           examples: a channel of `Examples`, or a list of them.
@@ -87,7 +89,8 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
           model_blessings: channels of `ModelBlessing` by the models' names. A model that has one
             runs only if the blessing is for this model.
           routing: which model a record goes to; default: all of them.
-          data_spec: which splits, and how many records may fail.
+          data_spec: which splits, how many records may fail, what to do about damaged files, and
+            where what was scored waits for the next run.
           model_specs: signatures, tags, gate policy and so on by the models' names. The tightest
             batch bounds apply to all of them.
           output_example_spec: which outputs become features of `output_examples`.

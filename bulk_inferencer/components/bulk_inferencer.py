@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from tfx import types
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -26,15 +27,9 @@ class BulkInferencerSpec(ComponentSpec):
         keys.MODULE_PATH: ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
-        keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
-        # A model's channel must hold something if it is given. Those of blessings may be empty: the
-        # gate decides what that means.
-        keys.MODEL: ChannelParameter(
-            type=standard_artifacts.Model, optional=True, allow_empty=False
-        ),
-        keys.PUSHED_MODEL: ChannelParameter(
-            type=standard_artifacts.PushedModel, optional=True, allow_empty=False
-        ),
+        **channels.COMMON_INPUTS,
+        keys.MODEL: ChannelParameter(type=standard_artifacts.Model, optional=True),
+        keys.PUSHED_MODEL: ChannelParameter(type=standard_artifacts.PushedModel, optional=True),
         MODEL_BLESSING: ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
         INFRA_BLESSING: ChannelParameter(type=standard_artifacts.InfraBlessing, optional=True),
     }
@@ -72,15 +67,18 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         examples: channels.Channels,
         model_export: types.BaseChannel | None = None,
         model_blessing: types.BaseChannel | None = None,
-        data_spec: settings.AnyDataSpec | RuntimeParameter | None = None,
-        model_spec: settings.AnyModelSpec | RuntimeParameter | None = None,
-        output_example_spec: settings.AnyOutputExampleSpec | RuntimeParameter | None = None,
+        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
+        model_spec: settings.AnyModelSpec | settings.Unknown | None = None,
+        output_example_spec: settings.AnyOutputExampleSpec | settings.Unknown | None = None,
         infra_blessing: types.BaseChannel | None = None,
         model: types.BaseChannel | None = None,
-        module_file: str | RuntimeParameter | None = None,
-        module_path: str | RuntimeParameter | None = None,
+        module_file: str | os.PathLike[str] | settings.Unknown | None = None,
+        module_path: str | settings.Unknown | None = None,
     ) -> None:
         """Constructs the component.
+
+        Each `*_spec` is our message, TFX's of the same name, its JSON as text or as a dict, or a
+        `RuntimeParameter` or placeholder that becomes such JSON when the pipeline runs.
 
         Args:
           examples: a channel of `Examples`, or a list of them. If several artifacts have a split of
@@ -88,7 +86,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
           model_export: a channel of `Model` or `PushedModel`. Optional if `model_spec` names an
             endpoint; then it is the model that the blessings have to bless.
           model_blessing: a channel of `ModelBlessing`. If given, it must bless this model.
-          data_spec: which splits, and how many records may fail.
+          data_spec: which splits, how many records may fail, what to do about damaged files, and
+            where what was scored waits for the next run.
           model_spec: signatures, tags, gate policy, batch bounds and modules with custom ops, or
             the endpoint that serves the model.
           output_example_spec: which outputs become features of `output_examples`.
@@ -116,7 +115,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
                 **given,
                 **_hooks(module_file, module_path),
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
-                **channels.output_examples(output_example_spec, model_spec, may_be_parameter=True),
+                **channels.output_examples(output_example_spec, model_spec, may_be_unknown=True),
                 **channels.run_id(model_spec),
                 data_spec=data_spec,
                 model_spec=model_spec,
@@ -148,14 +147,17 @@ def _model(
 
 
 def _hooks(
-    module_file: str | RuntimeParameter | None, module_path: str | RuntimeParameter | None
-) -> dict[str, str | RuntimeParameter]:
+    module_file: str | os.PathLike[str] | settings.Unknown | None,
+    module_path: str | settings.Unknown | None,
+) -> dict[str, str | settings.Unknown]:
     """Returns the module with hooks as an execution property."""
     if module_file and module_path:
         raise SettingsError(
             f"module_file and module_path are both given: {module_file} and {module_path}. Give "
             f"only one of them."
         )
+    if isinstance(module_file, os.PathLike):
+        module_file = os.fspath(module_file)
     hooks = {keys.MODULE_FILE: module_file, keys.MODULE_PATH: module_path}
     given = {name: value for name, value in hooks.items() if value}
     for name, value in given.items():

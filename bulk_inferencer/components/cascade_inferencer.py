@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.orchestration.data_types import RuntimeParameter
-from tfx.types import standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types.component_spec import ComponentSpec, ExecutionParameter
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components import channels, executor, keys, settings
@@ -22,7 +20,7 @@ class CascadeInferencerSpec(ComponentSpec):
         **channels.COMMON_PARAMETERS,
         keys.CASCADE_SPEC: ExecutionParameter(type=our.CascadeSpec),
     }
-    INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples)}
+    INPUTS = channels.COMMON_INPUTS
     OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.EXAMPLES_OUTPUT}
 
 
@@ -59,12 +57,15 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
         self,
         examples: channels.Channels,
         models: Mapping[str, types.BaseChannel],
-        stages: Sequence[our.StageSpec],
+        stages: Sequence[our.StageSpec | settings.Json],
         model_blessings: Mapping[str, types.BaseChannel] | None = None,
-        data_spec: settings.AnyDataSpec | RuntimeParameter | None = None,
+        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
         output_example_spec: settings.AnyOutputExampleSpec | None = None,
     ) -> None:
         """Constructs the component.
+
+        Settings are our messages, those of TFX, or their JSON as text or as a dict. Only
+        `data_spec` may also be a `RuntimeParameter` or placeholder.
 
         Args:
           examples: a channel of `Examples`, or a list of them.
@@ -74,7 +75,8 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
             outputs become features for the next stage, and which records it settles.
           model_blessings: channels of `ModelBlessing` by the stages' names. A model that has one
             runs only if the blessing is for this model.
-          data_spec: which splits, and how many records may fail.
+          data_spec: which splits, how many records may fail, what to do about damaged files, and
+            where what was scored waits for the next run.
           output_example_spec: which outputs become features of `output_examples`: `<output>` of the
             last stage, or `<stage>/<output>` of any.
 

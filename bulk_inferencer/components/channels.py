@@ -45,7 +45,10 @@ _RESERVED_NAMES = (
 _RESERVED_BEGINNINGS = ("blessing_", "examples_", "model_")
 _RESERVED_ENDS = ("_spec", "_specs")
 
-# What every component has, and what some of them have.
+# What every component has, and what some of them have. All channels may be empty, since TFX's
+# launcher does not start an executor whose inputs are not there, and ends the run as if nothing
+# were wrong: what it means is for the gate and the executor to say.
+COMMON_INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True)}
 COMMON_PARAMETERS = {
     keys.DATA_SPEC: ExecutionParameter(type=our.DataSpec),
     keys.OUTPUT_EXAMPLE_SPEC: ExecutionParameter(type=our.OutputExampleSpec, optional=True),
@@ -68,7 +71,7 @@ def new(*outputs: Mapping[str, ChannelParameter]) -> dict[str, types.BaseChannel
 
 
 def output_examples(
-    spec: Any, *model_specs: our.ModelSpec | RuntimeParameter, may_be_parameter: bool = False
+    spec: Any, *model_specs: our.ModelSpec | settings.Unknown, may_be_unknown: bool = False
 ) -> dict[str, Any]:
     """Returns what a component with output examples has: an output and an execution property.
 
@@ -77,14 +80,14 @@ def output_examples(
     """
     if spec is None:
         return {}
-    convert: Any = settings.to_setting if may_be_parameter else settings.to_message
+    convert: Any = settings.to_setting if may_be_unknown else settings.to_message
     found = convert(keys.OUTPUT_EXAMPLE_SPEC, spec, our.OutputExampleSpec)
-    if not any(isinstance(known, RuntimeParameter) for known in (found, *model_specs)):
+    if not any(isinstance(given, settings.Unknown) for given in (found, *model_specs)):
         settings.columns(found, *model_specs)
     return {keys.OUTPUT_EXAMPLE_SPEC: found, **new(EXAMPLES_OUTPUT)}
 
 
-def run_id(*model_specs: our.ModelSpec | RuntimeParameter) -> dict[str, Any]:
+def run_id(*model_specs: our.ModelSpec | settings.Unknown) -> dict[str, Any]:
     """Returns a property that differs from run to run where a model may be behind an endpoint.
 
     What answers there may have changed since the last run, and TFX cannot see it: the property
@@ -92,16 +95,17 @@ def run_id(*model_specs: our.ModelSpec | RuntimeParameter) -> dict[str, Any]:
     default of the process that runs the task.
     """
     # The value of a parameter may name an endpoint even if its default does not.
-    if not any(isinstance(s, RuntimeParameter) or may_have_endpoint(s) for s in model_specs):
+    if not any(isinstance(s, settings.Unknown) or may_have_endpoint(s) for s in model_specs):
         return {}
     name = constants.PIPELINE_RUN_ID_PARAMETER_NAME
     return {keys.RUN_ID: RuntimeParameter(name=name, ptype=str, default=_PROCESS_ID)}
 
 
-def may_have_endpoint(model_spec: our.ModelSpec | RuntimeParameter) -> bool:
+def may_have_endpoint(model_spec: our.ModelSpec | settings.Unknown) -> bool:
     """Returns whether an endpoint may stand in for the model."""
-    if isinstance(model_spec, RuntimeParameter):
-        if model_spec.default is None:
+    if isinstance(model_spec, settings.Unknown):
+        is_parameter = isinstance(model_spec, RuntimeParameter)
+        if not is_parameter or model_spec.default is None:
             return True
         default = {keys.MODEL_SPEC: str(model_spec.default)}
         model_spec = settings.parse(default, keys.MODEL_SPEC, our.ModelSpec)
@@ -220,11 +224,7 @@ def extended(
 ) -> type[_Spec]:
     """Returns a spec class with further channels, which differ from instance to instance."""
     more = {
-        key: ChannelParameter(
-            type=channel.type,
-            # The gate decides what a missing blessing means, so its channel may be empty.
-            optional=channel.type is standard_artifacts.ModelBlessing,
-        )
+        key: ChannelParameter(type=channel.type, optional=True)
         for key, channel in inputs.items()
         if key not in spec.INPUTS
     }

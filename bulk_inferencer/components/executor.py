@@ -92,17 +92,20 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         branches = self._planned_branches(input_dict, exec_properties)
         running = [branch for branch in branches if branch.gate.is_open]
         examples = inputs.examples(input_dict)
-        # A closed gate must not fail because of examples that nobody would read.
-        payload_format = inputs.payload_format(examples) if running else None
+        payload_format = None
+        if running:  # A closed gate must not fail because of examples that nobody would read.
+            inputs.check_examples(input_dict)
+            payload_format = inputs.payload_format(examples)
         data_spec = settings.parse(exec_properties, keys.DATA_SPEC, our.DataSpec)
+        example_splits = settings.example_splits(data_spec)
+        checkpoint = settings.checkpoint(data_spec)
         comparison_spec = settings.parse(exec_properties, keys.COMPARISON_SPEC, our.ComparisonSpec)
         routing = settings.parse(exec_properties, keys.ROUTING, our.Routing)
         packages = [f"--extra_package={path}" for path in user_module.packages(exec_properties)]
         self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
         with user_module.hooks(exec_properties if running else {}) as hooks:
             job = InferenceJob(
-                splits=inputs.splits(examples, data_spec.example_splits) if running else {},
-                allow_empty_splits=True,
+                splits=inputs.splits(examples, example_splits) if running else {},
                 branches=[
                     Branch(
                         branch.name,
@@ -122,9 +125,13 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                 ),
                 record_format=payload_format or FORMAT_TF_EXAMPLE,
                 bounds=settings.batch_bounds(
-                    *(gated.spec for branch in running for gated in branch.gated)
+                    data_spec, *(gated.spec for branch in running for gated in branch.gated)
                 ),
                 failure_limit=settings.failure_limit(data_spec),
+                damaged_files=settings.damaged_files(data_spec),
+                checkpoint=checkpoint,
+                # The next run gets other folders, and would never find what this one leaves.
+                resumable=checkpoint is not None,
                 routing=settings.routing(routing),
                 outcomes=comparison_spec.outcomes,
             )

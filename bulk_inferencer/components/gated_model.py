@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._models.predictor import model_label
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer.components import inputs, keys, settings
-from bulk_inferencer.errors import GateError, InputError, ModelError
-
-_logger = logging.getLogger(__name__)
+from bulk_inferencer.errors import GateError, ModelError
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class GatedModel:
     Attributes:
       name: its name among several models, or empty.
       spec: its settings.
-      artifact: the model, None where an endpoint stands in for it.
+      artifact: the model, None where an endpoint stands in for it or there is none yet.
       blessings: the blessings that arrived.
       decision: whether it may run, by its blessings and its gate policy.
     """
@@ -43,7 +40,7 @@ class GatedModel:
 
     @property
     def path(self) -> str:
-        """The folder with `saved_model.pb`, empty where an endpoint stands in for it."""
+        """The folder with `saved_model.pb`, empty where there is no artifact."""
         return _model_path(self.artifact) if self.artifact else ""
 
 
@@ -56,8 +53,8 @@ def read(
     """Reads a model and its blessings from an execution's inputs, and decides its gate.
 
     Raises:
-      GateError: the model was not blessed, and its gate policy is `FAIL`.
-      InputError: there is no model, or more than one.
+      GateError: the model was not blessed, or there is none yet, and its gate policy is `FAIL`.
+      InputError: there is more than one model.
     """
     required = settings.names(exec_properties, keys.REQUIRED_BLESSINGS)
     model_keys = [keys.PUSHED_MODEL, keys.MODEL]
@@ -67,32 +64,38 @@ def read(
         model_keys = [keys.model_key(name)]
         blessing_keys = {_gate.MODEL_BLESSING: keys.blessing_key(name)}
     given = [key for key in model_keys if input_dict.get(key)]
-    artifact = None
-    if given or not spec.WhichOneof("endpoint"):
-        artifact = inputs.single(input_dict, (given or model_keys)[-1])
+    artifact = inputs.single(input_dict, given[-1]) if given else None
     blessings = {
         kind: inputs.single(input_dict, key)
         for kind, key in blessing_keys.items()
         if input_dict.get(key)
     }
-    decision = _decide(artifact, blessings, required)
-    label = f"{model_label(name)}: " if name else ""
-    _logger.info("%sThe gate says %s. %s", label, decision.verdict, decision.reason)
-    if not decision.is_open and spec.gate_policy == our.FAIL:
-        raise GateError(
-            f"{label}{decision.reason} Nothing was scored. Set ModelSpec.gate_policy to SKIP "
-            f"to let the pipeline go on without results, or to IGNORE to score anyway."
-        )
-    if not decision.is_open and spec.gate_policy == our.IGNORE:
-        decision = dataclasses.replace(decision, is_overruled=True)
+    if artifact is None and (required or not spec.WhichOneof("endpoint")):
+        decision = _gate.ABSENT
+    else:
+        decision = _decide(artifact, blessings, required)
+    policy = settings.gate_policy(spec)
+    if not decision.is_open and policy != "SKIP":
+        decision = _overruled(decision, policy, f"{model_label(name)}: " if name else "")
     return GatedModel(name, spec, artifact, tuple(blessings.values()), decision)
+
+
+def _overruled(decision: _gate.Decision, policy: str, label: str) -> _gate.Decision:
+    is_absent = decision.verdict == _gate.NO_MODEL
+    if policy == "IGNORE" and not is_absent:
+        return dataclasses.replace(decision, is_overruled=True)
+    otherwise = "run what makes the model first" if is_absent else "to IGNORE to score anyway"
+    raise GateError(
+        f"{label}{decision.reason} Nothing was scored. Set ModelSpec.gate_policy to SKIP to let "
+        f"the pipeline go on without results, or {otherwise}."
+    )
 
 
 def decide_together(models: Sequence[GatedModel]) -> _gate.Decision:
     """Returns one decision for all stages of a cascade: that of the least blessed one."""
     if len(models) == 1:
         return models[0].decision
-    order = (_gate.NOT_BLESSED, _gate.NO_BLESSING, _gate.BLESSED)
+    order = (_gate.NO_MODEL, _gate.NOT_BLESSED, _gate.NO_BLESSING, _gate.BLESSED)
     worst = min((model.decision.verdict for model in models), key=order.index)
     reasons = [f"Stage '{model.name}': {model.decision.reason}" for model in models]
     all_run = all(model.decision.is_open for model in models)
@@ -117,11 +120,6 @@ def _decide(
     required: Sequence[str],
 ) -> _gate.Decision:
     if model is None:
-        if required:  # The components refuse this as well, while the pipeline is built.
-            raise InputError(
-                f"There is no model for the {', '.join(required)} to bless. Give model_export "
-                f"as well as the endpoint."
-            )
         return _gate.UNASKED
     path = _model_path(model)
 

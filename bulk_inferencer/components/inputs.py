@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +10,13 @@ from tfx.components.util import examples_utils
 from tfx.types import artifact_utils
 
 from bulk_inferencer import _files
+from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.components import keys
 from bulk_inferencer.errors import InputError
 
 Artifacts = Mapping[str, Sequence[types.Artifact]]
+
+_EXAMPLES_KEY = re.compile(rf"{keys.EXAMPLES}(_\d+)?")
 
 # How Examples artifacts name TFRecord files; one without the property holds them too.
 _TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
@@ -37,8 +39,22 @@ def single(artifacts: Artifacts, key: str) -> types.Artifact:
 
 def examples(artifacts: Artifacts) -> list[types.Artifact]:
     """Returns the examples of all channels: `examples`, `examples_1`, ..."""
-    found = sorted(key for key in artifacts if re.fullmatch(rf"{keys.EXAMPLES}(_\d+)?", key))
+    found = sorted(key for key in artifacts if _EXAMPLES_KEY.fullmatch(key))
     return [artifact for key in found for artifact in artifacts[key]]
+
+
+def check_examples(artifacts: Artifacts) -> None:
+    """Checks that each channel of examples holds some.
+
+    Raises:
+      InputError: one is empty, for example because a Resolver has found nothing.
+    """
+    empty = [key for key, found in artifacts.items() if _EXAMPLES_KEY.fullmatch(key) and not found]
+    if empty or not examples(artifacts):
+        raise InputError(
+            f"There is no artifact in the channel of {', '.join(empty) or keys.EXAMPLES}. Run what "
+            f"makes the examples first, or leave the channel out."
+        )
 
 
 def payload_format(examples: Sequence[types.Artifact]) -> str:
@@ -69,7 +85,8 @@ def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[st
     """Returns the file patterns of each wanted split, over all artifacts; default: of all splits.
 
     Raises:
-      InputError: a split does not exist, or its folder is gone.
+      InputError: a split does not exist, or an artifact has no files of it. An empty split has
+        files without records.
     """
     patterns: dict[str, list[str]] = {}
     existing: set[str] = set()
@@ -90,12 +107,12 @@ def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[st
 def _split_pattern(artifact: types.Artifact, split: str) -> str:
     if artifact.has_custom_property(examples_utils.CUSTOM_SPLIT_PATTERN_PROPERTY_NAME):
         (pattern,) = examples_utils.get_split_file_patterns([artifact], split)
-        return str(pattern)
-    uri = artifact_utils.get_split_uri([artifact], split)
-    # Object stores have no folders: there, an empty split and a missing one are the same.
-    if "://" not in uri and not os.path.isdir(uri):
+    else:
+        uri = artifact_utils.get_split_uri([artifact], split)
+        pattern = _files.literal(uri) + "/*"
+    if not list_files(split, [pattern], allow_none=True):
         raise InputError(
-            f"Split '{split}' has no folder at {uri}. Restore the examples, or run the ExampleGen "
-            f"again."
+            f"The examples at {artifact.uri} have no files of split '{split}': nothing matches "
+            f"{pattern}. Restore them, or run the ExampleGen again."
         )
-    return _files.literal(uri) + "/*"
+    return str(pattern)

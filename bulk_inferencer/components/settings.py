@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
+from tfx.dsl.placeholder.placeholder import Placeholder
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import bulk_inferrer_pb2
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._checks import check_tuple
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
@@ -30,15 +34,21 @@ from bulk_inferencer._signatures import (
     Signature,
     output_prefix,
 )
+from bulk_inferencer._units.checkpoint import Checkpoint
+from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.errors import BulkInferencerError, SettingsError
 from bulk_inferencer.results.compare import Comparing
 
-# Arguments of the components accept TFX's own messages too, so that moving over is easy.
-AnyDataSpec: TypeAlias = our.DataSpec | bulk_inferrer_pb2.DataSpec
-AnyModelSpec: TypeAlias = our.ModelSpec | bulk_inferrer_pb2.ModelSpec
-AnyOutputExampleSpec: TypeAlias = our.OutputExampleSpec | bulk_inferrer_pb2.OutputExampleSpec
+# Arguments of the components accept what TFX's own take, so that moving over is easy: messages of
+# TFX, and JSON of a message, as text or as a dict.
+Json: TypeAlias = str | Mapping[str, Any]
+AnyDataSpec: TypeAlias = our.DataSpec | bulk_inferrer_pb2.DataSpec | Json
+AnyModelSpec: TypeAlias = our.ModelSpec | bulk_inferrer_pb2.ModelSpec | Json
+AnyOutputExampleSpec: TypeAlias = our.OutputExampleSpec | bulk_inferrer_pb2.OutputExampleSpec | Json
+# What has no value until the pipeline runs.
+Unknown: TypeAlias = RuntimeParameter | Placeholder
 
 _Setting = TypeVar("_Setting", bound=Message)
 
@@ -59,14 +69,22 @@ _SETTING_OF_FIELD = {
         for kind, setting in _SETTING_OF_CLASS.items()
         for field in dataclasses.fields(kind)
     },
+    "BatchBounds.max_record_bytes": "DataSpec.max_record_bytes",
+    "Checkpoint.folder": "DataSpec.checkpoint_dir",
+    "Checkpoint.keep": "DataSpec.keep_checkpoint",
+    "Checkpoint.max_age_days": "DataSpec.checkpoint_days",
+    "DamagedFiles.max_count": "DataSpec.max_damaged_files",
+    "DamagedFiles.skip": "DataSpec.damaged_files",
     "Outputs.columns": "OutputExampleSpec.output_columns_spec",
     "Outputs.compression": "DataSpec.compression",
     "SavedModel.import_modules": "ModelSpec.import_modules",
     "SavedModel.signatures": "ModelSpec.model_signature_name",
     "SavedModel.tags": "ModelSpec.tag",
+    "SavedModel.takes_records": "ModelSpec.takes_records",
     "Stage.columns": "StageSpec.output_columns_spec",
     "Stage.exit_when": "StageSpec.exit_when",
     "TFServing.signatures": "ModelSpec.model_signature_name",
+    "TFServing.takes_records": "ModelSpec.takes_records",
     "VertexEndpoint.signature": "ModelSpec.model_signature_name",
 }
 _FIELD = re.compile(r"(?<![\w.])[A-Z]\w*\.[a-z_]+\b(?!\.\w)")
@@ -91,51 +109,79 @@ def naming_settings() -> Iterator[None]:
         raise type(error)(" ".join([str(error), *sources])) from error
 
 
-def to_setting(name: str, value: Any, kind: type[_Setting]) -> _Setting | RuntimeParameter:
-    """Returns an argument of a component as one of our messages, or as a runtime parameter.
+def to_setting(name: str, value: Any, kind: type[_Setting]) -> _Setting | Unknown:
+    """Returns an argument of a component as one of our messages, or what stands for its JSON.
 
     Args:
       name: the argument's name, for messages.
-      value: None for an empty message, our message, TFX's message of the same name, or a runtime
-        parameter that holds JSON.
+      value: None for an empty message, our message, TFX's message of the same name, its JSON as
+        text or as a dict, or a runtime parameter or placeholder that becomes one of these.
       kind: the type of our message.
 
     Raises:
       SettingsError: the value has another type, is inconsistent, or holds a mark that Airflow would
         render.
     """
+    if isinstance(value, Placeholder):
+        return value
     if not isinstance(value, RuntimeParameter):
-        return _to_message(name, value, kind, "a RuntimeParameter that holds its JSON")
+        return _checked(name, value, kind)
     if value.default is not None:
-        _check(name, parse({name: str(value.default)}, name, kind))
+        _checked(name, str(value.default), kind)
     return value
 
 
 def to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
     """Returns an argument of a component as one of our messages; see `to_setting`.
 
-    For what has to be known while the pipeline is being built, so that no parameter will do.
+    For what has to be known while the pipeline is being built.
     """
-    if isinstance(value, RuntimeParameter):
+    if isinstance(value, Unknown):
         raise SettingsError(
-            f"{name} must be known while the pipeline is being built, so it cannot be a "
-            f"RuntimeParameter. Give a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}."
+            f"{name} must be known while the pipeline is being built, so it cannot be "
+            f"{a_type(value)}. Give a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}."
         )
-    return _to_message(name, value, kind)
+    return _checked(name, value, kind)
 
 
-def _to_message(name: str, value: Any, kind: type[_Setting], *others: str) -> _Setting:
-    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, None)
-    if peer and isinstance(value, peer):
-        value = kind.FromString(value.SerializeToString())
-    message = kind() if value is None else value
-    if not isinstance(message, kind):
-        same = ["TFX's message of the same name"] if peer else []
-        *most, last = [f"a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}", *same, *others]
-        accepted = f"{', '.join(most)} or {last}" if most else last
-        raise SettingsError(f"{name} must be {accepted}, not {a_type(value)}.")
+def _checked(name: str, value: Any, kind: type[_Setting]) -> _Setting:
+    message = _to_message(name, value, kind)
     _check(name, message)
     return message
+
+
+def _to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
+    peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, None)
+    if value is None or value == "":
+        return kind()
+    if isinstance(value, (str, Mapping)):
+        return _from_json(name, value, kind)
+    if isinstance(value, kind):
+        return value
+    # By name: a placeholder makes messages of classes that TFX builds as it runs.
+    known = [message.DESCRIPTOR.full_name for message in (kind, peer) if message]
+    if isinstance(value, Message) and value.DESCRIPTOR.full_name in known:
+        return kind.FromString(value.SerializeToString())
+    of_tfx = "TFX's message of the same name, " if peer else ""
+    raise SettingsError(
+        f"{name} must be a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}, {of_tfx}or its JSON as "
+        f"text or a dict, not {a_type(value)}."
+    )
+
+
+def _from_json(name: str, value: Json, kind: type[_Setting]) -> _Setting:
+    try:
+        # As text, so that a dict may hold tuples and paths too.
+        text = value if isinstance(value, str) else json.dumps(value, default=os.fspath)
+        # A list would pass as a message without fields.
+        if not text.lstrip().startswith("{"):
+            raise json_format.ParseError("it is not a JSON object")
+        return json_format.Parse(text, kind())
+    except (json_format.ParseError, DecodeError, TypeError) as error:
+        raise SettingsError(
+            f"{name} must be JSON of {kind.DESCRIPTOR.full_name}, but it is {value!r}: "
+            f"{str(error).rstrip('.')}."
+        ) from error
 
 
 def a_type(value: Any) -> str:
@@ -149,18 +195,24 @@ def _check(name: str, message: Message) -> None:
     for text in _strings(json_format.MessageToDict(message)):
         check_text(name, text)
     if isinstance(message, our.ModelSpec):
-        batch_bounds(message)
+        batch_bounds(our.DataSpec(), message)
+        gate_policy(message)
         model(message, "")
     elif isinstance(message, our.CascadeSpec):
-        batch_bounds(*(stage.model_spec for stage in message.stages))
+        for stage in message.stages:
+            _check(name, stage.model_spec)
         cascade(message, {})
     elif isinstance(message, our.Routing):
         routing(message)
     elif isinstance(message, our.ComparisonSpec):
         comparing(message)
     elif isinstance(message, our.DataSpec):
+        example_splits(message)
         failure_limit(message)
         compression(message)
+        checkpoint(message)
+        damaged_files(message)
+        batch_bounds(message)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -193,19 +245,12 @@ def names(exec_properties: Mapping[str, Any], name: str) -> list[str]:
 def parse(exec_properties: Mapping[str, Any], name: str, kind: type[_Setting]) -> _Setting:
     """Returns the message that an execution property holds as JSON; it is empty by default.
 
+    A placeholder may also have become a message or a dict.
+
     Raises:
       SettingsError: the property is not JSON of this message.
     """
-    text = exec_properties.get(name)
-    try:
-        # A list would pass as a message without fields.
-        if text and not text.lstrip().startswith("{"):
-            raise json_format.ParseError("it is not a JSON object")
-        return json_format.Parse(text or "{}", kind())
-    except (json_format.ParseError, DecodeError) as error:
-        raise SettingsError(
-            f"{name} must be JSON of {kind.DESCRIPTOR.full_name}, but it is {text!r}: {error}."
-        ) from error
+    return _to_message(name, exec_properties.get(name), kind)
 
 
 def model(spec: our.ModelSpec, path: str) -> Model:
@@ -217,7 +262,7 @@ def model(spec: our.ModelSpec, path: str) -> Model:
     signatures = tuple(spec.model_signature_name)
     kind = spec.WhichOneof("endpoint")
     if kind == "tf_serving":
-        return _tf_serving(spec.tf_serving, signatures)
+        return _tf_serving(spec.tf_serving, signatures, _takes_records(spec))
     if kind == "vertex_endpoint":
         return _vertex_endpoint(spec.vertex_endpoint, signatures)
     return SavedModel(
@@ -225,10 +270,26 @@ def model(spec: our.ModelSpec, path: str) -> Model:
         signatures=signatures,
         tags=tuple(spec.tag),
         import_modules=tuple(spec.import_modules),
+        takes_records=_takes_records(spec),
     )
 
 
-def _tf_serving(spec: our.TFServingSpec, signatures: tuple[str, ...]) -> TFServing:
+def gate_policy(spec: our.ModelSpec) -> str:
+    """Returns what to do about a closed gate: `SKIP`, `FAIL` or `IGNORE`.
+
+    Raises:
+      SettingsError: there is no policy with this number.
+    """
+    return _name_of(spec, "gate_policy", "Leave it out to skip a model that is not blessed.")
+
+
+def _takes_records(spec: our.ModelSpec) -> bool | None:
+    return spec.takes_records if spec.HasField("takes_records") else None
+
+
+def _tf_serving(
+    spec: our.TFServingSpec, signatures: tuple[str, ...], takes_records: bool | None
+) -> TFServing:
     return TFServing(
         spec.address,
         spec.model_name,
@@ -241,6 +302,7 @@ def _tf_serving(spec: our.TFServingSpec, signatures: tuple[str, ...]) -> TFServi
             for option in spec.channel_options
         ),
         limits=Limits(**_given(spec.limits)),
+        takes_records=takes_records,
     )
 
 
@@ -308,18 +370,69 @@ def comparing(spec: our.ComparisonSpec) -> Comparing:
     return Comparing(tuple(spec.key_features), **most)
 
 
-def batch_bounds(*model_specs: our.ModelSpec) -> BatchBounds:
-    """Returns the tightest of the models' bounds of a batch; zero stands for the default."""
+def batch_bounds(data_spec: our.DataSpec, *model_specs: our.ModelSpec) -> BatchBounds:
+    """Returns the tightest of the models' bounds of a batch; zero stands for the default.
+
+    Raises:
+      SettingsError: a bound is less than 1.
+    """
     tightest: dict[str, int] = {}
     for spec in model_specs:
         for name, value in _given(spec.batch).items():
             tightest[name] = min(value, tightest.get(name, value))
+    if data_spec.max_record_bytes:
+        tightest["max_record_bytes"] = data_spec.max_record_bytes
     return BatchBounds(**tightest)
 
 
+def example_splits(spec: our.DataSpec) -> tuple[str, ...]:
+    """Returns the names of the splits to score; none stands for all.
+
+    Raises:
+      SettingsError: they are the letters of one name.
+    """
+    names = tuple(spec.example_splits)
+    check_tuple("DataSpec.example_splits", names, str)
+    return names
+
+
 def failure_limit(spec: our.DataSpec) -> FailureLimit:
-    """Returns how many records may fail."""
+    """Returns how many records may fail.
+
+    Raises:
+      SettingsError: a limit is out of its range.
+    """
     return FailureLimit(**_given(spec.failure_limit))
+
+
+def damaged_files(spec: our.DataSpec) -> DamagedFiles:
+    """Returns what to do about damaged files.
+
+    Raises:
+      SettingsError: there is no such policy, or the limit is less than 0.
+    """
+    policy = _name_of(spec, "damaged_files", "Leave it out to fail on damaged files.")
+    most = {"max_count": spec.max_damaged_files} if spec.HasField("max_damaged_files") else {}
+    return DamagedFiles(skip=policy == "SKIP", **most)
+
+
+def checkpoint(spec: our.DataSpec) -> Checkpoint | None:
+    """Returns where finished units wait, or None if every run starts anew.
+
+    Raises:
+      SettingsError: what the checkpoint is like is said, but not where it is, or the number of days
+        is less than 0.
+    """
+    days = {"max_age_days": spec.checkpoint_days} if spec.HasField("checkpoint_days") else {}
+    if spec.checkpoint_dir:
+        return Checkpoint(spec.checkpoint_dir, keep=spec.keep_checkpoint, **days)
+    if spec.keep_checkpoint or days:
+        given = "keep_checkpoint" if spec.keep_checkpoint else "checkpoint_days"
+        raise SettingsError(
+            f"DataSpec.{given} needs a folder for the checkpoint. Name one in "
+            f"DataSpec.checkpoint_dir."
+        )
+    return None
 
 
 def compression(spec: our.DataSpec) -> str:
@@ -328,13 +441,19 @@ def compression(spec: our.DataSpec) -> str:
     Raises:
       SettingsError: there is none with this number.
     """
-    if spec.compression not in our.Compression.values():
-        known = ", ".join(f"{name} ({number})" for name, number in our.Compression.items())
+    return _name_of(spec, "compression", "Leave it out for gzip.")
+
+
+def _name_of(message: Message, field: str, advice: str) -> str:
+    """Returns the name of an enum's value; protos take any number, also from JSON."""
+    number = getattr(message, field)
+    enum: Any = message.DESCRIPTOR.fields_by_name[field].enum_type
+    if number not in enum.values_by_number:
+        known = ", ".join(f"{value.name} ({value.number})" for value in enum.values)
         raise SettingsError(
-            f"DataSpec.compression must be one of {known}, not {spec.compression}. Leave it out "
-            f"for gzip."
+            f"{message.DESCRIPTOR.name}.{field} must be one of {known}, not {number}. {advice}"
         )
-    return str(our.Compression.Name(spec.compression))
+    return str(enum.values_by_number[number].name)
 
 
 def columns(spec: our.OutputExampleSpec, *model_specs: our.ModelSpec) -> tuple[Column, ...]:

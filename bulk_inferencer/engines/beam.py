@@ -3,59 +3,69 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import posixpath
-import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    BeamFnControlServicer,
+    SubprocessSdkWorkerHandler,
+    WorkerHandler,
+)
+from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
+from apache_beam.runners.worker import data_plane
 from apache_beam.utils.shared import Shared
 
-from bulk_inferencer import _files, errors
-from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._signals import busy, guard_exit
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer.beam import metrics
-from bulk_inferencer.errors import BulkInferencerError
+from bulk_inferencer.errors import WorkerError
+
+_logger = logging.getLogger(__name__)
+
+_interrupted: set[StopSign] = set()  # those of runs that this process has given up
 
 _LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
 
 
 def run_units(
-    task: UnitTask,
-    units: Sequence[Unit],
-    work_folder: str,
-    make_pipeline: Callable[[], beam.Pipeline],
-) -> list[Manifest]:
-    """Returns the manifests of at least one unit, in any order.
+    task: UnitTask, units: Sequence[Unit], make_pipeline: Callable[[], beam.Pipeline]
+) -> None:
+    """Runs units, each of them from end to end in one thread of a worker.
 
-    Each unit runs from end to end in one thread of a worker. Workers write to `work_folder`,
-    and the launcher reads it.
+    Each leaves its manifest in `task.manifests_folder`. After an error, no more units start.
 
     Raises:
       BulkInferencerError: what a worker raised; see `run_unit` and `UnitTask.load`.
     """
-    manifests_file = posixpath.join(work_folder, "manifests.jsonl")
+    stop = StopSign.in_folder(task.manifests_folder)
     try:
-        with make_pipeline() as pipeline:
+        with _quiet_connections(), make_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Units" >> beam.Create(units)
                 | "Distribute" >> beam.Reshuffle()
-                | "RunUnit" >> beam.ParDo(_RunUnit(task)).with_output_types(Manifest)
-                # As elements, not as counters, which count failed attempts too on some runners.
-                | "ToJson" >> beam.Map(Manifest.to_json).with_output_types(str)
-                | "Gather" >> beam.combiners.ToList()
-                | "WriteManifests" >> beam.Map(_write_lines, manifests_file)
+                | "RunUnit" >> beam.ParDo(_RunUnit(task, stop))
             )
-    except Exception as error:
-        if raised := _error_of_worker(str(error)):
-            raise raised from None  # Beam has logged the worker's traceback, several times.
+    except Exception:
+        if error := stop.take_down():
+            raise error from None
         raise
-    with _files.open_to_read(manifests_file) as file:
-        return [Manifest.from_json(line) for line in file.read().decode().splitlines()]
+    except BaseException:  # Ctrl-C or SIGTERM: local threads may still be at work.
+        _interrupted.add(stop)
+        guard_exit()
+        raise
+    if error := stop.take_down():
+        raise error
 
 
 def make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
@@ -96,35 +106,82 @@ def runner_of(args: Iterable[Any]) -> str | None:
     return named
 
 
+@contextmanager
+def _quiet_connections() -> Iterator[None]:
+    """Within `with`, only the log says that connections to a worker broke: an error says why."""
+    print_error = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.exc_value, grpc.RpcError):
+            _logger.info("A connection to a worker broke.", exc_info=args.exc_value)
+        else:
+            print_error(args)
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], grpc.RpcError))
+
+    threading.excepthook = hook
+    data_plane._LOGGER.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        data_plane._LOGGER.removeFilter(is_wanted)
+        threading.excepthook = print_error
+
+
+@WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
+class _WorkerProcess(SubprocessSdkWorkerHandler):
+    """A worker process of the local runner, whose death ends the run.
+
+    Beam's own would let the run wait for its answers for ever.
+    """
+
+    def start_worker(self) -> None:
+        self.worker = SubprocessSdkWorker(
+            self._worker_command_line, self.control_address, self.provision_info, self.worker_id
+        )
+        self.worker_thread = threading.Thread(name="run_worker", target=self._run)
+        self.worker_thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.worker.run()
+        except RuntimeError as error:
+            died = WorkerError(
+                f"A process of Beam's local runner died: {error}. Either memory ran out or "
+                f"somebody killed it. Run again, if need be with a lower --direct_num_workers."
+            )
+
+            def refuse(request: Any) -> None:
+                if request is not BeamFnControlServicer._DONE_MARKER:
+                    raise died
+
+            self.control_conn.push = refuse
+            self.control_conn.abort(died)
+
+
 class _RunUnit(beam.DoFn):
-    def __init__(self, task: UnitTask) -> None:
+    def __init__(self, task: UnitTask, stop: StopSign) -> None:
         self._task = task
+        self._stop = stop
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._loaded = self._shared.acquire(self._task.load)
+        with self._stop.put_up_on_error():
+            if not self._stop.is_up():
+                self._loaded = self._shared.acquire(self._task.load)
 
-    def process(self, unit: Unit) -> Iterator[Manifest]:
+    def process(self, unit: Unit) -> None:
+        with self._stop.put_up_on_error():
+            if self._stop not in _interrupted and not self._stop.is_up():
+                with busy():
+                    self._run(unit)
+
+    def _run(self, unit: Unit) -> None:
         manifest = self._loaded.run(unit, metrics.MeteredWork)
+        # For display only: some runners count failed attempts too.
         metrics.count(manifest.examples_read, manifest.predictions_made, manifest.examples_failed)
-        yield manifest
-
-
-def _write_lines(lines: Sequence[str], path: str) -> None:
-    with _files.open_to_write(path) as file:
-        file.write("".join(line + "\n" for line in lines).encode())
 
 
 def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _error_of_worker(text: str) -> BulkInferencerError | None:
-    """Returns the error of ours that a worker raised. Runners pass on its traceback as text."""
-    pieces = re.split(r"^bulk_inferencer\.errors\.(\w+): ", text, flags=re.MULTILINE)
-    if len(pieces) == 1:
-        return None
-    kind, rest = pieces[-2:]
-    message = re.split(r" \[while running '|\n\n", rest)[0].rstrip()
-    error: BulkInferencerError = getattr(errors, kind)(message)
-    return error

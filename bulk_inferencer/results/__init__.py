@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bulk_inferencer.results.reader import read_predictions as read_predictions
     from bulk_inferencer.results.summary import BranchSummary as BranchSummary
     from bulk_inferencer.results.summary import Counts as Counts
+    from bulk_inferencer.results.summary import DamagedFile as DamagedFile
+    from bulk_inferencer.results.summary import Reused as Reused
     from bulk_inferencer.results.summary import StageCounts as StageCounts
     from bulk_inferencer.results.summary import Summary as Summary
 
@@ -20,7 +22,9 @@ _MODULE_OF_NAME = {
     "BranchSummary": "bulk_inferencer.results.summary",
     "Comparison": "bulk_inferencer.results.comparison",
     "Counts": "bulk_inferencer.results.summary",
+    "DamagedFile": "bulk_inferencer.results.summary",
     "RecordPrediction": "bulk_inferencer.results.reader",
+    "Reused": "bulk_inferencer.results.summary",
     "StageCounts": "bulk_inferencer.results.summary",
     "Summary": "bulk_inferencer.results.summary",
     "read_prediction_logs": "bulk_inferencer.results.reader",

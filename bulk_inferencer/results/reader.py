@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,12 @@ from bulk_inferencer import _files, _layout
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 from bulk_inferencer.errors import InputError
+from bulk_inferencer.results.summary import Counts, Summary
+
+_PARTIAL = (
+    "The results are not complete: files were lost, or the run did not end. Run again, or set "
+    "allow_partial to read what is there."
+)
 
 
 class RecordPrediction(NamedTuple):
@@ -32,36 +39,146 @@ class RecordPrediction(NamedTuple):
     outputs: dict[str, np.ndarray]
 
 
-def read_prediction_logs(uri: str, split: str | None = None) -> Iterator[Any]:
+def read_prediction_logs(
+    uri: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    summary: str | os.PathLike[str] | None = None,
+    allow_partial: bool = False,
+) -> Iterator[Any]:
     """Yields the PredictionLog protos of an `inference_result` folder, shard by shard.
 
     Args:
       uri: the folder.
       split: the split to read; default: all splits.
+      summary: the folder of the run's `summary.json`, to check the predictions against; default:
+        the one beside, if there is one.
+      allow_partial: whether to read what is there, although shards may be missing.
 
     Raises:
-      InputError: the folder has no shard of the split, or a shard cannot be read.
+      InputError: the folder has no shard of the split, shards are missing or do not add up to what
+        the summary says, or a shard cannot be read.
     """
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    name = _layout.prediction_logs_pattern(split)
-    paths = _files.matching(_files.literal(uri) + "/*")
-    shards = [path for path in paths if name.fullmatch(posixpath.basename(path))]
+    folder = _files.as_path("The folder of predictions", uri)
+    shards = _shards(folder, split)
+    if not allow_partial:
+        if _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
+            raise InputError(f"A run that writes to {folder} has not ended. {_PARTIAL}")
+        _check_names(folder, shards)
+        found = _summary_of(folder, summary)
+        if found is not None:
+            splits = found if split is None else {s: c for s, c in found.items() if s == split}
+            check_complete(folder, splits)
     if not shards:
         which = f" of split '{split}'" if split else ""
         raise InputError(
-            f"There are no predictions{which} in {uri}. Check the folder and the split. A model "
+            f"There are no predictions{which} in {folder}. Check the folder and the split. A model "
             f"that was not blessed leaves no predictions; its summary.json says so."
         )
+    # Checked above at once, and not only when the first prediction is asked for.
+    return _logs(list(shards))
+
+
+def read_predictions(
+    uri: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    summary: str | os.PathLike[str] | None = None,
+    allow_partial: bool = False,
+) -> Iterator[RecordPrediction]:
+    """Yields the predictions of an `inference_result` folder; see `read_prediction_logs`."""
+    logs = read_prediction_logs(uri, split, summary=summary, allow_partial=allow_partial)
+    return map(prediction_of, logs)
+
+
+def check_complete(folder: str, splits: Mapping[str, Counts]) -> None:
+    """Checks that a folder holds as many shards and bytes of predictions as a summary says.
+
+    Raises:
+      InputError: it does not.
+    """
+    for split, counts in splits.items():
+        shards = _shards(folder, split)
+        found = (len(shards), sum(shards.values()))
+        if found != (counts.shards, counts.bytes_written):
+            raise InputError(
+                f"The summary says that {folder} holds {counts.shards} shards of split '{split}' "
+                f"with {counts.bytes_written} bytes, but there are {found[0]} with {found[1]} "
+                f"bytes. {_PARTIAL}"
+            )
+
+
+def _shards(folder: str, split: str | None) -> dict[str, int]:
+    """Returns the sizes of the files of predictions, by path."""
+    pattern = _layout.prediction_logs_pattern(split)
+    files = _files.matching(_files.literal(folder) + "/*")
+    return {p: f.bytes for p, f in files.items() if pattern.fullmatch(posixpath.basename(p))}
+
+
+def _check_names(folder: str, shards: Iterable[str]) -> None:
+    """Checks that of `SSSSS-of-NNNNN`, each number is there."""
+    pattern = _layout.prediction_logs_pattern(None)
+    numbers: dict[str, dict[int, list[int]]] = {}
     for path in shards:
-        for chunk in tfrecord.read_chunks(path):
+        match = pattern.fullmatch(posixpath.basename(path))
+        assert match  # that is how they were found
+        by_count = numbers.setdefault(match["split"], {})
+        by_count.setdefault(int(match["count"]), []).append(int(match["index"]))
+    for split, by_count in numbers.items():
+        if len(by_count) > 1:
+            counts = " and ".join(map(str, sorted(by_count)))
+            raise InputError(
+                f"The shards of split '{split}' in {folder} belong to several runs: their names "
+                f"say that there are {counts} of them. Keep the files of one run."
+            )
+        ((count, found),) = by_count.items()
+        if missing := sorted(set(range(count)) - set(found)):
+            first = ", ".join(map(str, missing[:5]))
+            raise InputError(
+                f"{len(missing)} of {count} shards of split '{split}' are missing from {folder}, "
+                f"such as {first}. {_PARTIAL}"
+            )
+        if len(found) > count:
+            raise InputError(
+                f"{folder} has {len(found)} files for {count} shards of split '{split}', some of "
+                f"them twice, with and without .gz. Keep one of each."
+            )
+
+
+def _summary_of(folder: str, summary: str | os.PathLike[str] | None) -> Mapping[str, Counts] | None:
+    """Returns the counts of the predictions in a folder by split, if a summary has them."""
+    if summary is not None:
+        places = [_files.as_path("summary", summary)]
+    else:
+        # `results/summary` beside `results/inference_result`, and in TFX `summary/7` beside
+        # `inference_result/7`.
+        parent, name = posixpath.split(folder.rstrip("/"))
+        places = [posixpath.join(parent, "summary")]
+        places.append(posixpath.join(posixpath.dirname(parent), "summary", name))
+    for place in places:
+        if _files.exists(posixpath.join(place, _layout.SUMMARY_FILE)):
+            branches = Summary.read(place).branches
+            branch = _branch_of(folder, branches)
+            return branches[branch].splits if branch else None
+    if summary is not None:
+        raise InputError(f"There is no {_layout.SUMMARY_FILE} in {places[0]}. Correct the folder.")
+    return None
+
+
+def _branch_of(folder: str, branches: Mapping[str, Any]) -> str | None:
+    if len(branches) == 1:
+        return next(iter(branches))
+    names = folder.rstrip("/").split("/")[-2:]
+    return next((name for name in reversed(names) if name in branches), None)
+
+
+def _logs(shards: Iterable[str]) -> Iterator[Any]:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    for path in shards:
+        for chunk in tfrecord.read_chunks(path, max_record_bytes=tfrecord.NO_LIMIT):
             for log in chunk:
                 yield prediction_log_pb2.PredictionLog.FromString(log)
-
-
-def read_predictions(uri: str, split: str | None = None) -> Iterator[RecordPrediction]:
-    """Yields the predictions of an `inference_result` folder; see `read_prediction_logs`."""
-    return map(prediction_of, read_prediction_logs(uri, split))
 
 
 def prediction_of(log: Any) -> RecordPrediction:

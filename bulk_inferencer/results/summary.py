@@ -87,6 +87,7 @@ class BranchSummary:
       work: what scoring took.
       stages: counts by stage, in order, if the model is a cascade.
       versions: versions of the libraries that results depend on.
+      not_finite: how many records have a NaN or an infinity in an output, by output.
     """
 
     splits: Mapping[str, Counts]
@@ -99,11 +100,40 @@ class BranchSummary:
     work: Work = field(default_factory=Work)
     stages: Mapping[str, StageCounts] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    not_finite: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> Counts:
         """The sum over all splits."""
         return sum(self.splits.values(), Counts())
+
+
+@dataclass(frozen=True)
+class Reused:
+    """What a run took over from earlier ones instead of scoring it.
+
+    Attributes:
+      units: pieces of work.
+      examples_read: the records in them.
+    """
+
+    units: int = 0
+    examples_read: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class DamagedFile:
+    """An input file that could not be read to its end.
+
+    Attributes:
+      split: its split.
+      file: its path.
+      reason: what is wrong with it, and how many records came before that.
+    """
+
+    split: str
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -121,11 +151,17 @@ class Summary:
       routing: `all` if every record went to every model, `split` if each went to one of them.
       unrouted: failures without a key to split by, which went to no model, by split of the
         examples.
+      reused: what earlier runs had scored before.
+      made_from: digests of all that the results depend on; empty if that cannot be told.
+      damaged_files: the input files of which only a part was scored, as `DamagedFiles` allows.
     """
 
     branches: Mapping[str, BranchSummary]
     routing: str = "all"
     unrouted: Mapping[str, int] = field(default_factory=dict)
+    reused: Reused = Reused()
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    damaged_files: tuple[DamagedFile, ...] = ()
 
     @property
     def total(self) -> Counts:
@@ -138,6 +174,13 @@ class Summary:
         values = {"models": models, "routing": self.routing, "unrouted": self.unrouted}
         if not names_models(models):
             values = models[INFERENCE_RESULT]
+        values = dict(values)
+        if self.reused.units:
+            values["reused"] = codec.to_json(self.reused)
+        if self.made_from:
+            values["made_from"] = dict(self.made_from)
+        if self.damaged_files:
+            values["damaged_files"] = codec.to_json(self.damaged_files)
         with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
 

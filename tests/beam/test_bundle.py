@@ -25,18 +25,18 @@ class Negated(Lengths):
 
 
 def new_bundle(bounds=None, is_per_model=False):
-    bounds = bounds or BatchBounds()
-    predictors = [Lengths(), Negated()] if is_per_model else [Lengths()]
-    return Bundle([LogScorer(Scorer(p), bounds) for p in predictors], bounds, is_per_model)
+    return Bundle(bounds or BatchBounds(), is_per_model)
 
 
-def flushed(bundle, work=None):
+def flushed(bundle, work=None, is_per_model=False):
     """Returns (handle, result) of each element, with lengths for logs, and what flush returned."""
     counts = []
+    predictors = [Lengths(), Negated()] if is_per_model else [Lengths()]
+    scorers = [LogScorer(Scorer(predictor)) for predictor in predictors]
 
     def flush():
         emit, fail = lambda *result: result, lambda *failure: failure
-        counts.append((yield from bundle.flush(work or Work(), emit, fail)))
+        counts.append((yield from bundle.flush(scorers, work or Work(), emit, fail)))
 
     return [(handle, _lengths(value)) for handle, value in flush()], *counts
 
@@ -87,7 +87,7 @@ def test_every_element_gets_the_results_of_its_own_records_in_order(elements, bo
     results, read, failed = [], 0, 0
     for handle, element in enumerate([*elements, None]):
         if element is None or bundle.add(handle, element):
-            found, counts = flushed(bundle)
+            found, counts = flushed(bundle, is_per_model=is_per_model)
             results += found
             read += counts[0]
             failed += counts[1]

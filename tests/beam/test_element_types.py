@@ -4,6 +4,7 @@ import re
 
 import pytest
 import tensorflow as tf
+from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import typehints
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
@@ -21,16 +22,16 @@ RECORD_TYPES = [bytes, Example, SequenceExample]
 def test_results_stand_where_records_stood(record_type):
     log, logs = PredictionLog, List[PredictionLog]
     for element_type, result, per_model in [
-        (record_type, log, Tuple[log, ...]),
-        (Tuple[str, record_type], Tuple[str, log], Tuple[str, Tuple[log, ...]]),
+        (record_type, log, Tuple[log, log]),
+        (Tuple[str, record_type], Tuple[str, log], Tuple[str, Tuple[log, log]]),
         *[
-            (Tuple[int, values[record_type]], Tuple[int, logs], Tuple[int, Tuple[logs, ...]])
+            (Tuple[int, values[record_type]], Tuple[int, logs], Tuple[int, Tuple[logs, logs]])
             for values in (List, Sequence, Iterable)
         ],
     ]:
         has_sequences = record_type is SequenceExample
-        assert types_of(element_type, False, False) == (result, has_sequences)
-        assert types_of(element_type, True, False) == (per_model, has_sequences)
+        assert types_of(element_type, None, False) == (result, has_sequences)
+        assert types_of(element_type, 2, False) == (per_model, has_sequences)
 
 
 PAIR, BATCH, NONE = Tuple[str, bytes], Tuple[str, List[bytes]], type(None)
@@ -47,14 +48,15 @@ ONE, SEVERAL = Tuple[str, PredictionLog], Tuple[str, List[PredictionLog]]
         (Tuple[str, List[Union[bytes, SequenceExample]]], SEVERAL, True),
         (Union[PAIR, Tuple[NONE, SequenceExample]], Union[ONE, Tuple[NONE, PredictionLog]], True),
         # A list that Beam has found to be empty is of an unknown type.
-        (Union[BATCH, Tuple[str, List[Any]]], Union[SEVERAL, Tuple[str, Any]], False),
+        (Union[BATCH, Tuple[str, List[Any]]], SEVERAL, False),
         (Tuple[str, Any], Tuple[str, Any], False),
         (Any, Any, False),
+        (TimestampedValue, Any, False),
     ],
     ids=str,
 )
 def test_elements_of_several_types_and_of_unknown_ones(element_type, result, has_sequences):
-    assert types_of(element_type, False, False) == (result, has_sequences)
+    assert types_of(element_type, None, False) == (result, has_sequences)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +71,13 @@ def test_other_elements_are_refused_by_their_type(element_type):
     # Also where it is one of several.
     for given in (element_type, Union[PAIR, element_type]):
         with pytest.raises(SettingsError, match=rf", not {re.escape(str(element_type))}\. "):
-            types_of(given, False, False)
+            types_of(given, None, False)
 
 
 def test_keyed_batches_alone_may_be_asked_for():
-    assert types_of(BATCH, False, True) == (SEVERAL, False)
+    assert types_of(BATCH, None, True) == (SEVERAL, False)
     for unknown in (Any, Tuple[str, Any], Tuple[str, List[Any]]):
-        assert types_of(unknown, False, True) == types_of(unknown, False, False)
+        assert types_of(unknown, None, True) == types_of(unknown, None, False)
     for other in (bytes, PAIR, Union[BATCH, PAIR]):
         with pytest.raises(SettingsError, match="Elements must be"):
-            types_of(other, False, True)
+            types_of(other, None, True)

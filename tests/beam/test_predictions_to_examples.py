@@ -29,6 +29,23 @@ def test_type_of_the_examples_follows_from_that_of_the_predictions(element_type,
     assert (logs | PredictionsToExamples([X_OF_Y])).element_type == expected
 
 
+LOG = PredictionLog()
+
+
+@pytest.mark.parametrize(
+    "element_type",
+    [
+        *(Tuple[PredictionLog, PredictionLog], Tuple[str, Tuple[PredictionLog, PredictionLog]]),
+        Tuple[str, Tuple[List[PredictionLog], List[PredictionLog]]],
+    ],
+    ids=str,
+)
+def test_predictions_of_several_models_are_refused_by_their_type(element_type):
+    logs = given(pipeline_of(), [], element_type)
+    with pytest.raises(SettingsError, match="not a tuple of 2 from several models"):
+        logs | PredictionsToExamples([X_OF_Y])
+
+
 @pytest.mark.slow
 def test_examples_stand_where_their_predictions_stood(linear_model):
     five = RunInference(SavedModel(linear_model))
@@ -54,9 +71,6 @@ def test_examples_stand_where_their_predictions_stood(linear_model):
     assert list(map(y_of, found["composed"])) == [75.0]
 
 
-LOG = PredictionLog()
-
-
 @pytest.mark.parametrize(
     ("element", "got"),
     [(("k", 1), "int"), (("k", [1]), "int"), ((LOG,) * 2, "a tuple of 2 from several models"),
@@ -68,7 +82,7 @@ def test_other_elements_are_an_error(element, got):
         f"(key, [log, ...]), not {got}. Put it directly after RunInference."
     )
     with pytest.raises(SettingsError, match=while_running(message)):
-        outputs_of(PredictionsToExamples([X_OF_Y]), [element])
+        outputs_of(PredictionsToExamples([X_OF_Y]), [element], Any)
 
 
 def test_columns_are_checked():

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import re
-import socket
 
 import apache_beam as beam
 import numpy as np
@@ -15,7 +13,6 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
 
 import bulk_inferencer.beam
-from bulk_inferencer._models.retries import Limits
 from bulk_inferencer.beam import (
     BatchBounds,
     CreateModelHandler,
@@ -25,7 +22,6 @@ from bulk_inferencer.beam import (
     RunInferencePerModel,
     RunInferencePerModelOnKeyedBatches,
     SavedModel,
-    TFServing,
 )
 from bulk_inferencer.beam.bundle import failed_record_error
 from bulk_inferencer.beam.metrics import NAMESPACE
@@ -121,7 +117,7 @@ def test_types_are_declared_and_checked_where_the_pipeline_is_built(five, tf1_mo
     pairs = given(pipeline_of(), [], Tuple[str, bytes])
     assert (pairs | RunInference(five)).element_type == Tuple[str, PredictionLog]
     results = pairs | RunInferencePerModel([five]).with_failures()
-    assert results.predictions.element_type == Tuple[str, Tuple[PredictionLog, ...]]
+    assert results.predictions.element_type == Tuple[str, Tuple[PredictionLog]]
     assert results.failures.element_type is RecordFailure
     with pytest.raises(SettingsError, match=r", not .*float"):
         given(pipeline_of(), [], Tuple[str, float]) | RunInference(five)
@@ -134,16 +130,24 @@ def test_types_are_declared_and_checked_where_the_pipeline_is_built(five, tf1_mo
         given(pipeline_of(), [], tf.train.SequenceExample) | RunInferencePerModel(models)
 
 
-def test_server_that_does_not_answer_yet_is_a_warning(caplog):
-    with socket.socket() as unused:
-        unused.bind(("localhost", 0))  # and does not listen
-        address = f"localhost:{unused.getsockname()[1]}"
-        model = TFServing(address, "five", limits=Limits(0.2, 0.4))
-        with caplog.at_level(logging.WARNING, "bulk_inferencer"):
-            outputs = given(pipeline_of(), [], Tuple[str, bytes]) | RunInference(model)
-    assert outputs.element_type == Tuple[str, PredictionLog]
-    (message,) = caplog.messages
-    assert message.startswith(f"Could not check grpc://{address}/five before the run: ")
+ELEMENT_TYPES = [
+    *(bytes, tf.train.Example, tf.train.SequenceExample, Any),
+    *(Tuple[str, bytes], Tuple[Any, bytes], Tuple[str, Any], Tuple[str, tf.train.Example]),
+    *(Tuple[str, List[bytes]], Tuple[str, List[Any]]),
+]
+
+
+@pytest.mark.parametrize("element_type", ELEMENT_TYPES, ids=str)
+def test_next_step_is_fed_if_it_takes_the_type_that_tfx_bsl_declares(five, element_type):
+    spec = spec_of(five)
+    for name, models in (("RunInference", spec), ("RunInferencePerModel", [spec, spec])):
+        ours, theirs = (
+            given(pipeline_of(), [], element_type) | getattr(names, name)(models)
+            for names in (bulk_inferencer.beam, tfx_bsl_beam)
+        )
+        if element_type is not Any and element_type != Tuple[str, Any]:
+            assert ours.element_type == theirs.element_type
+        ours | beam.Map(lambda result: result).with_input_types(theirs.element_type)
 
 
 def test_other_element_of_unknown_type_ends_the_run(five):
@@ -243,7 +247,7 @@ def test_bad_record_ends_the_run_where_failures_are_no_output(five, element, whi
         outputs_of(RunInference(five, preprocess=refuse_bad), [element])
 
 
-def test_counters_tell_what_became_of_the_records(five):
+def test_metrics_tell_what_became_of_the_records_also_by_the_names_of_beam(five):
     elements = [("a", [*X, NO_EXAMPLE]), ("b", []), ("c", [NO_EXAMPLE])]
     with pipeline_of() as pipeline:
         given(pipeline, elements) | RunInference(five).with_failures()
@@ -251,6 +255,17 @@ def test_counters_tell_what_became_of_the_records(five):
     counted = {"examples_read": 12, "predictions_written": 10, "examples_failed": 2}
     assert metered.items() >= {**counted, "model_loads": 1}.items()
     assert metered["batches"] == metered["batch_records"].count >= 2
+    for ours, beams in {
+        "batch_records": "inference_request_batch_size",
+        "batch_bytes": "inference_request_batch_byte_size",
+        "model_load_milliseconds": "load_model_latency_milli_secs",
+        "model_load_bytes": "model_byte_size",
+    }.items():
+        assert metered[ours] == metered[beams]
+    assert metered["num_inferences"] == len(X)
+    assert metered["inference_request_batch_byte_size"].sum == sum(map(len, X))
+    milliseconds = metered["inference_batch_latency_micro_secs"].sum / 1000
+    assert milliseconds == pytest.approx(metered["inference_milliseconds"].sum, abs=len(X))
 
 
 MIN_RAM, ACCELERATOR = "beam:resources:min_ram_bytes:v1", "beam:resources:accelerator:v1"
@@ -285,7 +300,7 @@ def test_parameters_begin_with_those_of_tfx_bsl(ours):
     theirs = inspect.signature(getattr(tfx_bsl_beam, ours.__name__)).parameters.values()
     ours = inspect.signature(ours).parameters.values()
     theirs = [(p.name, p.default) for p in theirs if p.name != "examples"]
-    positional = [p for p in ours if p.kind is not p.KEYWORD_ONLY]
+    positional = [p for p in ours if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [(p.name, p.default) for p in positional][: len(theirs)] == theirs
     assert {p.name for p in positional[len(theirs) :]} <= {"load_override_fn"}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 import tensorflow as tf
@@ -22,7 +23,7 @@ def batch_spec(smallest=0, largest=0):
 def test_spec_is_a_model_with_its_tags_and_signatures_and_the_function_that_loads_it():
     given = {"model_path": "models/7", "tag": ["serve", "gpu"], "signature_name": ["a", "b"]}
     spec = InferenceSpecType(saved_model_spec=given)
-    model = SavedModel("models/7", ("a", "b"), ("serve", "gpu"))
+    model = SavedModel("models/7", ("a", "b"), ("serve", "gpu"), takes_records=True)
     assert model_of(spec) == model
     assert model_of(model) is model
     with_loader = dataclasses.replace(model, load_override_fn=tf.saved_model.load)
@@ -55,11 +56,26 @@ def test_loader_of_a_model_behind_a_server_is_refused():
     [
         ([batch_spec(2, 3)], BatchBounds(max_records=3, first_records=2)),
         ([batch_spec(8, 0), batch_spec(0, 5), batch_spec(4, 7)], BatchBounds(5, first_records=4)),
+        ([batch_spec(5000)], BatchBounds(5000, first_records=5000)),
         ([batch_spec(), SavedModel("m")], BatchBounds()),
     ],
 )
 def test_batches_have_the_tightest_bounds_of_the_specs(specs, bounds):
     assert bounds_of(specs) == bounds
+
+
+def test_batch_parameters_that_only_beam_can_use_are_named_in_a_warning(caplog):
+    specs = [batch_spec(2, 3), batch_spec(), batch_spec()]
+    specs[1].batch_parameters.variance = 0.1
+    specs[2].batch_parameters.target_batch_overhead = 0.2
+    with caplog.at_level(logging.WARNING, "bulk_inferencer"):
+        assert bounds_of(specs) == BatchBounds(max_records=3, first_records=2)
+    message = (
+        "RunInference does not use target_batch_overhead, variance of batch_parameters: calls of "
+        "the model grow as long as that pays. CreateModelHandler hands them to Beam's own "
+        "RunInference, which does."
+    )
+    assert caplog.messages == [message]
 
 
 def test_sizes_of_batches_that_exclude_each_other_are_refused():

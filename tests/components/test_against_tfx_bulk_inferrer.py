@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import keras
 import pytest
 import tensorflow as tf
@@ -13,6 +16,7 @@ from tfx.types.standard_artifacts import Examples, InferenceResult, Model, Model
 from bulk_inferencer import InferenceSummary, read_predictions
 from bulk_inferencer.components.executor import Executor as OurExecutor
 from bulk_inferencer.engines.beam import with_runner
+from bulk_inferencer.errors import InputError
 from tests import helpers
 from tests.components.tfx_helpers import (
     artifact,
@@ -50,7 +54,7 @@ def make_examples(folder, records):
     return artifact(Examples, uri, ["unlabelled"], payload_format="FORMAT_TF_EXAMPLE")
 
 
-def run(executor, folder, examples, model_uri, **blessings):
+def run(executor, folder, examples, model_uri, splits=(), **blessings):
     """Runs an executor and returns its outputs by key."""
     model = artifact(Model, model_uri)
     model.id = 1
@@ -65,7 +69,7 @@ def run(executor, folder, examples, model_uri, **blessings):
     executor(executor.Context(beam_pipeline_args=with_runner([]))).Do(
         {"examples": examples, "model": [model], **blessings},
         {key: [made] for key, made in outputs.items()},
-        {"data_spec": "{}", "model_spec": "{}"},
+        {"data_spec": json.dumps({"exampleSplits": splits}), "model_spec": "{}"},
     )
     return outputs
 
@@ -121,6 +125,46 @@ def test_unblessed_model_leaves_no_word_there_and_a_reason_here(tmp_path, model_
     properties = custom_properties(ours["inference_result"].mlmd_artifact)
     assert properties["gate"] == "not_blessed"
     assert "not blessed" in summary_of(ours["summary"]).gate.reason
+
+
+@pytest.mark.parametrize("of_model", [{}, {"current_model_id": 2}], ids=["of none", "of another"])
+def test_blessing_that_does_not_name_the_model_counts_there_and_not_here(
+    tmp_path, model_for_both, of_model
+):
+    examples = [make_examples(tmp_path / "examples", examples_of(1))]
+    blessing = artifact(ModelBlessing, tmp_path, blessed=1, **of_model)
+    theirs, ours = (
+        run(executor, tmp_path, examples, model_for_both, model_blessing=[blessing])
+        for executor in (TfxExecutor, OurExecutor)
+    )
+    assert written_logs(theirs["inference_result"]) == 1
+    assert written_logs(ours["inference_result"]) == 0
+    gate = summary_of(ours["summary"]).gate
+    assert gate.verdict == "not_blessed"
+    assert ("does not say which model" if not of_model else "blesses model 2") in gate.reason
+
+
+@pytest.mark.parametrize("splits", [["evaluation"], ["unlabelled", "evaluation"]])
+def test_split_that_does_not_exist_is_passed_over_there_and_an_error_here(
+    tmp_path, model_for_both, splits
+):
+    examples = [make_examples(tmp_path / "examples", examples_of(1))]
+    theirs = run(TfxExecutor, tmp_path, examples, model_for_both, splits)
+    assert written_logs(theirs["inference_result"]) == splits.count("unlabelled")
+    with pytest.raises(InputError, match=r"split 'evaluation'.*unlabelled"):
+        run(OurExecutor, tmp_path, examples, model_for_both, splits)
+
+
+def test_files_have_the_names_of_their_splits_here(tmp_path, model_for_both):
+    uri = write_examples(tmp_path / "examples", one=examples_of(1), two=examples_of(2, 3))
+    examples = [artifact(Examples, uri, ["one", "two"], payload_format="FORMAT_TF_EXAMPLE")]
+    theirs, ours = (
+        helpers.tree(run(executor, tmp_path, examples, model_for_both)["inference_result"].uri)
+        for executor in (TfxExecutor, OurExecutor)
+    )
+    assert theirs
+    assert all(re.fullmatch(r"prediction_logs-\d{5}-of-\d{5}\.gz", name) for name in theirs)
+    assert ours == [f"prediction_logs-{split}-00000-of-00001.gz" for split in ("one", "two")]
 
 
 def test_output_examples_replace_the_predictions_there():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import json_format
 from tfx.proto import bulk_inferrer_pb2 as theirs
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing
 
@@ -33,8 +34,6 @@ def test_each_model_and_blessing_has_an_input_and_each_model_an_output():
     assert made.inputs["model_five"] is given["five"]
     assert made.inputs["model_ten"] is given["ten"]
     assert made.inputs["blessing_five"] is blessing
-    spec = made.spec
-    assert {key for key in spec.INPUTS if spec.is_allow_empty_input(key)} == {"blessing_five"}
     assert types_of(made.outputs) == {
         "five": InferenceResult,
         "ten": InferenceResult,
@@ -61,6 +60,12 @@ def test_settings_are_carried_as_json():
     specs = message_of(made, "model_specs", our.ModelSpecs).models
     assert specs["five"] == our.ModelSpec()
     assert specs["ten"] == our.ModelSpec(model_signature_name=["sum"])
+    as_dicts = branch(
+        routing=json_format.MessageToDict(SPLIT),
+        model_specs={"ten": json_format.MessageToJson(sum_of_tfx)},
+        comparison_spec=json_format.MessageToJson(comparison_spec),
+    )
+    assert as_dicts.exec_properties == made.exec_properties
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from google.protobuf import json_format
+from tfx import v1 as tfx
 from tfx.proto import bulk_inferrer_pb2 as theirs
 from tfx.types.standard_artifacts import (
     Examples,
@@ -85,30 +89,37 @@ def test_blessings_that_are_given_are_required():
         assert set(names) <= made.inputs.keys()
 
 
-def test_blessing_may_be_empty_but_model_and_examples_may_not():
-    spec = bulk(model_blessing=channel(ModelBlessing), infra_blessing=channel(InfraBlessing)).spec
-    may_be_empty = {key for key in spec.INPUTS if spec.is_allow_empty_input(key)}
-    assert spec.INPUTS.keys() - may_be_empty == {"examples", "model", "pushed_model"}
-    assert may_be_empty == {"model_blessing", "infra_blessing"}
-
-
 def test_blessing_of_another_type_is_refused_by_tfx():
     for name in ("model_blessing", "infra_blessing"):
         with pytest.raises(TypeError, match=f"{name} should be a Channel of type "):
             bulk(**{name: channel(Model)})
 
 
-def test_tfxs_own_messages_give_the_same_as_ours():
-    def properties(proto):
-        column = proto.PredictOutputCol(output_key="y", output_column="y5")
-        entry = proto.OutputColumnsSpec(predict_output={"output_columns": [column]})
-        return bulk(
-            data_spec=proto.DataSpec(example_splits=["a"]),
-            model_spec=proto.ModelSpec(model_signature_name=["s"], tag=["serve"]),
-            output_example_spec=proto.OutputExampleSpec(output_columns_spec=[entry]),
-        ).exec_properties
+COLUMN = theirs.PredictOutputCol(output_key="y", output_column="y5")
+COLUMNS = theirs.OutputColumnsSpec(predict_output={"output_columns": [COLUMN]})
+SPECS_OF_TFX = {
+    "data_spec": tfx.proto.DataSpec(example_splits=["a"]),
+    "model_spec": tfx.proto.ModelSpec(model_signature_name=["s"], tag=["serve"]),
+    "output_example_spec": theirs.OutputExampleSpec(output_columns_spec=[COLUMNS]),
+}
 
-    assert properties(theirs) == properties(our)
+
+@pytest.mark.parametrize("is_positional", [False, True])
+@pytest.mark.parametrize("convert", [None, json_format.MessageToDict, json_format.MessageToJson])
+def test_call_of_tfxs_component_means_the_same(convert, is_positional):
+    channels = {"examples": Examples, "model": Model, "model_blessing": ModelBlessing}
+    specs = {n: convert(spec) if convert else spec for n, spec in SPECS_OF_TFX.items()}
+    given = {**{name: channel(kind) for name, kind in channels.items()}, **specs}
+
+    made, of_tfx = (
+        component(*given.values()) if is_positional else component(**given)
+        for component in (BulkInferencer, tfx.components.BulkInferrer)
+    )
+
+    assert dict(made.inputs) == dict(of_tfx.inputs)
+    for name, spec in SPECS_OF_TFX.items():
+        kind = getattr(our, type(spec).__name__)
+        assert message_of(made, name, kind) == message_of(of_tfx, name, kind) != kind()
 
 
 def test_all_settings_may_be_runtime_parameters():
@@ -124,10 +135,13 @@ def test_all_settings_may_be_runtime_parameters():
         bulk(model_spec=our.ModelSpec(), output_example_spec=y_of_b)
 
 
-def test_hooks_come_from_a_file_or_a_module():
+def test_hooks_come_from_a_file_or_a_module(monkeypatch):
     message = "module_file and module_path are both given: a.py and b. Give only one of them."
     assert_refused(message, bulk, module_file="a.py", module_path="b")
     assert bulk(module_path="b").exec_properties["module_path"] == "b"
+    monkeypatch.setenv("UNSUPPORTED_DO_NOT_PACKAGE_USER_MODULES", "1")
+    for file in ("a.py", Path("a.py")):
+        assert bulk(module_file=file).exec_properties["module_file"] == "a.py"
     for name in ("module_file", "module_path"):
         with pytest.raises(SettingsError, match=rf"^{name} has '{{{{' in "):
             bulk(**{name: "{{ ds }}.py"})

@@ -33,6 +33,8 @@ def test_stages_are_carried_in_their_order():
     for given in ([our.StageSpec(name="ten"), our.StageSpec(name="five")], tuple(stages())):
         spec = message_of(cascade(stages=given), "cascade_spec", our.CascadeSpec)
         assert list(spec.stages) == list(given)
+        as_dicts = [{"name": stage.name} for stage in given]
+        assert message_of(cascade(stages=as_dicts), "cascade_spec", our.CascadeSpec) == spec
 
 
 def test_stages_are_checked_at_construction():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import pytest
 from google.protobuf import json_format
+from tfx import v1 as tfx
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, Schema
 from tfx.utils import import_utils, json_utils
@@ -53,6 +55,14 @@ def test_instances_do_not_share_their_channels():
     other = branch(models={"six": channel(Model)})
     assert set(other.inputs) == {"examples", "model_six"}
     assert set(other.outputs) == {"six", "summary", "failed_examples"}
+
+
+@COMPONENTS
+def test_every_channel_may_be_empty_so_that_the_executor_can_say_what_that_means(make):
+    blessings = {"model_blessings": BLESSINGS} if make is not bulk else {}
+    spec = make(examples=[channel(Examples), channel(Examples)], **blessings).spec
+    assert "examples_1" in spec.INPUTS
+    assert all(map(spec.is_allow_empty_input, spec.INPUTS))
 
 
 @pytest.mark.parametrize("make", [branch, cascade])
@@ -187,8 +197,11 @@ def test_settings_are_json_of_ours_or_a_parameter_that_is_left_for_the_runner(ma
     assert message_of(make(), "data_spec", our.DataSpec) == our.DataSpec()
     given = parameter('{"example_splits": ["a"]}')
     assert make(data_spec=given).exec_properties["data_spec"] is given
-    with pytest.raises(SettingsError, match="data_spec must be"):
-        make(data_spec={})
+    as_dict = {"example_splits": ["a"], "failure_limit": {"max_fraction": 0.5}}
+    for same in (as_dict, json.dumps(as_dict)):
+        assert message_of(make(data_spec=same), "data_spec", our.DataSpec) == spec
+    given = tfx.dsl.placeholders.execution_invocation().pipeline_run_id
+    assert make(data_spec=given).exec_properties["data_spec"] is given
 
 
 MARKED = our.ModelSpec(tag=["{{ds}}"])
@@ -259,10 +272,11 @@ def test_component_survives_tfxs_json(make, count):
         (our.ModelSpec(), False),
         (ENDPOINT, True),
         (parameter(), True),
+        (tfx.dsl.placeholders.execution_invocation().pipeline_run_id, True),
         (parameter("{}"), True),
         (parameter(json_format.MessageToJson(ENDPOINT)), True),
     ],
-    ids=["none", "endpoint", "unknown", "default without", "default with"],
+    ids=["none", "endpoint", "unknown", "placeholder", "default without", "default with"],
 )
 def test_run_is_part_of_what_is_cached_where_there_may_be_an_endpoint(spec, has_run_id):
     assert ("run_id" in bulk(model_spec=spec).exec_properties) == has_run_id

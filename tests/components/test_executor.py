@@ -18,9 +18,11 @@ from tfx.types.standard_artifacts import Examples, ModelBlessing
 from tfx.utils import dependency_utils
 from tfx_bsl.tfxio import dataset_options
 
+from bulk_inferencer import Summary
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components.executor import Executor
-from bulk_inferencer.errors import FailureLimitError, ModelError
+from bulk_inferencer.errors import FailureLimitError, InputError, ModelError
+from bulk_inferencer.results.summary import Reused
 from tests.components.tfx_helpers import (
     artifact,
     columns_spec,
@@ -33,7 +35,14 @@ from tests.components.tfx_helpers import (
     summary_of,
     write_examples,
 )
-from tests.helpers import context_of, example, read_tfrecord, sequence_example, tree
+from tests.helpers import (
+    context_of,
+    example,
+    read_tfrecord,
+    sequence_example,
+    tree,
+    write_tfrecord,
+)
 
 FN_API_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
@@ -47,8 +56,9 @@ def counts_of(outputs):
     return found["examples_read"], found["predictions_written"], found["examples_failed"]
 
 
-def test_every_split_is_scored_and_described_by_default(outputs, inputs):
-    execute(outputs, inputs)
+def test_every_split_is_scored_and_described_by_default(outputs, inputs, caplog):
+    with caplog.at_level("INFO"):
+        execute(outputs, inputs)
 
     assert scored(outputs.inference_result) == five_times(0, 1, 2, 10, 11)
     assert tree(outputs.inference_result.uri) == [
@@ -72,13 +82,18 @@ def test_every_split_is_scored_and_described_by_default(outputs, inputs):
     assert properties_of(outputs.summary) == {"gate": "no_blessing"}
     versions = json.loads(Path(outputs.summary.uri, "summary.json").read_text())["versions"]
     assert (versions["tfx"], versions["tensorflow"]) == (tfx.__version__, tf.__version__)
+    line = (
+        f"{summary.model_path}: 5 records read, 5 predicted, 0 failed. Gate: no_blessing. Results: "
+        f"{outputs.inference_result.uri}. Work: "
+    )
+    assert sum(message.startswith(line) for message in caplog.messages) == 1
 
 
 @pytest.mark.slow
 def test_failures_are_kept_up_to_a_limit_and_can_be_fed_back_in(outputs, model, tmp_path, caplog):
     good, bad = examples_of(1, 2), [example(name="first"), example(name="second")]
-    uri = write_examples(tmp_path / "mixed", some=[good[0], bad[0], good[1], bad[1]])
-    Path(uri, "Split-none").mkdir()
+    some = [good[0], bad[0], good[1], bad[1]]
+    uri = write_examples(tmp_path / "mixed", some=some, none=[])
     inputs = {"examples": artifact(Examples, uri, ["some", "none"]), "model": model}
     limit = our.FailureLimit(max_count=2, max_fraction=0.5)
 
@@ -86,13 +101,44 @@ def test_failures_are_kept_up_to_a_limit_and_can_be_fed_back_in(outputs, model, 
 
     assert counts_of(outputs) == (4, 2, 2)
     assert scored(outputs.inference_result) == five_times(1, 2)
-    assert "Split 'none' holds no records (files: 0)." in caplog.messages
+    assert "Split 'none' holds no records (files: 1)." in caplog.messages
     assert "failures-some.jsonl.gz" in tree(outputs.summary.uri)
     assert outputs.failed_examples.split_names == '["none", "some"]'
     again = make_outputs(tmp_path / "again")
     with pytest.raises(FailureLimitError, match="2 of 2 records failed in split 'some'"):
         execute(again, {"examples": outputs.failed_examples, "model": model})
     assert [tree(made.uri) for made in again] == [[], [], [], []]
+
+
+def test_with_a_checkpoint_the_next_execution_scores_only_files_that_are_new(model, tmp_path):
+    uri = write_examples(tmp_path / "examples", all=examples_of(1, 2))
+    inputs = {"examples": artifact(Examples, uri, ["all"]), "model": model}
+    spec = our.DataSpec(checkpoint_dir=str(tmp_path / "checkpoint"), keep_checkpoint=True)
+    first, second = (make_outputs(tmp_path / name) for name in ("first", "second"))
+
+    execute(first, inputs, data_spec=spec)
+    write_tfrecord(Path(uri, "Split-all", "new"), examples_of(3))
+    execute(second, inputs, data_spec=spec)
+
+    assert scored(first.inference_result) == five_times(1, 2)
+    assert scored(second.inference_result) == five_times(1, 2, 3)
+    assert counts_of(second) == (3, 3, 0)
+    reused = Summary.read(second.summary.uri).reused
+    assert reused == Reused(units=1, examples_read=2)
+
+
+def test_files_that_are_damaged_or_hold_too_long_a_record_fail_the_run_or_are_skipped(
+    outputs, inputs, tmp_path
+):
+    too_long = our.DataSpec(max_record_bytes=1)
+    comes_from = r"BatchBounds\.max_record_bytes comes from DataSpec\.max_record_bytes\.$"
+    with pytest.raises(InputError, match=comes_from):
+        execute(outputs, inputs, data_spec=too_long)
+
+    too_long.damaged_files = our.DataSpec.SKIP
+    skipped = make_outputs(tmp_path / "skipped")
+    execute(skipped, inputs, data_spec=too_long)
+    assert counts_of(skipped) == (0, 0, 0)
 
 
 def test_error_names_the_setting_and_leaves_the_outputs_empty(outputs, inputs):

@@ -146,12 +146,6 @@ def test_policy_matters_only_for_a_model_that_is_not_blessed(model, blessing):
         assert read(model=model, policy=policy).decision == _gate.UNASKED
 
 
-def test_decision_is_logged_with_its_model(model, caplog):
-    with caplog.at_level("INFO"):
-        read(model_ten=model, name="ten")
-    assert "Model 'ten': The gate says no_blessing. No blessing was asked for." in caplog.messages
-
-
 def test_model_among_several_has_its_own_blessing(model, blessing):
     given = {"model_five": model, "model_ten": model, "required": "ten", "name": "ten"}
     assert verdict(**given) == NOT_BLESSED
@@ -194,13 +188,25 @@ def test_model_is_needed_unless_an_endpoint_stands_in_for_it(model, blessing):
     assert read(spec=ENDPOINT).path == ""
     beside = read(spec=ENDPOINT, model=model, model_blessing=blessing(blessed=0))
     assert (beside.artifact, beside.decision.verdict) == (model, NOT_BLESSED)
-    with pytest.raises(InputError, match=r"^model must be one artifact, but there are 0\."):
-        read()
+    # A blessing needs a model to bless.
+    assert read(spec=ENDPOINT, required="model_blessing").decision == _gate.ABSENT
+
+
+def test_model_that_is_not_there_yet_closes_the_gate_or_fails_by_the_policy():
+    gated = read(required="model_blessing")
+    assert (gated.decision, gated.path) == (_gate.ABSENT, "")
     message = (
-        "There is no model for the model_blessing to bless. Give model_export as well as the "
-        "endpoint."
+        "Model 'ten': There is no model yet: its channel holds no artifact. Nothing was scored. "
+        "Set ModelSpec.gate_policy to SKIP to let the pipeline go on without results, or run what "
+        "makes the model first."
     )
-    assert_refused(message, read, spec=ENDPOINT, required="model_blessing", error=InputError)
+    for policy in (FAIL, IGNORE):
+        assert_refused(message, read, name="ten", policy=policy, error=GateError)
+
+
+def test_there_can_only_be_one_model(model):
+    with pytest.raises(InputError, match=r"^model must be one artifact, but there are 2\."):
+        gated_model.read({"model": [model, model]}, {}, ModelSpec())
 
 
 def test_saved_model_that_was_imported_as_a_model_is_found(model_uri, pushed_model_uri):

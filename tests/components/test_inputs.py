@@ -9,11 +9,11 @@ import pytest
 from tfx.components.util import examples_utils
 from tfx.types.standard_artifacts import Examples
 
-from bulk_inferencer._units.plan import list_files
+from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.components import inputs
 from bulk_inferencer.errors import InputError
 from tests.components.tfx_helpers import artifact, assert_refused, examples_of, write_examples
-from tests.helpers import write_tfrecord
+from tests.helpers import in_bucket, write_tfrecord
 
 
 def files_of(examples, *wanted):
@@ -37,6 +37,22 @@ def two(tmp_path):
 def test_examples_of_all_inputs_count_in_order():
     artifacts = {key: [key] for key in ("examples_1", "model", "examples", "examples_too")}
     assert inputs.examples({**artifacts, "examples": ["x", "y"]}) == ["x", "y", "examples_1"]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "empty"),
+    [
+        ({}, "examples"),
+        ({"examples": []}, "examples"),
+        ({"examples": [1], "examples_1": []}, "examples_1"),
+    ],
+)
+def test_channel_without_an_artifact_is_refused_even_beside_one_that_has_some(artifacts, empty):
+    message = (
+        f"There is no artifact in the channel of {empty}. Run what makes the examples first, or "
+        f"leave the channel out."
+    )
+    assert_refused(message, inputs.check_examples, {"model": [], **artifacts}, error=InputError)
 
 
 def test_splits_of_all_artifacts_are_scored_or_only_those_that_are_asked_for(two):
@@ -65,21 +81,32 @@ def test_split_that_is_missing_is_refused_with_those_there_are(
     assert_refused(message, inputs.splits, examples, wanted, error=InputError)
 
 
-def test_split_whose_folder_was_deleted_is_refused_with_its_place(two):
+@pytest.mark.parametrize("left", [[], ["_SUCCESS", ".DS_Store"], None])
+def test_split_of_which_one_artifact_has_no_files_is_refused_with_its_place(two, left):
     uri = two[1].uri
-    shutil.rmtree(f"{uri}/Split-b")
+    shutil.rmtree(f"{uri}/Split-a")
+    if left is not None:
+        Path(f"{uri}/Split-a").mkdir()
+        for name in left:
+            Path(f"{uri}/Split-a", name).touch()
     message = (
-        f"Split 'b' has no folder at {uri}/Split-b. Restore the examples, or run the ExampleGen "
-        f"again."
+        f"The examples at {uri} have no files of split 'a': nothing matches {uri}/Split-a/*. "
+        f"Restore them, or run the ExampleGen again."
     )
     assert_refused(message, inputs.splits, two, [], error=InputError)
 
 
-def test_empty_split_has_no_files_and_an_object_store_no_folders_to_look_for(tmp_path):
-    Path(tmp_path, "Split-a").mkdir()
-    assert files_of([artifact(Examples, tmp_path, ["a"])]) == {"a": []}
-    patterns = inputs.splits([artifact(Examples, "gs://bucket/examples", ["a"])], [])
-    assert patterns == {"a": ["gs://bucket/examples/Split-a/*"]}
+def test_empty_split_has_a_file_without_records_and_hidden_files_do_not_count(tmp_path):
+    made = artifact(Examples, write_examples(tmp_path, a=[]), ["a"])
+    for name in ("_SUCCESS", ".DS_Store"):
+        Path(tmp_path, "Split-a", name).touch()
+    assert files_of([made]) == {"a": [file_in(made, "a")]}
+
+
+def test_split_is_found_in_an_object_store(tmp_path):
+    uri = in_bucket(write_examples(tmp_path, a=[]))
+    made = artifact(Examples, uri, ["a"])
+    assert files_of([made]) == {"a": [file_in(made, "a")]}
 
 
 def test_custom_split_pattern_says_where_the_files_are(tmp_path):

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 from tfx import v1 as tfx
+from tfx.dsl.placeholder import placeholder as ph
+from tfx.proto import bulk_inferrer_pb2
 from tfx.types import Channel, channel_utils
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
-from bulk_inferencer import Comparison, Summary, read_predictions
+from bulk_inferencer import Comparison, Summary, _gate, read_predictions
 from bulk_inferencer import bulk_inferencer_pb2 as our
-from bulk_inferencer.errors import InputError
+from bulk_inferencer.errors import GateError, InputError
 from bulk_inferencer.results.summary import StageCounts
 from tests.components.tfx_helpers import (
     UNLABELLED,
@@ -104,6 +106,14 @@ def bulk(tmp_path_factory, uris):
     }
     as_json = {n: json_format.MessageToJson(spec, indent=None) for n, spec in settings.items()}
     nodes.bulk("Parameters", **{n: parameter(text, n) for n, text in as_json.items()})
+    entry = [json_format.MessageToDict(columns_of(PLACE="y"))]
+    before, after = json.dumps({"output_columns_spec": entry}).split("PLACE")
+    nodes.bulk(
+        "Placeholders",
+        data_spec=ph.make_proto(bulk_inferrer_pb2.DataSpec(example_splits=["unlabelled"])),
+        model_spec={"batch": {"max_records": 1}},
+        output_example_spec=before + ph.execution_invocation().pipeline_info.id + after,
+    )
     pushed = tfx.proto.PushDestination(filesystem={"base_directory": str(folder / "pushed")})
     pusher = nodes.add(tfx.components.Pusher(model=nodes["five"], push_destination=pushed))
     nodes.bulk("Pushed", model_export=pusher.outputs["pushed_model"])
@@ -149,6 +159,14 @@ def test_runtime_parameters_are_resolved_and_reach_the_job(bulk):
     assert signatures == "serving_default,length"
     assert summary_of(recorded.output("summary")).work.batches == 2
     assert examples_in(recorded.output("output_examples")) == [{"x": [50]}, {"x": [55]}]
+
+
+def test_placeholders_and_dicts_reach_the_job_too(bulk):
+    recorded = bulk("Placeholders")
+    assert scored(recorded.output()) == five_times(10, 11)
+    assert summary_of(recorded.output("summary")).work.batches == 2
+    columns = [{"x": [10], "pipeline": [50]}, {"x": [11], "pipeline": [55]}]
+    assert examples_in(recorded.output("output_examples")) == columns
 
 
 def test_pushed_model_of_a_pusher_is_scored_with(bulk):
@@ -234,7 +252,8 @@ def test_resolvers_bring_examples_models_and_blessings(local_pipeline, new_nodes
     local_pipeline.run(nodes.all["examples"], nodes.all["five"])
     model_id = local_pipeline.latest("five").output("result").id
 
-    # There is no blessing yet. LocalDagRunner goes on where a node's inputs cannot be resolved.
+    # There is no blessing yet. LocalDagRunner would go on where an input that TFX requires is
+    # missing.
     nodes = new_nodes()
     newest = latest_of("Artifact", "newest", examples=Examples, model=Model)
     blessing = latest_of("Artifact", "blessing", model_blessing=ModelBlessing)
@@ -255,8 +274,11 @@ def test_resolvers_bring_examples_models_and_blessings(local_pipeline, new_nodes
         assert tree(recorded.output().uri) == []
         assert "no artifact" in summary_of(recorded.output("summary")).gate.reason
     recorded = local_pipeline.latest("NoModel")
-    assert (recorded.state, recorded.outputs) == ("FAILED", {})
-    assert "inputs[model] has min_count = 1" in recorded.properties["__execution_result__"]
+    assert recorded.state == "COMPLETE"
+    assert custom_properties(recorded.output())["gate"] == "no_model"
+    assert tree(recorded.output().uri) == []
+    summary = summary_of(recorded.output("summary"))
+    assert (summary.splits, summary.gate) == ({}, _gate.ABSENT)
 
     # A blessing arrives, and a later model, which nobody blessed.
     nodes = new_nodes()
@@ -272,6 +294,26 @@ def test_resolvers_bring_examples_models_and_blessings(local_pipeline, new_nodes
     result = local_pipeline.latest("Blessed").output()
     assert custom_properties(result)["gate"] == "blessed"
     assert scored(result) == five_times(0, 1, 2, 10, 11)
+
+
+def test_run_fails_where_a_resolver_finds_no_examples_or_no_model_that_must_be_there(
+    local_pipeline, new_nodes, tmp_path
+):
+    nodes = new_nodes()
+    both = {"model": Model, "model_blessing": ModelBlessing}
+    blessed = nodes.add(latest_of("BlessedModel", "blessed", **both))
+    model, blessing = (blessed.outputs[key] for key in both)
+    must_be_there = {"gate_policy": "FAIL"}
+    nodes.bulk(model_export=model, model_blessing=blessing, model_spec=must_be_there)
+    with pytest.raises(GateError, match=r"^There is no model yet: its channel holds no artifact\."):
+        local_pipeline.run(*nodes.all.values())
+    assert local_pipeline.latest().state == "FAILED"
+
+    nodes = new_nodes()
+    newest = latest_of("Artifact", "newest", examples=Examples)
+    inferencer = nodes.bulk(examples=newest.outputs["examples"])
+    with pytest.raises(InputError, match=r"^There is no artifact in the channel of examples\."):
+        LocalPipeline(tmp_path / "new").run(nodes.all["five"], newest, inferencer)
 
 
 # Several models

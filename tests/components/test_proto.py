@@ -16,13 +16,19 @@ from bulk_inferencer import bulk_inferencer_pb2 as our
 CHECKOUT = Path(__file__).parents[2]
 PROTO = CHECKOUT / "proto" / "bulk_inferencer" / "bulk_inferencer.proto"
 GENERATED = ("bulk_inferencer/bulk_inferencer_pb2.py", "bulk_inferencer/bulk_inferencer_pb2.pyi")
-NUMBERS = ("int64", "double")
-SETTINGS = (*NUMBERS, "string", "bool", "GatePolicy", "Compression")
+NUMBERS = ("int32", "int64", "double")
+SETTINGS = (*NUMBERS, "string", "bool", "GatePolicy", "Compression", "DamagedFiles")
 FIRST_NUMBER_OF_OURS = 100
 SHARED = sorted(theirs.DESCRIPTOR.message_types_by_name)
 ADDED = {
-    "DataSpec": {"failure_limit", "compression"},
-    "ModelSpec": {"gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"},
+    "DataSpec": {
+        *("failure_limit", "compression", "checkpoint_dir", "keep_checkpoint", "checkpoint_days"),
+        *("damaged_files", "max_damaged_files", "max_record_bytes"),
+    },
+    "ModelSpec": {
+        *("gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"),
+        "takes_records",
+    },
     "OutputExampleSpec": {"replace_features"},
 }
 
@@ -71,6 +77,7 @@ def test_shared_message_has_tfxs_fields_and_numbers_of_our_own(name):
 def test_defaults_are_zero_so_that_tfxs_messages_mean_the_same():
     assert our.SKIP == our.ModelSpec().gate_policy == 0
     assert our.GZIP == our.DataSpec().compression == 0
+    assert our.DataSpec.FAIL == our.DataSpec().damaged_files == 0
     assert not our.OutputExampleSpec().replace_features
 
 
@@ -109,11 +116,12 @@ def declarations():
 
 def test_everything_has_a_comment_and_settings_their_default_and_unit():
     file = description(our)
+    enums = [*file.enum_type, *(enum for made in file.message_type for enum in made.enum_type)]
     assert sorted(name for _, name, _ in declarations()) == sorted(
         [message.name for message in file.message_type]
         + [field.name for message in file.message_type for field in message.field]
-        + [enum.name for enum in file.enum_type]
-        + [value.name for enum in file.enum_type for value in enum.value]
+        + [enum.name for enum in enums]
+        + [value.name for enum in enums for value in enum.value]
     )
     for kind, name, comment in declarations():
         assert re.fullmatch(r"[A-Z].*\.", comment), name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
+from tfx import v1 as tfx
 from tfx.proto import bulk_inferrer_pb2 as theirs
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
@@ -17,6 +19,8 @@ from bulk_inferencer._models.retries import Limits
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._models.tf_serving import TFServing
 from bulk_inferencer._models.vertex import VertexEndpoint
+from bulk_inferencer._units.checkpoint import Checkpoint
+from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.components import settings
@@ -28,7 +32,7 @@ from tests.components.tfx_helpers import assert_refused, columns_of, columns_spe
 
 VERTEX = "projects/p/locations/l/endpoints/1"
 DATACLASSES = (
-    *(BatchBounds, Comparing, FailureLimit, Limits, Outputs),
+    *(BatchBounds, Checkpoint, Comparing, DamagedFiles, FailureLimit, Limits, Outputs),
     *(SavedModel, Stage, TFServing, VertexEndpoint),
 )
 
@@ -70,35 +74,48 @@ def test_tfxs_own_message_becomes_ours_with_equal_fields(ours):
     assert to_setting("spec", given, type(ours)) == ours
 
 
-OR_TFXS = "TFX's message of the same name"
-OR_JSON = "a RuntimeParameter that holds its JSON"
+@pytest.mark.parametrize("convert", [to_setting, to_message])
+def test_json_becomes_a_message_as_text_and_as_a_dict(convert):
+    limit = our.FailureLimit(max_fraction=0)
+    expected = our.DataSpec(example_splits=["a"], failure_limit=limit, checkpoint_dir="/c")
+    as_dict = {"example_splits": ("a",), "failure_limit": {"max_fraction": 0}}
+    as_dict["checkpointDir"] = Path("/c")
+    as_text = json_format.MessageToJson(expected)
+    for given in (as_dict, as_text, json.dumps(json.loads(as_text))):
+        assert convert("spec", given, our.DataSpec) == expected
+    for empty in ({}, "{}", ""):
+        assert convert("spec", empty, our.DataSpec) == our.DataSpec()
+
+
+TFXS = "TFX's message of the same name, "
 
 
 @pytest.mark.parametrize(
-    ("convert", "kind", "value", "must_be"),
+    ("kind", "value", "of_tfx", "its_type"),
     [
-        (to_setting, our.DataSpec, {}, f"DataSpec, {OR_TFXS} or {OR_JSON}, not a dict."),
-        (to_setting, our.DataSpec, theirs.ModelSpec(), f"{OR_JSON}, not a ModelSpec."),
-        (to_message, our.ModelSpec, "{}", f"a bulk_inferencer_pb2.ModelSpec or {OR_TFXS}, not a "),
-        (to_message, our.Routing, our.OutputExampleSpec(), "Routing, not an OutputExampleSpec."),
+        (our.DataSpec, theirs.ModelSpec(), TFXS, "a ModelSpec"),
+        (our.ModelSpec, ["serving_default"], TFXS, "a list"),
+        (our.Routing, our.OutputExampleSpec(), "", "an OutputExampleSpec"),
     ],
 )
-def test_value_of_another_type_is_refused_with_those_that_are_taken(convert, kind, value, must_be):
-    with pytest.raises(SettingsError) as raised:
-        convert("spec", value, kind)
-    assert str(raised.value).startswith(f"spec must be a bulk_inferencer_pb2.{kind.__name__}")
-    assert must_be in str(raised.value)
-
-
-def test_runtime_parameter_is_kept_for_the_runner_where_it_can_be():
-    for default in (None, '{"example_splits": ["a"]}'):
-        given = parameter(default)
-        assert to_setting("data_spec", given, our.DataSpec) is given
+def test_value_of_another_type_is_refused_with_those_that_are_taken(kind, value, of_tfx, its_type):
     message = (
-        "routing must be known while the pipeline is being built, so it cannot be a "
-        "RuntimeParameter. Give a bulk_inferencer_pb2.Routing."
+        f"spec must be a bulk_inferencer_pb2.{kind.__name__}, {of_tfx}or its JSON as text or a "
+        f"dict, not {its_type}."
     )
-    assert_refused(message, to_message, "routing", parameter(), our.Routing)
+    for convert in (to_setting, to_message):
+        assert_refused(message, convert, "spec", value, kind)
+
+
+def test_what_is_not_known_yet_is_kept_for_the_runner_where_it_can_be():
+    of_run = tfx.dsl.placeholders.execution_invocation().pipeline_run_id
+    for given in (parameter(), parameter('{"example_splits": ["a"]}'), of_run):
+        assert to_setting("data_spec", given, our.DataSpec) is given
+        message = (
+            f"routing must be known while the pipeline is being built, so it cannot be "
+            f"{settings.a_type(given)}. Give a bulk_inferencer_pb2.Routing."
+        )
+        assert_refused(message, to_message, "routing", given, our.Routing)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +162,10 @@ def cascade_spec(**of_five):
         (cascade_spec(output_columns_spec=columns_of(y="y")), "from StageSpec.exit_when."),
         (our.DataSpec(failure_limit={"max_count": -1}), "from DataSpec.failure_limit.max_count."),
         (our.ComparisonSpec(most_different=-1), "from ComparisonSpec.most_different."),
+        (our.DataSpec(checkpoint_dir="/c", checkpoint_days=-1), "from DataSpec.checkpoint_days."),
+        (our.DataSpec(max_damaged_files=-1), "from DataSpec.max_damaged_files."),
+        (our.DataSpec(max_record_bytes=-1), "from DataSpec.max_record_bytes."),
+        (theirs.ModelSpec(tag="serve"), "SavedModel.tags comes from ModelSpec.tag."),
         # Those messages have the names of our own.
         (our.Routing(split={"weights": {"five": 0}}), "a model that should get no records."),
         (cascade_spec(exit_when=[our.ExitWhen()]), "Say which values settle a record."),
@@ -152,7 +173,7 @@ def cascade_spec(**of_five):
 )
 def test_lower_floors_check_at_once_and_the_error_names_the_setting(spec, end):
     with pytest.raises(SettingsError) as raised, settings.naming_settings():
-        to_setting("spec", spec, type(spec))
+        to_setting("spec", spec, getattr(our, type(spec).__name__))
     assert str(raised.value).endswith(end)
 
 
@@ -216,12 +237,27 @@ def test_json_parses_back_to_every_field_with_names_of_either_style():
         assert settings.parse({"model_spec": text}, "model_spec", our.ModelSpec) == spec
 
 
-@pytest.mark.parametrize("text", ["[]", '"x"', "1", '{"example_splits": 3}', "{", "\0"])
-def test_what_is_not_json_of_the_message_is_refused(text):
-    message = f"data_spec must be JSON of bulk_inferencer.DataSpec, but it is {text!r}: "
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("[]", '"x"', "1", '{"example_splits": 3}', "{", "\0"),
+        {"example_splits": "train"},
+        {"splits": ["train"]},
+        {"failure_limit": our.FailureLimit()},
+        {"example_splits": [parameter()]},
+    ],
+)
+def test_what_is_not_json_of_the_message_is_refused(value):
+    message = f"data_spec must be JSON of bulk_inferencer.DataSpec, but it is {value!r}: "
     with pytest.raises(SettingsError) as raised:
-        settings.parse({"data_spec": text}, "data_spec", our.DataSpec)
+        settings.parse({"data_spec": value}, "data_spec", our.DataSpec)
     assert str(raised.value).startswith(message)
+
+
+def test_placeholder_may_have_become_a_message_or_a_dict():
+    expected = our.DataSpec(example_splits=["a"])
+    for value in (expected, theirs.DataSpec(example_splits=["a"]), {"example_splits": ["a"]}):
+        assert settings.parse({"data_spec": value}, "data_spec", our.DataSpec) == expected
 
 
 def test_names_are_joined_by_commas():
@@ -232,9 +268,11 @@ def test_names_are_joined_by_commas():
 # From messages to dataclasses
 
 
-def served(signatures=(), **fields):
+def served(signatures=(), takes_records=None, **fields):
     spec = our.TFServingSpec(address="host:8500", model_name="m", **fields)
-    return our.ModelSpec(model_signature_name=signatures, tf_serving=spec)
+    return our.ModelSpec(
+        model_signature_name=signatures, takes_records=takes_records, tf_serving=spec
+    )
 
 
 def on_vertex(signatures=(), **fields):
@@ -257,8 +295,10 @@ LIMITS = {"request_seconds": 1, "total_seconds": 2}
             our.ModelSpec(model_signature_name=["a", "b"], tag=["t"], import_modules=["text"]),
             SavedModel("/m", signatures=("a", "b"), tags=("t",), import_modules=("text",)),
         ),
+        (our.ModelSpec(takes_records=False), SavedModel("/m", takes_records=False)),
         (served(), TFServing("host:8500", "m")),
         (served(version=0), TFServing("host:8500", "m", version=0)),
+        (served(takes_records=False), TFServing("host:8500", "m", takes_records=False)),
         (
             served(["a", "b"], channel_options=CHANNEL_OPTIONS, limits=LIMITS, **OF_SERVER),
             TFServing(
@@ -307,9 +347,12 @@ def test_cascade_spec_gives_stages_with_columns_and_exits():
 def test_bounds_are_the_tightest_of_all_models_and_zero_is_the_default():
     some = our.ModelSpec(batch=our.BatchSpec(max_records=7, max_bytes=9, first_records=5))
     other = our.ModelSpec(batch=our.BatchSpec(max_records=0, max_bytes=8, first_records=6))
-    assert settings.batch_bounds(our.ModelSpec()) == BatchBounds()
-    assert settings.batch_bounds(some) == BatchBounds(7, max_bytes=9, first_records=5)
-    assert settings.batch_bounds(some, other) == BatchBounds(7, max_bytes=8, first_records=5)
+    data = our.DataSpec(max_record_bytes=6)
+    assert settings.batch_bounds(our.DataSpec(), our.ModelSpec()) == BatchBounds()
+    expected = BatchBounds(7, max_bytes=9, first_records=5, max_record_bytes=6)
+    assert settings.batch_bounds(data, some) == expected
+    expected = dataclasses.replace(expected, max_bytes=8)
+    assert settings.batch_bounds(data, some, other) == expected
 
 
 def test_zero_is_a_value_of_what_has_another_default():
@@ -328,13 +371,50 @@ def test_routing_is_none_without_a_split():
     assert settings.routing(our.Routing(split=split)) == expected
 
 
-def test_compression_is_named_and_an_unknown_one_refused():
+@pytest.mark.parametrize(
+    ("kind", "field", "choices", "otherwise"),
+    [
+        (our.DataSpec, "compression", "GZIP (0), NONE (1)", "for gzip."),
+        (our.DataSpec, "damaged_files", "FAIL (0), SKIP (1)", "to fail on damaged files."),
+        (
+            *(our.ModelSpec, "gate_policy", "SKIP (0), FAIL (1), IGNORE (2)"),
+            "to skip a model that is not blessed.",
+        ),
+    ],
+)
+def test_choice_that_does_not_exist_is_refused(kind, field, choices, otherwise):
+    message = f"{kind.__name__}.{field} must be one of {choices}, not 7. Leave it out {otherwise}"
+    assert_refused(message, to_setting, "spec", kind(**{field: 7}), kind)
+
+
+def test_choices_are_named():
     assert settings.compression(our.DataSpec()) == "GZIP"
     assert settings.compression(our.DataSpec(compression=our.NONE)) == "NONE"
-    message = (
-        "DataSpec.compression must be one of GZIP (0), NONE (1), not 7. Leave it out for gzip."
-    )
-    assert_refused(message, to_setting, "d", our.DataSpec(compression=7), our.DataSpec)
+    assert settings.gate_policy(our.ModelSpec(gate_policy=our.IGNORE)) == "IGNORE"
+
+
+def test_damaged_files_fail_the_run_unless_they_are_skipped():
+    assert settings.damaged_files(our.DataSpec()) == DamagedFiles()
+    skip = our.DataSpec(damaged_files=our.DataSpec.SKIP, max_damaged_files=0)
+    assert settings.damaged_files(skip) == DamagedFiles(skip=True, max_count=0)
+
+
+def test_checkpoint_needs_a_folder():
+    assert settings.checkpoint(our.DataSpec()) is None
+    assert settings.checkpoint(our.DataSpec(checkpoint_dir="/c")) == Checkpoint("/c")
+    kept = our.DataSpec(checkpoint_dir="/c", keep_checkpoint=True, checkpoint_days=0)
+    assert settings.checkpoint(kept) == Checkpoint("/c", keep=True, max_age_days=0)
+    for name, value in (("keep_checkpoint", True), ("checkpoint_days", 0)):
+        message = (
+            f"DataSpec.{name} needs a folder for the checkpoint. Name one in "
+            f"DataSpec.checkpoint_dir."
+        )
+        assert_refused(message, to_setting, "d", our.DataSpec(**{name: value}), our.DataSpec)
+
+
+def test_splits_that_are_the_letters_of_one_name_are_refused():
+    with pytest.raises(SettingsError, match=r"^DataSpec\.example_splits has .* Write \['train'\]"):
+        to_setting("data_spec", theirs.DataSpec(example_splits="train"), our.DataSpec)
 
 
 # Columns of output examples

@@ -53,3 +53,10 @@ def test_file_of_several_chunks_is_numbered_through(tmp_path):
     found = list(read_batches([path], BatchBounds(max_bytes=40)))
     places = [batch.locate(len(batch.records) - 1) for batch in found]
     assert places == [(path, 19), (path, 39), (path, 49)]
+
+
+def test_caller_may_lower_the_size_of_each_batch(tmp_path):
+    path = write_tfrecord(tmp_path / "a", [b"1"] * 10)
+    most = iter([1, 9, 2, 3, 0])
+    found = read_batches([path], BatchBounds(max_records=4), lambda: next(most))
+    assert [len(batch.records) for batch in found] == [1, 4, 2, 3]

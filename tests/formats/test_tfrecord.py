@@ -4,6 +4,8 @@ import gzip
 import importlib.util
 import itertools
 import re
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from bulk_inferencer._formats import tfrecord
 from bulk_inferencer.errors import InputError
 from tests.helpers import in_bucket, read_tfrecord, write_tfrecord
 
+WRITE_AGAIN = "Write the file again, or leave it out of the examples."
 RECORDS = [b"", b"a", b"\0\0", b"x" * 1000, "ä".encode()]
 
 
@@ -23,24 +26,34 @@ def chunks_of(path, **bounds):
     return list(tfrecord.read_chunks(str(path), **bounds))
 
 
-def read(path):
-    return [record for chunk in chunks_of(path) for record in chunk]
+def read(path, **bounds):
+    return [record for chunk in chunks_of(path, **bounds) for record in chunk]
 
 
 def unreadable(path, after=r"\d+"):
     """Returns a pattern for the message about a file that is damaged after so many records."""
-    advice = "Write the file again, or leave it out of the examples."
     start = re.escape(f"Cannot read {path} as TFRecord: ")
-    return rf"(?s)^{start}.+ \(after record {after}\)\. {re.escape(advice)}$"
+    return rf"(?s)^{start}.+ \(after record {after}\)\. {re.escape(WRITE_AGAIN)}$"
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
+def read_to_damage(path, **settings):
+    """Returns the records before the damage and the message, which counts them if it is ours."""
+    records = []
+    with pytest.raises(InputError) as raised:
+        records.extend(r for chunk in tfrecord.read_chunks(str(path), **settings) for r in chunk)
+    message = str(raised.value)
+    assert "after record" not in message or f"(after record {len(records)})" in message
+    return records, message
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
 @pytest.mark.parametrize("name", ["records", "records.gz", "records.tfrecord"])
 def test_compression_is_told_by_the_content_not_by_the_name(tmp_path, name, compression):
     path = write_tfrecord(tmp_path / name, RECORDS, compression)
     assert read(path) == RECORDS
     assert read(in_bucket(path)) == RECORDS
-    assert read(write_tfrecord(tmp_path / name, [], compression)) == []
+    if compression or not name.endswith(".gz"):
+        assert read(write_tfrecord(tmp_path / name, [], compression)) == []
 
 
 @pytest.mark.parametrize("first_bytes", [0x8B1F, 0x088B1F])
@@ -82,28 +95,27 @@ def test_cache_of_lengths_is_bounded(monkeypatch):
         assert len(lengths) <= 3
 
 
-def test_file_that_is_missing_or_no_tfrecord_is_named(tmp_path):
-    path = tmp_path / "records.csv"
-    for content in (None, "x,y\n1,2\n3,4\n5,6\n"):
-        if content:
-            path.write_text(content)
-        with pytest.raises(InputError, match=unreadable(path, 0)):
-            read(path)
+def test_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(InputError, match=unreadable(tmp_path / "none", 0)):
+        read(tmp_path / "none")
 
 
 @pytest.mark.parametrize("damage", ["record", "length"])
-def test_damaged_record_is_named(tmp_path, damage):
+def test_damaged_record_is_named_and_all_before_it_are_read(tmp_path, damage):
     records = [b"record %02d" % i for i in range(40)]
     path = Path(write_tfrecord(tmp_path / "records", records, ""))
     content = bytearray(path.read_bytes())
     content[25 * (9 + 16) + (12 if damage == "record" else 0)] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=unreadable(path, 25)) as raised:
-        read(path)
-    assert f"TFRecord: a {damage} does not match its checksum (" in str(raised.value)
+    found, message = read_to_damage(path)
+    assert found == records[:25]
+    assert message == (
+        f"Cannot read {path} as TFRecord: a {damage} does not match its checksum (after record "
+        f"25). {WRITE_AGAIN}"
+    )
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
 def test_file_is_read_whole_or_refused_wherever_it_is_cut(tmp_path, compression):
     records = [b"record %d" % i for i in range(12)]
     path = Path(write_tfrecord(tmp_path / "records", records, compression))
@@ -112,20 +124,52 @@ def test_file_is_read_whole_or_refused_wherever_it_is_cut(tmp_path, compression)
     ends = [0, *itertools.accumulate(16 + len(r) for r in records)] if not compression else [0]
     for length in set(range(len(content))) - set(ends):
         path.write_bytes(content[:length])
-        whole = r"\d+" if compression else sum(end <= length for end in ends) - 1
-        with pytest.raises(InputError, match=unreadable(path, whole)):
-            read(path)
+        found, _ = read_to_damage(path)
+        assert found == records[: len(found)]
+        if not compression:
+            assert len(found) == sum(end <= length for end in ends) - 1
+    if compression:
+        assert found == records, "all of them, as only the checksum at the end was cut"
 
 
 def test_gzip_file_of_several_members_is_read_whole_or_refused_wherever_one_is_cut(tmp_path):
     path = tmp_path / "records.gz"
     first, second = (tfrecord.gzip_member(tfrecord.frame([r])) for r in (b"a" * 9, b"b" * 9))
-    path.write_bytes(first + second)
-    assert read(path) == [b"a" * 9, b"b" * 9]
+    for zeros in (b"", bytes(9), bytes(1 << 20)):
+        path.write_bytes(first + zeros + second + zeros)
+        assert read(path) == [b"a" * 9, b"b" * 9]
     for length in range(1, len(second)):
         path.write_bytes(first + second[:length])
-        with pytest.raises(InputError, match=unreadable(path)):
-            read(path)
+        assert read_to_damage(path)[0] in ([b"a" * 9], [b"a" * 9, b"b" * 9])
+
+
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+@pytest.mark.parametrize("count", [100, 40_000], ids=["one block", "several blocks"])
+def test_all_records_before_damage_in_compressed_data_are_read(tmp_path, compression, count):
+    records = [b"%06d" % (i * i % 1_000_003) * 10 for i in range(count)]
+    path = Path(write_tfrecord(tmp_path / "records", records, compression))
+    content = path.read_bytes()
+    counts = []
+    for position in (len(content) // 3, len(content) // 2, len(content) * 3 // 4, -1):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        found, _ = read_to_damage(path)
+        assert found == records[: len(found)]
+        counts.append(len(found))
+    assert counts == sorted(counts)
+    assert counts[2] > count // 2
+    assert counts[3] == count - 1, "the last bytes come with the checksum, which does not match"
+
+
+def test_data_after_the_end_of_compressed_data_is_damage(tmp_path):
+    path = tmp_path / "records"
+    for compress in (zlib.compress, gzip.compress):
+        path.write_bytes(compress(tfrecord.frame([b"a"])) + b"rest")
+        assert read_to_damage(path)[0] == [b"a"]
+
+
+# Lengths
 
 
 @pytest.mark.parametrize("whole", [[], [b"whole"], [b"many"] * 9], ids=len)
@@ -133,18 +177,66 @@ def test_gzip_file_of_several_members_is_read_whole_or_refused_wherever_one_is_c
 def test_absurd_length_with_a_valid_checksum_is_damage(tmp_path, whole, length):
     path = tmp_path / "records"
     path.write_bytes(tfrecord.frame(whole) + tfrecord._header(length) + b"rest")
-    with pytest.raises(InputError, match=unreadable(path, len(whole))):
-        read(path)
+    assert read_to_damage(path)[0] == whole
 
 
-@pytest.mark.parametrize("position", [30, -20, -3], ids=["deflated data", "late data", "trailer"])
-def test_damaged_gzip_data_is_named(tmp_path, position):
-    path = Path(write_tfrecord(tmp_path / "records", [b"%d" % i for i in range(100)]))
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=unreadable(path)):
-        read(path)
+@pytest.mark.parametrize("lengths", [[5, 9, 11, 3], [11] * 9, [5, 9, 2 << 20]], ids=str)
+def test_record_that_is_longer_than_the_bound_is_named_and_all_before_it_are_read(
+    tmp_path, lengths
+):
+    records = [b"r" * length for length in lengths]
+    path = write_tfrecord(tmp_path / "records", records)
+    assert read(path, max_record_bytes=max(lengths)) == records
+    first = next(i for i, length in enumerate(lengths) if length > 10)
+    found, message = read_to_damage(path, max_record_bytes=10)
+    assert found == records[:first]
+    assert message == (
+        f"Cannot read {path} as TFRecord: the next record has {lengths[first]} bytes, but "
+        f"BatchBounds.max_record_bytes is 10 (after record {first}). If records are this long, "
+        f"raise the setting. If not, the file is damaged. {WRITE_AGAIN}"
+    )
+
+
+def test_length_of_gigabytes_in_a_file_of_megabytes_takes_no_memory(tmp_path):
+    path = tmp_path / "records.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(tfrecord._header(2**32))
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    read_to_damage(path, max_record_bytes=512 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+# Sizes
+
+
+def test_file_of_another_size_than_listed_is_read_and_then_refused(tmp_path):
+    path = Path(write_tfrecord(tmp_path / "records", RECORDS, ""))
+    size = path.stat().st_size
+    assert read(path, listed_bytes=size) == RECORDS
+    for content in (path.read_bytes() * 2, b""):
+        path.write_bytes(content)
+        found, message = read_to_damage(path, listed_bytes=size)
+        assert found == RECORDS * (len(content) // size)
+        assert message == (
+            f"{path} had {size} bytes when the run began, and {len(content)} when it was read. Run "
+            f"again when nothing writes to it any more."
+        )
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.GZ", "a.tfrecord.gzip", "a.zlib"])
+def test_empty_file_with_the_name_of_a_compressed_one_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    assert read_to_damage(tmp_path / name)[1] == (
+        f"{tmp_path / name} is empty, although a compressed file never is, not even one without "
+        f"records. {WRITE_AGAIN}"
+    )
+
+
+# Writing
 
 
 @settings(max_examples=25)

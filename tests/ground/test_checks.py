@@ -55,6 +55,22 @@ def test_tuple_has_to_hold_values_of_one_kind(value, kind, message):
         check_tuple("A.b", good, str)
 
 
+@pytest.mark.parametrize("word", ["serve", "serving_default", "train"])
+def test_name_that_has_come_apart_into_its_letters_is_refused(word):
+    message = (
+        f"A.b has the letters {', '.join(word)} as names, because '{word}' was given where a list "
+        f"belongs. Write ['{word}']. If they are meant, put them in alphabetical order."
+    )
+    for letters in (list(word), tuple(word)):
+        with pytest.raises(SettingsError, match=exactly(message)):
+            check_tuple("A.b", letters, str)
+
+
+def test_names_of_one_letter_pass_where_nobody_would_write_a_word_so():
+    for meant in (["a", "b", "c"], ["b", "a"], {"c", "b", "a"}, ["t", "ra", "in"]):
+        check_tuple("A.b", meant, str)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [

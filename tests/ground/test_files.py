@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
+import resource
+
 import pytest
 
 from bulk_inferencer import _files
-from tests.helpers import in_bucket, tree
+from bulk_inferencer.errors import OutputError, SettingsError
+from tests.helpers import exactly, in_bucket, tree
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -36,7 +41,56 @@ def test_matching_files_come_with_their_sizes_in_order(root):
     for name, size in (("b.gz", 2), ("a.gz", 1), ("c.txt", 3), ("folder/d.gz", 4)):
         write(f"{root}/{name}", b"x" * size)
     found = _files.matching(f"{root}/*.gz")
-    assert list(found.items()) == [(f"{root}/a.gz", 1), (f"{root}/b.gz", 2)]
+    assert [(path, file.bytes) for path, file in found.items()] == [
+        (f"{root}/a.gz", 1),
+        (f"{root}/b.gz", 2),
+    ]
+    assert {path: _files.stored(path) for path in found} == found
+    assert _files.stored(f"{root}/*.gz") is _files.stored(f"{root}/folder") is None
+
+
+def test_time_of_the_last_change_is_known(tmp_path):
+    write(f"{tmp_path}/a")
+    os.utime(tmp_path / "a", (0, 1e9))
+    assert _files.matching(f"{tmp_path}/*") == {f"{tmp_path}/a": (7, 1e9)}
+
+
+def test_what_is_no_file_has_no_size(tmp_path):
+    os.symlink(tmp_path / "none", tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    found = _files.matching(f"{tmp_path}/*")
+    assert {path.rpartition("/")[2]: file.bytes for path, file in found.items()} == {
+        "link": _files.NO_FILE,
+        "pipe": _files.NO_FILE,
+    }
+    assert _files.stored(f"{tmp_path}/link") == (_files.NO_FILE, 0)
+
+
+def test_files_behind_a_link_are_not_below_a_folder(tmp_path):
+    """What a run deletes is its own."""
+    write(f"{tmp_path}/away/a")
+    os.symlink(tmp_path / "away", tmp_path / "link")
+    assert list(_files.files_below(f"{tmp_path}/link")) == [f"{tmp_path}/link/a"]
+    assert list(_files.files_below(str(tmp_path))) == [f"{tmp_path}/away/a"]
+
+
+def test_spellings_of_one_file_have_one_identity(tmp_path, monkeypatch):
+    write(f"{tmp_path}/a/b")
+    os.symlink(tmp_path / "a", tmp_path / "link")
+    os.symlink("b", tmp_path / "a/other")
+    monkeypatch.chdir(tmp_path)
+    spellings = ["a/b", "a//b", "./a/b", "a/../a/b", "link/b", "a/other", f"{tmp_path}/a/b"]
+    found = _files.identities([*spellings, "a/c", "link"])
+    assert [found[path] for path in spellings] == [f"{tmp_path}/a/b"] * len(spellings)
+    assert (found["a/c"], found["link"]) == (f"{tmp_path}/a/c", f"{tmp_path}/a")
+
+
+def test_spellings_are_files_of_their_own_in_a_store_without_folders():
+    paths = ["s3://b/a", "s3://b//a", "s3://b/./a", "bucket://tmp/a//b"]
+    assert _files.identities(paths) == {path: path for path in paths}
+    hdfs = _files.identities(["hdfs://a/b", "hdfs://a//b", "hdfs://a/./b"])
+    assert set(hdfs.values()) == {"hdfs://a/b"}
 
 
 def test_files_below_a_folder_are_found_at_any_depth(root):
@@ -72,3 +126,108 @@ def test_folder_is_made_with_its_parents(tmp_path):
     for _ in range(2):
         _files.make_folder(f"{tmp_path}/a/b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+# Disks that do not take what is written
+
+
+@pytest.fixture
+def full_disk():
+    """Files of this process stop at 1 MiB, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("function", [write, _files.create, _files.replace])
+def test_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path, function):
+    path = f"{tmp_path}/file"
+    with pytest.raises(OutputError) as raised:
+        function(path, bytes(2 << 20))
+    start, _, end = str(raised.value).partition(": ")
+    assert start.startswith(f"Cannot write {path}")
+    assert end == ("File too large. Make room there, or choose another folder, and run again.")
+    if function is not write:
+        assert tree(tmp_path) == []
+
+
+def test_copy_on_a_full_disk_names_the_copy(tmp_path, full_disk):
+    write(f"{tmp_path}/source")
+    os.truncate(tmp_path / "source", 1 << 20)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    with pytest.raises(OutputError, match=f"^Cannot write {tmp_path}/copy: File too large"):
+        _files.copy(f"{tmp_path}/source", f"{tmp_path}/copy")
+
+
+def test_place_that_takes_no_file_is_named(tmp_path):
+    write(f"{tmp_path}/file")
+    advice = "Choose a folder that this process can write to."
+    for name, number in (("file/x", errno.ENOTDIR), ("x" * 300, errno.ENAMETOOLONG)):
+        path = f"{tmp_path}/{name}"
+        message = f"Cannot write {path}: {os.strerror(number)}. {advice}"
+        with pytest.raises(OutputError, match=exactly(message)):
+            _files.rename(f"{tmp_path}/file", path)
+    message = f"Cannot write {tmp_path}/file/x: {os.strerror(errno.ENOTDIR)}. {advice}"
+    for function in (_files.make_folder, lambda path: _files.create(path + "/y", b"")):
+        with pytest.raises(OutputError, match=exactly(message)):
+            function(f"{tmp_path}/file/x")
+
+
+def test_other_errors_of_writing_may_pass_and_stay_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), _files.named("file"):
+        raise FileNotFoundError
+    with pytest.raises(OSError, match="nothing there"):
+        _files.move(f"{tmp_path}/nothing there", f"{tmp_path}/x")
+
+
+def test_path_may_be_a_path_object_and_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _files.as_path("Outputs.summary", tmp_path / "a") == f"{tmp_path}/a"
+    assert _files.as_path("Outputs.summary", "~/a/*") == f"{tmp_path}/a/*"
+    assert _files.as_path("Outputs.summary", "gs://bucket/~a") == "gs://bucket/~a"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (7, "F.path must be a path, as text or pathlib.Path, not 7 of type int."),
+        (b"a", "F.path must be a path, as text or pathlib.Path, not b'a' of type bytes."),
+        ("a\nb", "F.path holds a control character, such as a line break: 'a\\nb'. Remove it."),
+        ("a\0b", "F.path holds a control character, such as a line break: 'a\\x00b'. Remove it."),
+    ],
+)
+def test_what_is_no_path_is_refused(path, message):
+    with pytest.raises(SettingsError, match=exactly(message)):
+        _files.as_path("F.path", path)
+
+
+def test_file_can_be_made_only_once_on_a_disk(tmp_path):
+    _files.create(f"{tmp_path}/new/file", b"1")
+    with pytest.raises(FileExistsError):
+        _files.create(f"{tmp_path}/new/file", b"2")
+    assert read(f"{tmp_path}/new/file") == b"1"
+    _files.replace(f"{tmp_path}/new/file", b"3")
+    assert read(f"{tmp_path}/new/file") == b"3"
+    assert tree(tmp_path) == ["new/file"]
+
+
+@pytest.mark.parametrize("place", [str, in_bucket], ids=["same filesystem", "another one"])
+def test_file_can_be_copied_and_moved_within_and_between_filesystems(tmp_path, place):
+    write(f"{tmp_path}/a", b"1")
+    _files.copy(f"{tmp_path}/a", place(f"{tmp_path}/b"))
+    assert (read(f"{tmp_path}/a"), read(f"{tmp_path}/b")) == (b"1", b"1")
+    _files.move(f"{tmp_path}/a", place(f"{tmp_path}/c"))
+    assert (tree(tmp_path), read(f"{tmp_path}/c")) == (["b", "c"], b"1")
+
+
+def test_empty_folders_are_deleted_and_others_stay(tmp_path):
+    for name in ("a/b/c", "a/d"):
+        (tmp_path / name).mkdir(parents=True)
+    write(f"{tmp_path}/a/d/file")
+    _files.delete_empty_folder(f"{tmp_path}/a")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "a", "a/d", "a/d/file",
+    ]  # fmt: skip

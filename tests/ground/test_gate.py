@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from bulk_inferencer._gate import (
+    ABSENT,
     BLESSED,
     INFRA_BLESSING,
     MODEL_BLESSING,
@@ -44,10 +47,15 @@ def test_gate_is_open_unless_the_model_is_not_blessed_and_nobody_overrules():
     assert Decision(BLESSED, "").is_open
     assert not Decision(NOT_BLESSED, "").is_open
     assert Decision(NOT_BLESSED, "", is_overruled=True).is_open
+    assert not ABSENT.is_open
+    assert not dataclasses.replace(ABSENT, is_overruled=True).is_open
 
 
 def test_unknown_verdict_is_refused():
-    message = "Decision.verdict must be one of blessed, not_blessed, no_blessing, not 'BLESSED'."
+    message = (
+        "Decision.verdict must be one of blessed, not_blessed, no_blessing, no_model, not "
+        "'BLESSED'."
+    )
     with pytest.raises(SettingsError, match=exactly(message)):
         Decision("BLESSED", "")
 

@@ -18,7 +18,7 @@ def test_files_of_a_run_have_their_documented_names():
     failed = "Split-eval/failed_examples-00007-of-00123.gz"
     assert _layout.failed_examples("eval", shard) == failed
     assert _layout.output_examples("eval", shard) == "Split-eval/examples-00007-of-00123.gz"
-    assert _layout.unit_failures("eval", shard) == ".work/failures-eval-00007-of-00123.jsonl.gz"
+    assert _layout.unit_failures("eval", shard) == "failures-eval-00007-of-00123.jsonl.gz"
     assert _layout.failures("eval") == "failures-eval.jsonl.gz"
 
 
@@ -28,3 +28,21 @@ def test_pattern_finds_the_files_of_one_split_or_of_all(split, compression):
     name = prediction_logs(split, shard_name(0, 2), compression)
     matching = [s for s in ("eval", "a.b[1]", None) if prediction_logs_pattern(s).fullmatch(name)]
     assert matching == [s for s in ("eval", "a.b[1]", None) if s in (split, None)]
+
+
+def test_names_that_a_run_gives_are_told_from_others():
+    shard = shard_name(7, 123)
+    shards = [
+        prediction_logs("a-b", shard),
+        prediction_logs("eval", shard, NONE),
+        _layout.failed_examples("eval", shard),
+        _layout.output_examples("eval", shard),
+    ]
+    for name in shards:
+        assert _layout.is_shard(name)
+        assert _layout.is_result(name)
+    for name in ("summary.json", "comparison.json", _layout.failures("eval")):
+        assert _layout.is_result(name)
+        assert not _layout.is_shard(name)
+    for name in ("notes.txt", "summary.json.bak", "x/summary.json", f"old-{shards[0]}", "README"):
+        assert not _layout.is_result(name)

@@ -32,8 +32,8 @@ def test_merged_distributions_describe_the_values_of_both(some, others):
 def some_work():
     work = Work()
     work.loaded(0.25, 1 << 20)
-    work.called(64, 0.0104)
-    work.called(4096, 0.03)
+    work.called(64, 640, 0.0104)
+    work.called(4096, 8192, 0.03)
     work.halved()
     return work
 
@@ -44,6 +44,7 @@ def test_merged_work_is_all_of_it():
     assert work == Work(
         batches=4,
         batch_records=Distribution(4, 8320, 64, 4096),
+        batch_bytes=Distribution(4, 17664, 640, 8192),
         inference_milliseconds=Distribution(4, 80, 10, 30),
         halvings=2,
         model_loads=2,

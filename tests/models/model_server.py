@@ -1,6 +1,7 @@
 """A model server on loopback: a real model behind TensorFlow Serving's gRPC API, with faults.
 
 Faults are functions of a request's context: one for each request to score, None for no fault.
+Damages are functions of the response to such a request, likewise.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 import functools
 import ipaddress
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +31,9 @@ from tensorflow_serving.apis import (
 )
 
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.retries import Caller
 from bulk_inferencer._models.saved_model import SavedModel
-from bulk_inferencer._models.tf_serving import TFServing
+from bulk_inferencer._models.tf_serving import TFServing, TFServingPredictor
 
 NAME = "five_times"
 VERSION = 7
@@ -58,7 +61,14 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """
 
     def __init__(
-        self, path, faults=(), metadata_faults=(), max_receive_bytes=-1, token=None, labels=None
+        self,
+        path,
+        faults=(),
+        damages=(),
+        metadata_faults=(),
+        max_receive_bytes=-1,
+        token=None,
+        labels=None,
     ):
         self.calls = []
         self.scored = 0
@@ -68,6 +78,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
         self._definitions = graph.signature_def
         self._faults = iter(faults)
+        self._damages = iter(damages)
         self._metadata_faults = iter(metadata_faults)
         self._options = (("grpc.max_receive_message_length", max_receive_bytes),)
         self._token = token  # asked for over TLS
@@ -106,6 +117,10 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Stops at once, whatever is under way."""
         self._stopped = self._server.stop(None)
 
+    def repair(self):
+        """Lets no more requests fail."""
+        self._faults = iter(())
+
     def Predict(self, request, context):
         response = predict_pb2.PredictResponse()
         rows = [proto.tensor_shape.dim[0].size for proto in request.inputs.values()]
@@ -113,6 +128,10 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         inputs = {name: tf.constant(tf.make_ndarray(p)) for name, p in request.inputs.items()}
         for name, values in self._outputs(signature, inputs, rows[0], context).items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(values))
+        with self._lock:
+            damage = next(self._damages, None)
+        if damage:
+            damage(response)
         return response
 
     def Classify(self, request, context):
@@ -195,6 +214,15 @@ def failing(code, details="as planned"):
     return lambda context: context.abort(code, details)
 
 
+def answering(version):
+    """Returns a damage: another version answers."""
+
+    def damage(response):
+        response.model_spec.version.value = version
+
+    return damage
+
+
 unavailable = failing(grpc.StatusCode.UNAVAILABLE)
 
 
@@ -204,8 +232,14 @@ def tf_serving(server, *signatures, **settings):
     return TFServing(server.address, NAME, signatures=signatures, **settings)
 
 
-def predictor(server, *signatures, record_format=FORMAT_TF_EXAMPLE, **settings):
-    return tf_serving(server, *signatures, **settings).load(record_format)
+def predictor(server, *signatures, record_format=FORMAT_TF_EXAMPLE, pauses=None, **settings):
+    """Returns a predictor; with `pauses`, it notes its pauses instead of making them."""
+    model = tf_serving(server, *signatures, **settings)
+    if pauses is None:
+        return model.load(record_format)
+    clock = lambda: time.monotonic() + sum(pauses)  # noqa: E731
+    caller = Caller(model.uri, model.limits, clock, pauses.append)
+    return TFServingPredictor(model, record_format, caller)
 
 
 def assert_as_local(path, found, records, *signatures):

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import functools
+import hashlib
+from pathlib import Path
+
 import pytest
 
 from bulk_inferencer._models import importing
@@ -44,3 +48,11 @@ def test_value_that_is_not_a_function_is_refused():
         )
         with pytest.raises(SettingsError, match=exactly(message)):
             importing.function("preprocess", value)
+
+
+def test_origin_of_a_function_is_its_name_file_and_digest():
+    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert importing.origin(hook) == f"{HERE}.hook from {__file__}, SHA-256 {digest}"
+    assert importing.origin(functools.partial(hook)) == (
+        "functools.partial, whose source is not known"
+    )

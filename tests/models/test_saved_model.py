@@ -6,19 +6,20 @@ import re
 import shutil
 import sys
 import types
-from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.predictor import OutOfMemory, RecordError
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
-from bulk_inferencer.errors import ModelError
+from bulk_inferencer.errors import ModelError, SettingsError
 from tests.helpers import FLOAT, RECORDS, edit_saved_model, exactly, example, save_functions
 
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]
@@ -104,7 +105,75 @@ def test_record_that_cannot_be_parsed_is_an_error_of_that_record(keras_export, l
             with pytest.raises(RecordError, match=rf"^InvalidArgumentError: .*{reason}") as caught:
                 loaded.predict([X[0], bad])
             assert "\n" not in str(caught.value)
+        reason = r"^InvalidArgumentError: Could not parse example input, value: '\\xff\\xfe'$"
+        with pytest.raises(RecordError, match=reason):  # which is not UTF-8
+            loaded.predict([X[0], b"\xff\xfe"])
         assert loaded.predict([X[1]])  # the next batch is scored
+
+
+def test_only_input_takes_the_feature_of_its_name_unless_it_is_told_to_take_records(tmp_path):
+    def serve(image_bytes):
+        return {"bytes": tf.strings.length(image_bytes)}
+
+    path = save_functions(tmp_path, serving_default=(serve, {"image_bytes": RECORDS}))
+    records = [example(image_bytes=bytes(n), label=1) for n in (0, 3, 300)]
+    for predictor, lengths in (
+        (load(path), [0, 3, 300]),
+        (load(path, takes_records=False), [0, 3, 300]),
+        (load(path, takes_records=True), list(map(len, records))),
+        (SavedModel(path).load(FORMAT_PROTO), list(map(len, records))),
+    ):
+        assert predictor.predict(records).outputs["bytes"].tolist() == lengths
+        is_feature = lengths[0] == 0
+        assert predictor.input_name == ("examples" if is_feature else "image_bytes")
+    fitted = SavedModel(path).fitted(FORMAT_TF_EXAMPLE, FirstRecords(lambda: iter(records)))
+    assert fitted == SavedModel(path, takes_records=())
+    assert fitted.load(FORMAT_TF_EXAMPLE).predict(records).outputs["bytes"].tolist()[1] == 3
+
+
+def test_setting_that_says_what_takes_records_is_checked():
+    message = "SavedModel.takes_records must be a tuple of names, not 'text'. Write ('text',)."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        SavedModel("m", takes_records="text")
+
+
+def test_whole_numbers_are_scored_by_a_model_of_floats(keras_export):
+    records = [example(x=0), example(x=1.0), example(x=-3)]
+    assert predict(keras_export, records)["output_0"].tolist() == [[0.0], [5.0], [-15.0]]
+
+
+@pytest.mark.parametrize("takes_records", [True, False])
+def test_only_batch_size_of_a_model_is_kept_to(tmp_path, takes_records):
+    def serve(text):
+        length = tf.strings.length(text)
+        return {"length": length, "size": tf.repeat(tf.size(text), tf.size(text)), "text": text}
+
+    path = save_functions(
+        tmp_path, serving_default=(serve, {"text": tf.TensorSpec([4], tf.string)})
+    )
+    texts = [b"x" * n for n in range(10)]
+    records = texts if takes_records else [example(text=text) for text in texts]
+    for load_fn in (None, in_session):
+        predictor = load(path, takes_records=takes_records, load_override_fn=load_fn)
+        for count in (1, 4, 10):
+            outputs = predictor.predict(records[:count]).outputs
+            assert outputs["length"].tolist() == list(range(count))
+            assert outputs["size"].tolist() == [4] * count
+            assert outputs["text"].tolist() == texts[:count]
+
+
+def test_model_of_keras_own_export_that_has_lost_its_names_is_told_apart(tmp_path):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.export(tmp_path, verbose=False)
+    first = FirstRecords(lambda: iter([example(x=1.0, y=[1.0, 2.0])]))
+    message = (
+        rf"^The model in {tmp_path} wants keras_tensor\w*, but the records have x, y\. Perhaps "
+        r"keras_tensor\w* is x\. Such names come from Keras' own model\.export\(\), .* "
+        r"bulk_inferencer\.serving\.export\(model, path, {'x': tf\.io\.FixedLenFeature\(\[1\], "
+    )
+    with pytest.raises(ModelError, match=message):
+        SavedModel(tmp_path).fitted(FORMAT_TF_EXAMPLE, first)
 
 
 def test_tags_choose_the_meta_graph(tmp_path, tf1_model):
@@ -241,47 +310,40 @@ def needs_op(model, tmp_path, op):
     ("op", "module"),
     [
         ("MyOwnOp", None),
-        *((op, "tensorflow_text") for op in ("WordpieceTokenizeWithOffsets", "SentencepieceOp")),
-        ("TFText>FastWordpieceTokenizeWithOffsets", "tensorflow_text"),
+        ("WordpieceTokenizeWithOffsets", "tensorflow_text"),
         ("SimpleMLInferenceOpWithHandle", "tensorflow_decision_forests"),
-        ("DecodeProtoSparseV4", "struct2tensor"),
     ],
 )
-def test_missing_op_is_named_and_the_library_that_is_known_for_it_is_tried(
-    tmp_path, monkeypatch, caplog, linear_model, op, module
+def test_op_that_nobody_has_registered_is_named_with_its_library(
+    tmp_path, monkeypatch, linear_model, op, module
 ):
     path = needs_op(linear_model, tmp_path, op)
-    message = (
-        f"{path} needs the op '{op}', which is not registered. Install the library that defines "
-        f"it, and name its module in SavedModel.import_modules."
-    )
-    tried = []
-    if module:
-        monkeypatch.setitem(sys.modules, module, None)  # not installed, whatever there is
-        cause = f"import of {module} halted; None in sys.modules"
-        message += f" Importing {module} did not help: {cause}"
-        tried = [f"Op {op} is missing; importing {module}, which is known to define it."]
-    with caplog.at_level(logging.WARNING, "bulk_inferencer"), refused(message):
+    start = f"{path} needs the op {op}, which TensorFlow does not have. Install"
+    if not module:
+        end = "the library that defines it on every worker, and name its module in "
+        with refused(f"{start} {end}SavedModel.import_modules."):
+            load(path)
+        return
+    monkeypatch.setitem(sys.modules, module, None)  # not installed, whatever there is
+    with refused(f"{start} {module}, which defines it, on every worker."):
         load(path)
-    assert [m for m in caplog.messages if "is missing" in m] == tried
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))  # without ops
+    with refused(
+        f"{start.removesuffix('Install')}The installed version of {module} does not have it "
+        f"either. Install the one that fits the model."
+    ):
+        load(path)
 
 
-def test_model_is_loaded_again_with_the_library_of_a_missing_op(
-    tmp_path, monkeypatch, linear_model
-):
-    # An empty library, which can be imported and defines no ops.
-    monkeypatch.setitem(sys.modules, "struct2tensor", types.ModuleType("struct2tensor"))
-    message = r"(?s)\. Importing struct2tensor did not help: .*registered 'DecodeProtoSparseV4'"
-    with pytest.raises(ModelError, match=message):
-        load(needs_op(linear_model, tmp_path, "DecodeProtoSparseV4"))
-    errors = iter([ValueError("Op type not registered 'DecodeProtoSparseV4' in binary")])
-
-    def load_model(path, tags):
-        for error in errors:
-            raise error
-        return tf.saved_model.load(path, tags)
-
-    assert predict(linear_model, X, load_override_fn=load_model)["y"][1] == 5.0
+def test_library_that_cannot_be_imported_is_named(tmp_path, monkeypatch, linear_model):
+    (tmp_path / "scann.py").write_text("raise OSError('undefined\\nsymbol')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = needs_op(linear_model, tmp_path, "Scann>ScannSearch")
+    with refused(
+        f"{path} needs the op Scann>ScannSearch, which TensorFlow does not have. Importing scann "
+        f"failed: undefined symbol."
+    ):
+        load(path)
 
 
 def test_listed_modules_are_imported_first(tmp_path, monkeypatch, linear_model):
@@ -379,20 +441,3 @@ def test_gpu_memory_grows_as_it_is_needed_or_stays_as_it_is(monkeypatch, caplog,
     assert caplog.messages == [
         "Memory growth of /physical_device:GPU:1 stays as it is: it has been initialized"
     ]
-
-
-def test_fingerprint_stays_with_the_copies_and_changes_with_the_files(tmp_path, tf1_model):
-    folder = copy_of(tf1_model, tmp_path)
-    fingerprint = SavedModel(tf1_model).fingerprint()
-    assert re.fullmatch("[0-9a-f]{64}", fingerprint)
-    assert SavedModel(f"{folder}/").fingerprint() == fingerprint
-    found = {fingerprint}
-    vocabulary = Path(folder, "assets", "vocabulary.txt")
-    for change in (
-        lambda: vocabulary.write_text("large\nbig\n"),
-        lambda: Path(folder, "assets", "new").touch(),
-        lambda: vocabulary.rename(Path(folder, "assets", "v")),
-    ):
-        change()
-        found.add(SavedModel(str(folder)).fingerprint())
-    assert len(found) == 4

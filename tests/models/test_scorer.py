@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-import logging
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._models import scorer as scorer_module
+from bulk_inferencer._models import usage
 from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError
 from bulk_inferencer._models.scorer import Failed, Scored, Scorer
 from bulk_inferencer._work import Distribution, Work
@@ -76,7 +79,7 @@ def test_bad_records_cost_few_calls(count):
         predictor = Predictor()
         assert len(failures(Scorer(predictor).score(records))) == 1
         assert len(predictor.sizes) <= 2 * math.ceil(math.log2(count)) + 2
-    predictor = Predictor()
+    predictor = Predictor(capacity=math.inf)
     assert len(failures(Scorer(predictor).score([b"bad"] * count))) == count
     assert len(predictor.sizes) == 2 * count - 1
 
@@ -91,20 +94,14 @@ def test_any_exception_but_an_error_of_ours_is_held_against_the_record():
     assert predictor.sizes == [11]
 
 
-def test_batch_that_does_not_fit_is_halved_and_the_size_that_fits_is_kept(caplog):
+def test_batch_that_does_not_fit_is_halved_until_it_does_and_the_size_that_fits_is_kept():
     predictor, work = Predictor(capacity=3), Work()
     scorer, records = Scorer(predictor), [b"1"] * 16
-    with caplog.at_level(logging.WARNING):
-        results = list(scorer.score(records, work))
+    results = list(scorer.score(records, work))
     assert_covered(results, records)
     assert failures(results) == []
-    assert predictor.sizes[:4] == [16, 8, 4, 2]
-    assert len(predictor.sizes) < 16
-    assert (scorer.safe_records, work.halvings) == (2, len(caplog.messages))
-    assert caplog.messages[-1] == (
-        "A batch did not fit into memory; from now on batches have at most 2 records. Set "
-        "BatchBounds.max_records to start with that."
-    )
+    assert predictor.sizes == [16, 8, 4, *[2] * 8]
+    assert work.halvings == 3
     predictor.sizes.clear()
     assert_covered(list(scorer.score(records[:7])), records[:7])
     assert predictor.sizes == [2, 2, 2, 1]
@@ -132,36 +129,32 @@ class Timed(Predictor):
         return super().predict(batch)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "seconds_per_call", "first", "batches", "sizes"),
-    [
-        (1e-6, 0, 4, [32, 32, 32], [4, 8, 16, 4, 32, 32]),
-        # 16 take half a second, and each record as long as one of 8.
-        (0.03, 0, 2, [40, 40], [2, 4, 8, 16, 10, 16, 16, 8]),
-        # A server far away: a record takes 0.0123 s in a call of 128, and 0.0112 s in one of 256.
-        (0.01, 0.3, 1, [511, 512], [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256]),
-    ],
-    ids=["quick", "slow", "slow, but records get cheaper"],
-)
-def test_calls_grow_while_they_are_quick_or_records_get_cheaper(
-    monkeypatch, seconds, seconds_per_call, first, batches, sizes
-):
-    predictor = Timed(monkeypatch, seconds, seconds_per_call)
-    scorer = Scorer(predictor, first_records=first)
-    for count in batches:
+def test_calls_grow_at_their_pace_and_no_batch_is_larger_than_it_came(monkeypatch):
+    predictor = Timed(monkeypatch, 0.01)  # 32 take longer than a quarter of a second
+    scorer = Scorer(predictor, first_records=4)
+    for count in (32, 50, 70):
         assert_covered(list(scorer.score([b""] * count)), [b""] * count)
-    assert predictor.sizes == sizes
+    assert predictor.sizes == [4, 8, 16, 4, 32, 18, 32, 16, 16, 6]
 
 
-def test_calls_grow_after_a_slow_first_one_but_not_past_what_fits_into_memory(monkeypatch):
-    predictor = Timed(monkeypatch, 1.0, capacity=5)  # TensorFlow compiles what it has not seen yet
-    scorer = Scorer(predictor, first_records=2)
-    list(scorer.score([b"1"] * 2))
-    predictor.seconds_per_record = 1e-6
-    records = [b"1"] * 38
-    assert_covered(list(scorer.score(records)), records)
-    assert predictor.sizes == [2, 4, 8, 4, 4, *[4] * 6, 2]
-    assert scorer.safe_records == 4
+def test_first_calls_wait_for_each_other_and_light_ones_do_not():
+    met = []
+
+    def predict(batch):
+        try:
+            both.wait(timeout)
+        except threading.BrokenBarrierError:
+            met.append("alone")
+        else:
+            met.append("both")
+        return Prediction({})
+
+    scorer = Scorer(SimpleNamespace(predict=predict))
+    for seconds in (0.1, 60):
+        both, timeout = threading.Barrier(2), seconds
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda record: list(scorer.score([record])), [b"1", b"2"]))
+    assert met == ["alone", "alone", "both", "both"]
 
 
 def test_work_of_a_batch_is_counted(monkeypatch):
@@ -182,10 +175,10 @@ def test_loading_is_counted_once_however_often_the_model_is_called(monkeypatch):
             return predictor
 
     model, first, second = Model(), Work(), Work()
-    assert scorer_module._resident_bytes() > 10 << 20
-    resident = iter([1000, 4000])
-    monkeypatch.setattr(scorer_module, "_resident_bytes", lambda: next(resident))
-    scorer = Scorer.load(model, "FORMAT_TF_EXAMPLE", BatchBounds())
+    with monkeypatch.context() as patch:
+        resident = iter([1000, 4000])
+        patch.setattr(usage, "resident_bytes", lambda: next(resident))
+        scorer = Scorer.load(model, "FORMAT_TF_EXAMPLE", BatchBounds())
     for work in (first, second):
         list(scorer.score([b""], work))
     assert model.record_format == "FORMAT_TF_EXAMPLE"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import itertools
+import logging
 import pickle
 import re
 import socket
+import traceback
+from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from bulk_inferencer._formats.first_records import of_batch
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.predictor import OutOfMemory, RecordError
 from bulk_inferencer._models.retries import Limits
@@ -25,6 +30,7 @@ from tests.models.model_server import (
     NAME,
     TOKEN,
     ModelServer,
+    answering,
     assert_as_local,
     client_credentials,
     failing,
@@ -90,6 +96,16 @@ def test_records_of_any_format_go_to_a_string_input(serve, tmp_path):
     assert loaded.predict([b"", b"\0\0", b"\xff" * 300]).outputs["n"].tolist() == [0, 2, 300]
 
 
+def test_string_input_named_like_a_feature_gets_that_feature(serve, tmp_path):
+    function = (lambda text: {"n": tf.strings.length(text)}, {"text": RECORDS})
+    model = tf_serving(serve(save_functions(tmp_path, serving_default=function)))
+    records = [example(text="abc"), example(text="")]
+    for found, expected in ((of_batch(records), [3, 0]), (of_batch(X), [len(r) for r in records])):
+        fitted = model.fitted(FORMAT_TF_EXAMPLE, found)
+        assert fitted.load(FORMAT_TF_EXAMPLE).predict(records).outputs["n"].tolist() == expected
+    assert replace(model, takes_records=True).fitted(FORMAT_TF_EXAMPLE, found).takes_records is True
+
+
 @pytest.mark.parametrize(
     ("settings", "sent", "uri"),
     [({}, "", ""), ({"version": 7}, "7", "/versions/7"),
@@ -101,7 +117,7 @@ def test_version_is_asked_for_and_the_one_that_answered_is_known(
     server = serve(linear_model, labels={"stable": 7})
     model = tf_serving(server, **settings)
     assert model.uri == f"grpc://{server.address}/{NAME}{uri}"
-    assert model.fingerprint() == ""
+    assert bool(model.fingerprint()) == ("version" in settings)
     assert pickle.loads(pickle.dumps(model)) == model
     loaded = model.load(FORMAT_TF_EXAMPLE)
     assert model.check(FORMAT_TF_EXAMPLE) == loaded.signatures
@@ -109,6 +125,46 @@ def test_version_is_asked_for_and_the_one_that_answered_is_known(
     assert_as_local(linear_model, prediction, X)
     assert prediction.versions == {"7"}
     assert [call.spec for call in server.calls] == [sent]
+
+
+def test_model_that_changes_in_mid_run_is_noticed(serve, linear_model, caplog):
+    server = serve(linear_model, damages=map(answering, [7, 8, 8, 7, 9]))
+    loaded = predictor(server)
+    found = [loaded.predict(X).versions for _ in range(4)]
+    assert found == [{"7"}, {"8"}, {"8"}, {"7"}]
+    (warning,) = caplog.messages
+    assert warning == (
+        f"grpc://{server.address}/{NAME} answered with version 8 of its model after version 7. "
+        f"The results hold predictions of both. Set TFServing.version to ask for one of them."
+    )
+    message = (
+        f"grpc://{server.address}/{NAME}/versions/7 was asked for version 7, but answered with "
+        f"version 9. Check what the server is."
+    )
+    with pytest.raises(EndpointError, match=exactly(message)):
+        predictor(server, version=7).predict(X)
+
+
+def test_secrets_are_not_shown_even_if_the_server_shows_them(serve, linear_model, caplog):
+    def showing(code):
+        return failing(code, f"not allowed: authorization: Bearer {TOKEN}")
+
+    codes = ("UNAVAILABLE", "INTERNAL", "INVALID_ARGUMENT", "PERMISSION_DENIED")
+    faults = [showing(grpc.StatusCode[code]) for code in codes]
+    faults.insert(2, None)  # a record that is scored after INTERNAL
+    server = serve(linear_model, faults=faults, token=TOKEN)
+    model = tf_serving(server, credentials=functools.partial(client_credentials, TOKEN))
+    proxy = (("grpc.http_proxy", f"http://{TOKEN}@proxy"),)
+    shown = [repr(model), repr(replace(model, channel_options=proxy))]
+    loaded = model.load(FORMAT_TF_EXAMPLE)
+    caplog.set_level(logging.DEBUG, "bulk_inferencer")
+    for _ in range(3):
+        with pytest.raises((RecordError, EndpointError)) as caught:
+            loaded.predict(X)
+        shown += traceback.format_exception(caught.value)
+    assert "Bearer ***" in caplog.text
+    assert "Bearer ***" in "".join(shown)
+    assert TOKEN not in caplog.text + "".join(shown)
 
 
 def test_channel_options_are_used(serve, linear_model):
@@ -138,12 +194,9 @@ def test_record_that_is_no_example_fails_before_it_is_sent(serve, tf1_model):
 
 AGAIN = None
 STATUSES = [
-    *((code, "as planned", AGAIN) for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")),
-    ("RESOURCE_EXHAUSTED", "the queue is full", AGAIN),
+    ("ABORTED", "as planned", AGAIN),
     ("RESOURCE_EXHAUSTED", "OOM when allocating tensor with shape[40]", OutOfMemory),
-    *((code, "as planned", EndpointError) for code in ("NOT_FOUND", "PERMISSION_DENIED")),
-    *((code, "as planned", EndpointError) for code in ("UNAUTHENTICATED", "UNIMPLEMENTED")),
-    ("INTERNAL", "as planned", RecordError),
+    ("UNAUTHENTICATED", "no token", EndpointError),
     ("INVALID_ARGUMENT", "Feature: x is required", RecordError),
 ]
 
@@ -164,13 +217,28 @@ def test_status_tells_who_is_at_fault(serve, linear_model, code, details, raised
     assert server.scored == (0 if raised else 40)
 
 
+def test_status_that_leaves_it_open_is_settled_by_other_records(serve, linear_model):
+    server = serve(linear_model, faults=[failing(grpc.StatusCode.INTERNAL)])
+    loaded = predictor(server)
+    with pytest.raises(RecordError, match=exactly("INTERNAL: as planned")):
+        loaded.predict(X)
+    assert [call.count for call in server.calls] == [40, 1]
+    assert_as_local(linear_model, loaded.predict(X[:20]), X[:20])
+
+
+def test_faults_that_pass_cost_no_record_however_many_there_are(serve, linear_model):
+    server = serve(linear_model, faults=[failing(grpc.StatusCode.ABORTED)] * 40)
+    assert_as_local(linear_model, predictor(server, pauses=[]).predict(X[:16]), X[:16])
+    assert [call.count for call in server.calls] == [16] * 41
+
+
 def test_model_or_version_that_is_not_served_is_named(serve, linear_model):
     server = serve(linear_model)
     for name, version in (("ten_times", 7), (NAME, 8)):
         message = (
-            f"grpc://{server.address}/{name}/versions/{version} refused a request: NOT_FOUND: "
-            f"Servable not found for request: Specific({name}, {version}). Check the address, the "
-            f"model's name and version, and the credentials."
+            f"grpc://{server.address}/{name}/versions/{version} did not describe its signatures: "
+            f"NOT_FOUND: Servable not found for request: Specific({name}, {version}). Check the "
+            f"address, and the model's name and version."
         )
         with pytest.raises(EndpointError, match=exactly(message)):
             TFServing(server.address, name, version).load(FORMAT_TF_EXAMPLE)
@@ -189,23 +257,19 @@ def test_server_out_of_reach_is_an_error_after_the_time_of_one_request(serve, li
             model.check(FORMAT_TF_EXAMPLE)
 
 
-def test_server_that_does_not_describe_its_model_is_named(serve, linear_model):
-    server = serve(linear_model, metadata_faults=[failing(grpc.StatusCode.INVALID_ARGUMENT)])
-    message = (
-        f"grpc://{server.address}/{NAME} did not describe its signatures: INVALID_ARGUMENT: as "
-        f"planned. Check the address and the model's name."
-    )
-    with pytest.raises(EndpointError, match=exactly(message)):
-        predictor(server)
-
-
 def test_signature_and_rows_that_the_model_lacks_are_named(serve, tmp_path):
     function = (lambda examples: {"y": tf.zeros([2, 7])}, {"examples": RECORDS})
-    server = serve(save_functions(tmp_path, serving_default=function))
+    damages = [None, lambda r: r.outputs["y"].tensor_shape.dim.add(size=3), lambda r: r.Clear()]
+    server = serve(save_functions(tmp_path, serving_default=function), damages=damages)
     with pytest.raises(ModelError, match=r"^Signature 'other' .* Correct TFServing\.signatures\.$"):
         tf_serving(server, "other").check(FORMAT_TF_EXAMPLE)
+    loaded = predictor(server)
     with pytest.raises(ModelError, match=r"^Output 'y' has shape \(2, 7\) for a batch of 40\."):
-        predictor(server).predict(X)
+        loaded.predict(X)
+    with pytest.raises(EndpointError, match=r"^grpc://\S+ answered with a tensor that cannot be "):
+        loaded.predict(X[:2])
+    with pytest.raises(EndpointError, match=r"^grpc://\S+ answered with the outputs none, but its"):
+        loaded.predict(X[:2])
 
 
 def test_settings_that_name_no_model_are_refused():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import socket
 import threading
 import time
 from typing import Any, NamedTuple
 
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.retries import Caller, Limits
-from bulk_inferencer._models.vertex import VertexEndpoint
+from bulk_inferencer._models.vertex import VertexEndpoint, VertexPredictor
 
 ENDPOINT = "projects/tests/locations/us-central1/endpoints/5"
 URI = f"vertex://{ENDPOINT}"
@@ -46,8 +47,9 @@ class VertexServer(http.server.ThreadingHTTPServer):
     def __init__(self, answer=five_times, faults=(), versions=("11", "3")):
         """Takes a function from instances to predictions.
 
-        Faults are None, a `Reply`, `cut`, `cut short` or `stall`, one for each request; versions
-        are the ids of the deployed model and of the model's version.
+        Faults are None, a `Reply`, `cut`, `cut short`, `stall` or a function that is called in
+        place of an answer, one for each request; versions are the ids of the deployed model and of
+        the model's version.
         """
         super().__init__(("127.0.0.1", 0), _Handler)
         self.calls = []
@@ -57,18 +59,33 @@ class VertexServer(http.server.ThreadingHTTPServer):
         self._faults = iter(faults)
         self._versions = versions
         self._lock = threading.Lock()
-        # Looks more often than twice a second whether it should stop.
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     def __enter__(self):
-        self._thread.start()
+        self._serve()
         return self
 
     def __exit__(self, *error):
         self.released.set()
+        self.stop()
+        self.server_close()
+
+    def _serve(self):
+        # Looks more often than twice a second whether it should stop.
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def stop(self):
+        """Takes no more connections."""
         self.shutdown()
         self._thread.join()
-        self.server_close()
+        self.socket.close()
+
+    def start(self):
+        """Starts, after `stop` on the same port."""
+        self.socket = socket.socket(self.address_family, self.socket_type)
+        self.server_bind()
+        self.server_activate()
+        self._serve()
 
     def begin(self, call):
         """Counts a request, and returns the fault that is planned for it."""
@@ -100,6 +117,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.released.wait(_LONGEST_STALL_SECONDS)
         elif fault == "cut short":
             self._send(Reply(200, b'{"predictions": [[1.0'), missing=100)
+        elif callable(fault):
+            fault()
         elif fault != "cut":
             self._send(fault or self.server.answer(call))
 
@@ -133,8 +152,8 @@ def make_client(url, credentials=None):
 def predictor(server, pauses=None, limits=None, **settings):
     """Returns a predictor that notes its pauses instead of making them."""
     client = functools.partial(make_client, server.url)
-    loaded = VertexEndpoint(ENDPOINT, **{"client": client, **settings}).load(FORMAT_TF_EXAMPLE)
+    model = VertexEndpoint(ENDPOINT, **{"client": client, **settings})
     pauses = [] if pauses is None else pauses
     clock = lambda: time.monotonic() + sum(pauses)  # noqa: E731
-    loaded._caller = Caller(URI, limits or Limits(), clock, pauses.append)
-    return loaded
+    caller = Caller(URI, limits or Limits(), clock, pauses.append)
+    return VertexPredictor(model, model.check(FORMAT_TF_EXAMPLE), caller)

@@ -6,9 +6,11 @@ import pytest
 
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._gate import UNASKED
 from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.reader import read_prediction_logs, read_predictions
+from bulk_inferencer.results.summary import BranchSummary, Counts, Summary
 from tests.helpers import exactly, example, in_bucket
 
 ONE = [Signature("serving_default", PREDICT)]
@@ -110,3 +112,98 @@ def test_folder_without_predictions_is_an_error(tmp_path, split, which):
     )
     with pytest.raises(InputError, match=exactly(message)):
         list(read_predictions(str(tmp_path), split))
+
+
+# Whether results are complete
+
+LOSS = (
+    "The results are not complete: files were lost, or the run did not end. Run again, or set "
+    "allow_partial to read what is there."
+)
+
+
+def write_shards(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        write_logs(folder, ONE, {"y": np.ones(1)}, [name.encode()], name)
+
+
+MISSING = f"of 3 shards of split 's' are missing from {{}}, such as {{}}. {LOSS}"
+TWO_RUNS = (
+    "The shards of split 's' in {} belong to several runs: their names say that there are 1 and 2 "
+    "of them. Keep the files of one run."
+)
+TWICE = (
+    "{} has 2 files for 1 shards of split 's', some of them twice, with and without .gz. Keep one "
+    "of each."
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["s-00000-of-00003.gz", "s-00002-of-00003.gz"], "1 " + MISSING.format("{}", 1)),
+        (["s-00001-of-00003", "t-00000-of-00001"], "2 " + MISSING.format("{}", "0, 2")),
+        (["s-00000-of-00001.gz", "s-00000-of-00002.gz", "s-00001-of-00002.gz"], TWO_RUNS),
+        (["s-00000-of-00001.gz", "s-00000-of-00001"], TWICE),
+    ],
+    ids=["one is missing", "some are missing", "two runs", "twice"],
+)
+def test_shards_that_are_not_complete_are_read_only_where_that_is_asked_for(
+    tmp_path, names, message
+):
+    write_shards(tmp_path, *names)
+    with pytest.raises(InputError, match=exactly(message.format(tmp_path))):
+        read_predictions(tmp_path)
+    found = {
+        prediction.record.decode() for prediction in read_predictions(tmp_path, allow_partial=True)
+    }
+    assert found == set(names)
+
+
+def test_results_of_a_run_that_has_not_ended_are_not_read(tmp_path):
+    write_shards(tmp_path, "s-00000-of-00001.gz")
+    (tmp_path / ".work").mkdir()
+    assert len(list(read_predictions(tmp_path))) == 1
+    (tmp_path / ".work/claim-000001.json").touch()
+    message = f"A run that writes to {tmp_path} has not ended. {LOSS}"
+    with pytest.raises(InputError, match=exactly(message)):
+        read_predictions(tmp_path)
+    assert len(list(read_predictions(tmp_path, allow_partial=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "beside"),
+    [("inference_result", "summary"), ("inference_result/7", "summary/7"), ("five", "summary")],
+    ids=["plain", "TFX", "several models"],
+)
+def test_summary_that_lies_beside_or_is_given_says_what_must_be_there(tmp_path, folder, beside):
+    folder, beside = tmp_path / folder, tmp_path / beside
+    beside.mkdir(parents=True)
+    write_shards(folder, "s-00000-of-00001.gz", "t-00000-of-00001.gz")
+    size = (folder / "prediction_logs-s-00000-of-00001.gz").stat().st_size
+    splits = {"s": Counts(1, 1, 0, 1, size), "t": Counts(1, 1, 0, 1, size)}
+    summary = BranchSummary(splits, UNASKED, "model")
+    names = ["five", "ten"] if folder.name == "five" else ["inference_result"]
+    Summary(dict.fromkeys(names, summary)).write(str(beside))
+    assert len(list(read_predictions(folder))) == 2
+    shard = folder / "prediction_logs-t-00000-of-00001.gz"
+    shard.write_bytes(b"")
+    message = (
+        f"The summary says that {folder} holds 1 shards of split 't' with {size} bytes, but there "
+        f"are 1 with 0 bytes. {LOSS}"
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        read_predictions(folder)
+    assert len(list(read_predictions(folder, "s"))) == 1
+    shard.unlink()
+    with pytest.raises(InputError, match=" but there are 0 with 0 bytes"):
+        read_predictions(folder)
+    moved = beside.rename(tmp_path / "moved")
+    assert len(list(read_predictions(folder))) == 1
+    with pytest.raises(InputError, match=" but there are 0 with 0 bytes"):
+        read_predictions(folder, summary=moved)
+    with pytest.raises(
+        InputError, match=exactly(f"There is no summary.json in {beside}. Correct the folder.")
+    ):
+        read_predictions(folder, summary=beside)

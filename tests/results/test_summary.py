@@ -29,6 +29,7 @@ SEVEN = BranchSummary(
     work=Work(batches=2, batch_records=Distribution(2, 15, 5, 10)),
     stages=stage_counts({"small": 13, "full": 4}),
     versions={"tfx": "1.16.0"},
+    not_finite={"y": 3},
 )
 THREE = BranchSummary({}, Decision(NOT_BLESSED, "Evaluator did not bless it."), "/models/3")
 OVERRULED = Decision(NOT_BLESSED, "Evaluator did not bless it.", is_overruled=True)
@@ -52,6 +53,7 @@ SEVEN_JSON = {
     "work": {
         "batches": 2,
         "batch_records": {"count": 2, "sum": 15, "min": 5, "max": 10},
+        "batch_bytes": NO_VALUES,
         "inference_milliseconds": NO_VALUES,
         "halvings": 0,
         "model_loads": 0,
@@ -63,6 +65,7 @@ SEVEN_JSON = {
         "full": {"records": 4, "exited": 4, "escalated": 0},
     },
     "versions": {"tfx": "1.16.0"},
+    "not_finite": {"y": 3},
     "total": counts(15, 13, 2, 3, 150),
 }
 

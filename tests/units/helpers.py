@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+from dataclasses import replace
 
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._signatures import PREDICT, Signature
-from bulk_inferencer._units.commit import make_folders
-from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.commit import final_names, placed
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import Scoring, run_unit
 from bulk_inferencer._units.sinks.failed_examples import FailedExamples
 from bulk_inferencer._units.sinks.failure_list import FailureList
@@ -62,18 +65,29 @@ def sinks_in(folder, models, columns=(), *, is_split=False, replace_features=Fal
 
 
 def score(unit, models, sinks, *, bounds=None, routing=None, first_records=None):
-    """Runs a unit: `models` are predictors by name; makes the folders of the sinks."""
+    """Runs a unit: `models` are predictors by name; gives its files their final names."""
     first_records = first_records or {}
     scorers = {
         name: LogScorer(Scorer(predictor, first_records.get(name)), label=f"Model '{name}'")
         for name, predictor in models.items()
     }
-    make_folders([sink.folder for sink in sinks], sinks, [unit.split])
-    return run_unit(unit, Scoring(scorers, bounds or BatchBounds(), routing), sinks)
+    manifest = run_unit(unit, Scoring(scorers, bounds or BatchBounds(), routing), sinks)
+    finals = final_names(sinks, [unit], [manifest])
+    with placed(finals, keeps_shards=False):
+        paths = {shard: path for path, shard in finals.items()}
+    accounts = {
+        name: replace(a, shards=tuple(replace(s, path=paths.get(s, s.path)) for s in a.shards))
+        for name, a in manifest.sinks.items()
+    }
+    return replace(manifest, sinks=accounts)
+
+
+def input_file(path):
+    return InputFile(str(path), os.path.getsize(path))
 
 
 def unit_of(*paths):
-    return Unit("s", 0, 1, tuple(InputFile(path, 1) for path in paths))
+    return Unit("s", 0, 1, tuple(map(input_file, paths)))
 
 
 def score_records(folder, models, records, columns=(), *, more_sinks=(), routing=None, **settings):

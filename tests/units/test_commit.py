@@ -1,94 +1,34 @@
-"""Whether a run adds up, and that its folders hold all of its results or nothing."""
+"""Whether a run adds up, and that its shards become results together or not at all."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import gzip
-import json
-import logging
+from pathlib import Path
 
 import pytest
 
-from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._models.scorer import Scorer
+from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._units.commit import (
     Books,
     add_up,
-    all_or_nothing,
     check_shards,
     close_books,
+    final_names,
+    placed,
+    take_back,
 )
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
-from bulk_inferencer._units.plan import InputFile, Unit
-from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.run import Scoring, UnitTask, run_unit
 from bulk_inferencer._units.sinks.prediction_logs import name_of
-from bulk_inferencer.errors import FailureLimitError, ReconciliationError, SettingsError
+from bulk_inferencer.errors import FailureLimitError, ReconciliationError
 from bulk_inferencer.results.summary import Counts
-from tests.helpers import Lengths, exactly, in_bucket, tree, write_tfrecord
-from tests.units.helpers import score, sinks_in
-
-# Folders
-
-ALL = ["a", "b", "failed_examples", "summary"]
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A folder whose name is a pattern elsewhere."""
-    return tmp_path / "run[1]*"
-
-
-def write(folder, *names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-
-
-def write_and_raise(error, root, place=str):
-    with all_or_nothing([place(f"{root}/{name}") for name in ALL]):
-        write(root, *[f"{name}/deep/file" for name in ALL])
-        raise error
-
-
-def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root):
-    write(root, "summary/b", "summary/a/1")
-    message = (
-        f"The folder {root}/summary is not empty: it holds 2 files, such as {root}/summary/a/1. "
-        f"Choose another folder: results are never overwritten. If there is no summary.json, they "
-        f"are from a run that is still going on or was killed. When no run is going on, you can "
-        f"empty the folder."
-    )
-    with pytest.raises(SettingsError, match=exactly(message)):
-        write_and_raise(ValueError("It went on."), root)
-    assert tree(root) == ["summary/a/1", "summary/b"]
-
-
-@pytest.mark.parametrize(("place", "left"), [(str, ALL), (in_bucket, [])], ids=["disk", "bucket"])
-def test_folders_are_left_empty_after_an_error(root, place, left):
-    with pytest.raises(KeyboardInterrupt):
-        write_and_raise(KeyboardInterrupt(), root, place)
-    assert tree(root) == []
-    assert not left or sorted(path.name for path in root.rglob("*")) == left
-
-
-def test_folder_that_cannot_be_emptied_is_logged_and_the_others_are(root, monkeypatch, caplog):
-    delete_folder = _files.delete_folder
-
-    def delete(folder):
-        if folder.endswith("/a"):
-            raise OSError("read-only")
-        delete_folder(folder)
-
-    monkeypatch.setattr(_files, "delete_folder", delete)
-    with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match=r"^the first error$"):
-        write_and_raise(ValueError("the first error"), root)
-    assert tree(root) == ["a/deep/file"]
-    assert caplog.messages == [f"Could not empty {root}/a. Delete its content."]
-
+from tests.helpers import Lengths, exactly, tree, write_tfrecord
+from tests.units.helpers import input_file, sinks_in
 
 # Counts
 
@@ -184,65 +124,97 @@ def test_unit_whose_counts_do_not_add_up_is_named(made, is_split, label, text):
 # Shards
 
 
+@pytest.fixture
+def made(tmp_path):
+    """Two units of three records each, one of them bad, whose shards wait in `.work`."""
+    predictor = Lengths()
+    sinks = sinks_in(f"{tmp_path}/out", ["inference_result"])
+    records = [b"good", b"bad", b"good"]
+    paths = [write_tfrecord(tmp_path / f"in/{i}.gz", records) for i in range(2)]
+    units = [Unit("s", i, 2, (input_file(path),)) for i, path in enumerate(paths)]
+    scoring = Scoring({"inference_result": LogScorer(Scorer(predictor))}, BatchBounds())
+    return sinks, units, [run_unit(unit, scoring, sinks) for unit in units]
+
+
+SHARDS = [
+    *(f"failed_examples/Split-s/failed_examples-0000{i}-of-00002.gz" for i in range(2)),
+    *(f"inference_result/prediction_logs-s-0000{i}-of-00002.gz" for i in range(2)),
+]
+
+
+def visible(folder):
+    return [path for path in tree(folder) if ".work" not in path]
+
+
+def hidden(folder):
+    return [path for path in tree(folder) if ".work" in path]
+
+
+@pytest.mark.parametrize("keeps_shards", [False, True])
+def test_shards_get_their_final_names_together_or_not_at_all(tmp_path, made, keeps_shards):
+    out = tmp_path / "out"
+    finals = final_names(*made)
+    assert sorted(finals) == [f"{out}/{name}" for name in SHARDS]
+    assert visible(out) == []
+    waiting = hidden(out)
+
+    def fail():
+        with placed(finals, keeps_shards):
+            assert visible(out) == SHARDS
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert hidden(out) == waiting
+    assert visible(out) == (SHARDS if keeps_shards else [])  # its workspace deletes copies
+    with placed(finals, keeps_shards):
+        check_shards(finals, [sink.folder for sink in made[0]])
+    assert visible(out) == SHARDS
+    # Two lists of failures have no final name.
+    assert len(hidden(out)) == (len(waiting) if keeps_shards else 2)
+
+
+def test_commit_that_was_killed_is_taken_back(tmp_path, made):
+    out = tmp_path / "out"
+    finals, waiting = final_names(*made), hidden(out)
+    path, shard = next(iter(finals.items()))
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(shard.path).rename(path)
+    take_back(finals)
+    assert (visible(out), hidden(out)) == ([], waiting)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("a/1", None, "a file of 3 bytes at {}, but there is no file"),
-        ("a/1", "12", "a file of 3 bytes at {}, but there is a file of 2 bytes"),
-        ("b/2", "12345", "no file at {}, but there is a file of 5 bytes"),
-        ("summary/.work/f", None, "a file of 15 bytes at {}, but there is no file"),
+        (SHARDS[0], None, "a file of {size} bytes at {path}, but there is no file"),
+        (SHARDS[3], "12", "a file of {size} bytes at {path}, but there is a file of 2 bytes"),
+        (
+            SHARDS[3].replace("-s-", "-t-"),
+            "12",
+            "no file at {path}, but there is a file of 2 bytes",
+        ),
     ],
-    ids=["missing", "another size", "surplus", "missing in .work"],
+    ids=["missing", "another size", "of no unit"],
 )
-def test_shard_that_is_not_as_its_manifest_says_is_named(root, name, content, what):
-    names = ["a/1", "summary/.work/f", "failed_examples/Split-s/1"]
-    write(root, *names, "b/.work/attempt")  # which was given up
-    shards = tuple(Shard(f"{root}/{name}", 1, len(name), 0) for name in names)
-    manifests = [dataclasses.replace(A0, sinks={"x": Account(shards)})]
-    folders = [f"{root}/{name}" for name in ALL]
-    check_shards(manifests, folders)
-    path = root / name
-    path.write_text(content) if content else path.unlink()
-    message = f"There should be {what.format(path)}. Nothing was committed. Run again."
-    with pytest.raises(ReconciliationError, match=exactly(message)):
-        check_shards(manifests, folders)
+def test_shard_that_is_not_as_its_manifest_says_is_named(tmp_path, made, name, content, what):
+    finals = final_names(*made)
+    path = tmp_path / "out" / name
+    size = finals[str(path)].bytes if str(path) in finals else 0
+    with placed(finals, keeps_shards=False):
+        path.write_text(content) if content else path.unlink()
+        what = what.format(size=size, path=path)
+        message = f"There should be {what}. Nothing was committed. Run again."
+        with pytest.raises(ReconciliationError, match=exactly(message)):
+            check_shards(finals, [sink.folder for sink in made[0]])
 
 
-# The end of a run
-
-
-@pytest.fixture
-def close(tmp_path):
-    """Runs two units of three records each, one of them bad, and closes the books under a limit."""
-    models = {"inference_result": Lengths()}
-    sinks = sinks_in(f"{tmp_path}/out", models)
-    records = [b"good", b"bad", b"good"]
-    paths = [write_tfrecord(tmp_path / f"in/{i}.gz", records) for i in range(2)]
-    units = [Unit("s", i, 2, (InputFile(path, 1),)) for i, path in enumerate(paths)]
-    made = [score(unit, models, sinks) for unit in units[::-1]]
+def test_books_stay_open_where_too_many_records_failed(made):
+    sinks, units, manifests = made
     labels = {"inference_result": ""}
     task = UnitTask({}, labels, FORMAT_TF_EXAMPLE, BatchBounds(), None, tuple(sinks))
-    return functools.partial(close_books, task, units, made, [sink.folder for sink in sinks])
-
-
-def test_closed_books_leave_results_and_nothing_of_the_work(tmp_path, close):
-    counts = close(FailureLimit(max_count=2, max_fraction=1)).counts["inference_result"]["s"]
-    assert counts == Counts(6, 4, 2, 2, counts.bytes_written)
-    assert tree(tmp_path / "out") == [
-        *(f"failed_examples/Split-s/failed_examples-0000{i}-of-00002.gz" for i in range(2)),
-        *(f"inference_result/prediction_logs-s-0000{i}-of-00002.gz" for i in range(2)),
-        "summary/failures-s.jsonl.gz",
-    ]
-    assert list((tmp_path / "out").rglob(".work")) == []
-    with gzip.open(tmp_path / "out/summary/failures-s.jsonl.gz") as lines:
-        found = [json.loads(line)["file"] for line in lines]
-    assert found == [f"{tmp_path}/in/{i}.gz" for i in range(2)]
-
-
-def test_books_stay_open_where_too_many_records_failed_or_a_file_is_gone(tmp_path, close):
+    counts = close_books(task, units, manifests, FailureLimit(max_count=2, max_fraction=1)).counts
+    found = counts["inference_result"]["s"]
+    assert found == Counts(6, 4, 2, 2, found.bytes_written)
     with pytest.raises(FailureLimitError):
-        close(FailureLimit())
-    (tmp_path / "out/inference_result/prediction_logs-s-00000-of-00002.gz").unlink()
-    with pytest.raises(ReconciliationError):
-        close(FailureLimit(max_fraction=1))
-    assert "summary/failures-s.jsonl.gz" not in tree(tmp_path / "out")
+        close_books(task, units, manifests, FailureLimit())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from bulk_inferencer._units.inputs import InputFile
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
 from bulk_inferencer._work import Work
 
@@ -8,7 +9,8 @@ def test_manifest_is_one_line_of_json_and_back():
     account = BranchAccount(3, 2, 1, Work(batches=3), ("7", "8"), {"small": 3, "full": 1})
     notes = [{"reason": "two\nlines\u2028of text", "record": 7}, None]
     sinks = {"logs/five": Account((Shard("/out/1", 2, 40, 1 << 31),)), "list": Account((), notes)}
-    original = Manifest("ä b", 4, ("/in/1", "/in/2"), 4, 1, {"five": account}, sinks, 0.25)
+    files = (InputFile("/in/1", 5, 1.5), InputFile("/in/2", 6))
+    original = Manifest("ä b", 4, files, 4, 1, {"five": account}, sinks, 0.25, key="0f")
     line = original.to_json()
     assert len(line.splitlines()) == 1
     assert Manifest.from_json(line) == original

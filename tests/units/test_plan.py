@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer._units.plan import InputFile, Unit, list_files, plan_units
-from bulk_inferencer.errors import InputError
-from tests.helpers import exactly
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.plan import Unit, plan_units
 
 MIB = 1 << 20
 
@@ -34,6 +33,7 @@ def test_every_file_is_in_exactly_one_unit_of_its_split(inputs):
         ]
         assert len(own) <= max(1, len(files))
         assert all(unit.files for unit in own) or not files
+    assert len({unit.key for unit in units}) == len(units)
     backwards = {split: files[::-1] for split, files in inputs.items()}
     assert plan_units(backwards) == units
 
@@ -64,24 +64,21 @@ def test_many_files_are_packed_into_a_unit_per_64_mib_and_at_least_64_of_about_e
     assert len(plan_units({"s": large})) == 100
 
 
-# Files
+@given(splits, st.randoms(use_true_random=False))
+def test_files_that_are_added_leave_the_units_of_earlier_files_as_they_were(inputs, random):
+    earlier = {s: [file for file in files if random.random() < 0.7] for s, files in inputs.items()}
+    before = plan_units(earlier)
+    after = plan_units(inputs, [(unit.split, unit.files) for unit in before])
+    keys = {unit.key for unit in after}
+    assert all(unit.key in keys for unit in before if unit.files)
+    for split, files in inputs.items():
+        own = [unit for unit in after if unit.split == split]
+        assert sorted(file for unit in own for file in unit.files) == files
+        assert all(unit.files for unit in own) or not files
 
 
-def test_files_of_all_patterns_are_listed_with_their_sizes_in_order(tmp_path):
-    for name, content in (("b/2.gz", "22"), ("a/1.gz", "1"), ("a/3.txt", "")):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    found = list_files("s", [f"{tmp_path}/b/*", f"{tmp_path}/a/*.gz"])
-    assert found == [InputFile(f"{tmp_path}/a/1.gz", 1), InputFile(f"{tmp_path}/b/2.gz", 2)]
-    assert list_files("s", [f"{tmp_path}/{name}" for name in ("none/*", "none", "*.none")]) == []
-
-
-def test_file_that_is_matched_twice_is_named(tmp_path):
-    (tmp_path / "a.gz").write_text("1")
-    patterns = [f"{tmp_path}/*", f"{tmp_path}/a.*"]
-    message = (
-        f"Two patterns of split 's' match {tmp_path}/a.gz, so it would be scored twice. Remove one "
-        f"of them: {patterns[0]}, {patterns[1]}."
-    )
-    with pytest.raises(InputError, match=exactly(message)):
-        list_files("s", patterns)
+def test_unit_with_a_file_that_has_changed_is_planned_anew():
+    old, new = InputFile("a", 5, 1.0), InputFile("a", 5, 2.0)
+    other = InputFile("b", 5, 1.0)
+    units = plan_units({"s": [new, other]}, [("s", (old,)), ("s", (other,))])
+    assert [unit.files for unit in units] == [(other,), (new,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
 from bulk_inferencer._models.predictor import Prediction
-from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._models.scorer import Scorer
+from bulk_inferencer._models.scoring import LogScorer
+from bulk_inferencer._units import run as unit_run
+from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import SplitRouting
+from bulk_inferencer._units.run import Scoring, run_unit
 from bulk_inferencer.errors import InputError, ModelError, SettingsError
 from bulk_inferencer.results.reader import read_predictions
 from tests.helpers import Lengths, example, read_tfrecord, tree, write_tfrecord
@@ -23,6 +28,7 @@ from tests.units.helpers import (
     Function,
     examples_of,
     failures_of,
+    input_file,
     lengths_at_most,
     records_of,
     score,
@@ -62,7 +68,7 @@ def test_records_survive_any_bounds_and_any_number_of_files_and_units(
         path = folder / f"input-{i}"
         frames = tfrecord.frame(records)
         path.write_bytes(tfrecord.gzip_member(frames) if i % 2 else frames)
-        files.append(InputFile(str(path), len(frames)))
+        files.append(input_file(path))
     unit_of_file = data.draw(st.lists(st.integers(0, 2), min_size=len(files), max_size=len(files)))
     expected, failed = [], []
     for index in range(3):
@@ -89,8 +95,23 @@ def test_versions_and_stages_are_those_of_all_predictions(tmp_path):
     found = manifest.branches["a"]
     assert (found.model_versions, found.stages) == (("1", "2"), {"small": 4, "full": 3})
     assert (manifest.branches["b"].model_versions, manifest.branches["b"].stages) == ((), {})
-    assert (manifest.split, manifest.index, manifest.files) == ("s", 0, (f"{tmp_path}/in/0.gz",))
+    files = tuple(file.path for file in manifest.files)
+    assert (manifest.split, manifest.index, files) == ("s", 0, (f"{tmp_path}/in/0.gz",))
     assert manifest.seconds > 0
+
+
+def test_batches_are_small_until_it_is_known_what_predictions_take_and_where_that_is_much(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(unit_run, "_PREDICTION_BYTES", 10_000)
+    model = Function(lambda batch: {"y": np.zeros((len(batch), 100))})  # 800 bytes, and in the log
+    score_records(tmp_path, {"m": model}, [b"x"] * 20, bounds=BatchBounds(first_records=8))
+    assert model.sizes == [8, 5, 5, 2]
+    model = Function(Lengths().predict)
+    score_records(
+        tmp_path / "light", {"m": model}, [b"x"] * 20, bounds=BatchBounds(first_records=8)
+    )
+    assert model.sizes == [8, 12]
 
 
 # Several models
@@ -100,7 +121,9 @@ def test_each_model_scores_what_is_read_once(tmp_path, monkeypatch):
     paths = []
     read_chunks = tfrecord.read_chunks
     monkeypatch.setattr(
-        tfrecord, "read_chunks", lambda path, *args: paths.append(path) or read_chunks(path, *args)
+        tfrecord,
+        "read_chunks",
+        lambda path, *args, **kwargs: paths.append(path) or read_chunks(path, *args, **kwargs),
     )
     models = {name: Function(Lengths().predict) for name in "abc"}
     score_records(tmp_path, models, [b"record"] * 10, bounds=BatchBounds(max_records=4))
@@ -167,16 +190,17 @@ def test_each_record_goes_to_the_model_of_its_key(tmp_path):
 # Attempts
 
 
-def test_second_attempt_replaces_the_first_with_the_same_bytes(tmp_path):
+def test_second_attempt_writes_the_same_bytes_into_files_of_its_own(tmp_path):
     records = [*(example(x=float(i)) for i in range(50)), b"bad"]
-    bounds = BatchBounds(max_records=10)
-    first = score_records(tmp_path, ONE, records, N, bounds=bounds)
-    written = contents(tmp_path / "out")
-    second = score_records(tmp_path, ONE, records, N, bounds=bounds)
-    assert {shard.path for shard in first.shards} == {f"{tmp_path}/out/{name}" for name in written}
-    assert len(first.shards) == 4
-    assert contents(tmp_path / "out") == written
-    assert second.shards == first.shards
+    unit = unit_of(write_tfrecord(tmp_path / "in/0.gz", records))
+    sinks = sinks_in(f"{tmp_path}/out", ONE, N)
+    scoring = Scoring({name: LogScorer(Scorer(p)) for name, p in ONE.items()}, BatchBounds())
+    first, second = (run_unit(unit, scoring, sinks).shards for _ in range(2))
+    assert len(first) == 4
+    for one, other in zip(first, second, strict=True):
+        assert one.path != other.path
+        assert Path(one.path).read_bytes() == Path(other.path).read_bytes()
+        assert dataclasses.replace(one, path=other.path) == other
 
 
 def raising(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -63,16 +64,15 @@ def test_memory_does_not_grow_with_the_records(prepare):
 def test_no_proto_is_made_of_a_record(tmp_path, linear_model):
     path = write_tfrecord(tmp_path / "in/0.gz", [example(x=float(x)) for x in range(10)])
     code = f"""
-import sys
+import dataclasses, sys
 from bulk_inferencer import InferenceJob, Outputs, SavedModel
-from bulk_inferencer._units.commit import make_folders
-from bulk_inferencer._units.plan import InputFile, Unit
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.plan import Unit
 from bulk_inferencer.job import unit_task
 outputs = Outputs.under({str(tmp_path / "out")!r})
 job = InferenceJob(splits={{"s": ["*"]}}, model=SavedModel({linear_model!r}), outputs=outputs)
-task = unit_task(job)
-make_folders(job.folders, task.sinks, ["s"])
-manifest = task.load().run(Unit("s", 0, 1, (InputFile({path!r}, 1),)))
+task = dataclasses.replace(unit_task(job), manifests_folder={str(tmp_path)!r})
+manifest = task.load().run(Unit("s", 0, 1, (InputFile({path!r}, {os.path.getsize(path)}),)))
 print(manifest.predictions_made, [m for m in sys.modules if m.startswith("tensorflow_serving.")])
 """
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bulk_inferencer import _layout
@@ -19,11 +17,11 @@ class FailedExamples(Sink):
     folder: str
     name = "failed_examples"
 
-    def folders(self, splits: Sequence[str]) -> list[str]:
-        return [posixpath.join(self.folder, _layout.examples_folder(split)) for split in splits]
+    def file_name(self, split: str, shard: str) -> str:
+        return _layout.failed_examples(split, shard)
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.failed_examples(unit.split, unit.shard_name)
+        name = self.file_name(unit.split, unit.shard_name)
         return RecordSink(files.open(self.folder, name), _failed_records)
 
 

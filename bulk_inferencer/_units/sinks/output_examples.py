@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,11 +47,11 @@ class OutputExamples(Sink):
     names_models: bool
     name = "output_examples"
 
-    def folders(self, splits: Sequence[str]) -> list[str]:
-        return [posixpath.join(self.folder, _layout.examples_folder(split)) for split in splits]
+    def file_name(self, split: str, shard: str) -> str:
+        return _layout.output_examples(split, shard)
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.output_examples(unit.split, unit.shard_name)
+        name = self.file_name(unit.split, unit.shard_name)
         return RecordSink(files.open(self.folder, name), self._examples)
 
     def _examples(self, scored: ScoredBatch) -> list[bytes]:

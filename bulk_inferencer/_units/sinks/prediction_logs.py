@@ -27,8 +27,11 @@ class PredictionLogs(Sink):
     def name(self) -> str:
         return name_of(self.branch)
 
+    def file_name(self, split: str, shard: str) -> str:
+        return _layout.prediction_logs(split, shard, self.compression)
+
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
-        name = _layout.prediction_logs(unit.split, unit.shard_name, self.compression)
+        name = self.file_name(unit.split, unit.shard_name)
         return RecordSink(files.open(self.folder, name, self.compression), self._logs)
 
     def _logs(self, scored: ScoredBatch) -> list[bytes]:

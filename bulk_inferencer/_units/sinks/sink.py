@@ -80,9 +80,11 @@ class Sink:
         """Name of its accounts in manifests; no other sink of the job has it."""
         raise NotImplementedError
 
-    def folders(self, splits: Sequence[str]) -> list[str]:
-        """Returns the folders, within those of the job, that its files need."""
-        return []
+    folder: str  # of the output
+
+    def file_name(self, split: str, shard: str) -> str:
+        """Returns the final name of a unit's file, within the folder; empty if it gets none."""
+        return ""
 
     def loaded(self) -> Sink:
         """Returns the sink with what its units share on a worker. Called once per process."""

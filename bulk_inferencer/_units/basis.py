@@ -1,0 +1,166 @@
+"""What the results of a run depend on: two runs with an equal basis give equal results."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from bulk_inferencer import _files
+from bulk_inferencer._models import importing
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer.errors import SettingsError
+
+# Where files lie, and how messages begin, makes no difference to what is in the results.
+_PLACES = ("folder", "path", "label", "labels", "files_folder", "manifests_folder")
+# A file with a longer record is damaged, and units of damaged files are never reused. How a server
+# is reached makes no difference to what it answers.
+_WITHOUT_EFFECT = ("max_record_bytes", "limits", "credentials", "channel_options")
+_FUNCTION_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Digests of all that results depend on.
+
+    Attributes:
+      parts: digests by what they are of, such as `model 'five'` or `batch bounds`.
+      inputs: the digest of the input files by split.
+    """
+
+    parts: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+    @property
+    def everything(self) -> dict[str, str]:
+        """All digests, by what messages call their subject."""
+        by_split = {f"the inputs of split '{split}'": d for split, d in self.inputs.items()}
+        return {**self.parts, **by_split}
+
+    @property
+    def digest(self) -> str:
+        """One digest of everything but the inputs."""
+        return _sha256(json.dumps(sorted(self.parts.items())))
+
+    def differences(self, other: Basis) -> list[str]:
+        """Returns what differs between two runs, for messages."""
+        own, others = self.everything, other.everything
+        names = list({**own, **others})
+        return [name for name in names if own.get(name) != others.get(name)]
+
+
+class NoBasisError(Exception):
+    """Something that has no digest, since nobody can tell whether it is the same tomorrow."""
+
+
+def basis_of(
+    settings: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+    versions: Mapping[str, str],
+    inputs: Mapping[str, Sequence[InputFile]],
+) -> Basis:
+    """Returns what the results of a run depend on.
+
+    Args:
+      settings: everything else that results depend on, by what it is.
+      fingerprints: the fingerprints of the models, by what messages call them.
+      versions: versions of libraries.
+      inputs: the input files of each split.
+
+    Raises:
+      NoBasisError: a model has no fingerprint, or a setting no digest.
+    """
+    for name, fingerprint in fingerprints.items():
+        if not fingerprint:
+            raise NoBasisError(f"{name} has no fingerprint")
+    return Basis(
+        parts={
+            **fingerprints,
+            **{name: digest_of(value) for name, value in settings.items()},
+            "the versions of libraries": digest_of(versions),
+        },
+        inputs={split: digest_of(files) for split, files in inputs.items()},
+    )
+
+
+def digest_of(value: Any) -> str:
+    """Returns the SHA-256 of settings: of dataclasses, plain values and functions.
+
+    A function counts with the source of its whole module, and so does the name of one, as
+    `package.module:function`. What that module imports does not count.
+
+    Raises:
+      NoBasisError: the value holds something else.
+    """
+    return _sha256(json.dumps(_plain(value)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return [type(value).__name__, value.name]
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in fields(value) if f.name not in (*_PLACES, *_WITHOUT_EFFECT)]
+        kept = {name: getattr(value, name) for name in names}
+        if modules := kept.get("import_modules"):
+            kept["import_modules"] = [[name, _source_of_module(name)] for name in modules]
+        return [type(value).__name__, _plain(kept)]
+    if isinstance(value, Mapping):
+        return [[_plain(key), _plain(item)] for key, item in value.items()]
+    if isinstance(value, AbstractSet):
+        return sorted(map(repr, value))
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if inspect.isfunction(value) or inspect.isclass(value):
+        return _function(value)
+    raise NoBasisError(f"{value!r} is neither a plain value nor a function with a source")
+
+
+def _text(value: str) -> Any:
+    if not _FUNCTION_NAME.fullmatch(value):
+        return value
+    try:
+        return [value, _function(importing.function("function", value))]
+    except SettingsError:  # It only looks like the name of a function.
+        return value
+
+
+def _function(function: Any) -> list[Any]:
+    try:
+        path = inspect.getsourcefile(function) or ""
+    except TypeError:
+        path = ""
+    if not path or not _files.exists(path):
+        raise NoBasisError(f"{function!r} has no source")
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    code = getattr(function, "__code__", None)
+    line = code.co_firstlineno if code else 0
+    return [function.__module__, function.__qualname__, line, _sha256_of(path), _plain(cells)]
+
+
+def _source_of_module(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if not spec or not spec.origin or not _files.exists(spec.origin):
+        raise NoBasisError(f"module {name} has no source")
+    return _sha256_of(spec.origin)
+
+
+def _sha256_of(path: str) -> str:
+    with _files.open_to_read(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,211 @@
+"""Claims on folders: while one run writes to a folder, no other run does.
+
+A claim is a file, `.work/claim-NNNNNN*.json`, that says which process owns the folder and when it
+was last alive. A run claims with the next free number, and only if all earlier claims are dead:
+
+    claim-000001  process 17, killed an hour ago
+    claim-000002  process 42, alive                  <- owns the folder
+
+On a local disk, only one process can make a file of a given name. Elsewhere, Beam has no such call:
+a run writes its claim, then looks again, and steps back if another one came at the same time. At
+most one run wins there, too, but it may be none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import posixpath
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+
+from bulk_inferencer import _files
+from bulk_inferencer._layout import WORK_FOLDER
+from bulk_inferencer.errors import FolderInUseError
+
+_logger = logging.getLogger(__name__)
+
+_SIGN_SECONDS = 10  # between two signs of life
+_DEAD_SECONDS = 120  # without a sign of life
+_NAME = re.compile(r"claim-(\d+)\b.*\.json")
+
+
+def _pid_namespace() -> int:
+    """Tells containers that share a host name apart; 0 where there are no such namespaces."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim says of the run that made it.
+
+    Attributes:
+      run: unique to the run.
+      host: the machine's name.
+      process: its number there.
+      namespace: the namespace of this number.
+      alive: when it was last alive, in seconds since 1970.
+    """
+
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    host: str = field(default_factory=socket.gethostname)
+    process: int = field(default_factory=os.getpid)
+    namespace: int = field(default_factory=_pid_namespace)
+    alive: float = field(default_factory=time.time)
+
+    def is_alive(self) -> bool:
+        """Returns whether its run may still be going on."""
+        if time.time() - self.alive > _DEAD_SECONDS:
+            return False
+        is_here = (self.host, self.namespace) == (socket.gethostname(), _pid_namespace())
+        return not is_here or _is_running(self.process)
+
+    def __str__(self) -> str:
+        alive = datetime.fromtimestamp(self.alive, timezone.utc)
+        return f"process {self.process} on {self.host}, last alive at {alive:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Claims:
+    """The claims of one run."""
+
+    def __init__(self) -> None:
+        self.taken_over: dict[str, Claim] = {}
+        self._claim = Claim()
+        self._paths: dict[str, str] = {}
+        self._ended = threading.Event()
+
+    def take(self, folder: str) -> None:
+        """Claims a folder, which need not exist.
+
+        Raises:
+          FolderInUseError: another run may still be writing to it.
+        """
+        earlier = _claims_in(folder)
+        for claim in earlier.values():
+            if claim.is_alive():
+                raise _in_use(folder, claim)
+        number = 1 + max((_number(path) for path in earlier), default=0)
+        run = "" if _files.is_local(folder) else f"-{self._claim.run}"
+        path = posixpath.join(folder, WORK_FOLDER, f"claim-{number:06d}{run}.json")
+        content = json.dumps(asdict(self._claim)).encode()
+        try:
+            _files.create(path, content)
+        except FileExistsError as error:
+            (rival,) = [claim for p, claim in _claims_in(folder).items() if _number(p) == number]
+            raise _in_use(folder, rival) from error
+        self._paths[folder] = path
+        for other, claim in _claims_in(folder).items():
+            if other != path and _number(other) >= number:
+                raise _in_use(folder, claim)
+        if earlier:
+            self.taken_over[folder] = earlier[max(earlier, key=_number)]
+
+    def check(self) -> None:
+        """Checks that this run still owns its folders.
+
+        Raises:
+          FolderInUseError: another run took one over.
+        """
+        for folder, path in self._paths.items():
+            others = {p: c for p, c in _claims_in(folder).items() if _number(p) > _number(path)}
+            if others or not _files.exists(path):
+                by = f": {others[max(others, key=_number)]}" if others else ""
+                raise FolderInUseError(
+                    f"Another run has taken over {folder}{by}. This run gave no sign of life for "
+                    f"{_DEAD_SECONDS} s, for example because its machine slept. Nothing was "
+                    f"committed. Run again when the other one is over."
+                )
+
+    def release(self, folder: str) -> None:
+        """Gives up a folder, and removes its `.work` if nothing else is in it."""
+        own = self._paths.pop(folder, "")
+        for path in _claims_in(folder):
+            if path != own and own and _number(path) < _number(own):
+                _files.delete(path)
+        if own:
+            _files.delete(own)
+        _files.delete_empty_folder(posixpath.join(folder, WORK_FOLDER))
+
+    def release_all(self) -> None:
+        """Gives up all folders."""
+        self._ended.set()
+        for folder in list(self._paths):
+            try:
+                self.release(folder)
+            except Exception:  # What is being raised says more, and the claim dies by itself.
+                _logger.exception("Could not give up %s.", folder)
+
+    def keep_alive(self) -> None:
+        """Gives signs of life until the claims are given up."""
+        while not self._ended.wait(_SIGN_SECONDS):
+            content = json.dumps({**asdict(self._claim), "alive": time.time()}).encode()
+            for path in list(self._paths.values()):
+                try:
+                    _files.replace(path, content)
+                except Exception:  # A network may be down for a while; `check` has the last word.
+                    _logger.exception("Could not write %s.", path)
+
+
+@contextmanager
+def claimed(folders: Sequence[str]) -> Iterator[Claims]:
+    """Owns folders within `with`, or raises a `FolderInUseError`; see `Claims.take`."""
+    claims = Claims()
+    try:
+        for folder in folders:
+            claims.take(folder)
+        threading.Thread(target=claims.keep_alive, name="claims", daemon=True).start()
+        yield claims
+    finally:
+        claims.release_all()
+
+
+def is_claim(path: str) -> bool:
+    """Returns whether a file is a claim, by its name."""
+    return bool(_NAME.fullmatch(posixpath.basename(path)))
+
+
+def _number(path: str) -> int:
+    match = _NAME.fullmatch(posixpath.basename(path))
+    return int(match[1]) if match else 0
+
+
+def _claims_in(folder: str) -> dict[str, Claim]:
+    found = {}
+    for path in _files.files_below(posixpath.join(folder, WORK_FOLDER)):
+        if is_claim(path):
+            try:
+                with _files.open_to_read(path) as file:
+                    found[path] = Claim(**json.loads(file.read()))
+            except FileNotFoundError:
+                continue  # given up since
+            except (ValueError, TypeError):  # just being written
+                found[path] = Claim("", "unknown host", 0, 0, _files.last_updated(path))
+    return found
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _in_use(folder: str, claim: Claim) -> FolderInUseError:
+    return FolderInUseError(
+        f"Another run is writing to {folder}: {claim}. Choose another folder, or wait until it is "
+        f"over. If it was killed, its claim ends {_DEAD_SECONDS} s after its last sign of life."
+    )

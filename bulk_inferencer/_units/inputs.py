@@ -1,0 +1,209 @@
+"""The input files of a run: which they are, and which should not be."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bulk_inferencer import _files, _layout, _patterns
+from bulk_inferencer._files import Stored
+from bulk_inferencer.errors import InputError, SettingsError
+
+_logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 3
+_A_SHARD = _layout.shard_name(0, 1)
+
+
+@dataclass(frozen=True, order=True)
+class InputFile:
+    """A file of records.
+
+    Attributes:
+      path: where it is.
+      bytes: its size, as stored.
+      modified: when it was last written, in seconds since 1970; 0 if the filesystem does not say.
+    """
+
+    path: str
+    bytes: int
+    modified: float = 0.0
+
+
+def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) -> list[InputFile]:
+    """Returns the files of a split that match any of its patterns, sorted by path.
+
+    What a wildcard matches is left out if its name, or that of a folder that a wildcard matches,
+    begins with `.` or `_`. A pattern that is the name of a file means that file.
+
+    Args:
+      split: its name, for messages.
+      patterns: paths, and patterns as Beam writes them.
+      allow_none: whether a pattern may match nothing.
+
+    Raises:
+      InputError: a pattern matches nothing, a file is listed twice or cannot be read, or a pattern
+        matches results of an earlier run.
+    """
+    found: list[InputFile] = []
+    spellings: dict[str, str] = {}
+    missing: list[str] = []
+    hidden = 0
+    for pattern in map(_whole, patterns):
+        files, skipped = _find(split, pattern)
+        hidden += skipped
+        identities = _files.identities(files)
+        for path, file in files.items():
+            if file.bytes == _files.NO_FILE:
+                raise InputError(
+                    f"{path} of split '{split}' is no file to read, but a link that leads nowhere, "
+                    f"a pipe or a device. Put the file there, or leave it out."
+                )
+            identity = identities[path]
+            if identity in spellings:
+                raise _listed_twice(split, spellings[identity], path, patterns)
+            spellings[identity] = path
+            found.append(InputFile(path, file.bytes, file.modified))
+        if not files:
+            missing.append(pattern)
+    if hidden:
+        _logger.info(
+            "Split '%s': skipped %d files that begin with '.' or '_', or are in folders that do.",
+            split,
+            hidden,
+        )
+    if not allow_none and (missing or not patterns):
+        raise _nothing_found(split, missing, hidden)
+    return sorted(found)
+
+
+def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> None:
+    """Checks that no pattern of the inputs matches what a run writes into its folders.
+
+    Raises:
+      SettingsError: one does, so that the next run would score the results of this one.
+    """
+    names = [name for split in splits for name in _result_names(split)]
+    roots = _files.identities(folder.rstrip("/") for folder in folders)
+    for split, pattern in ((split, p) for split, own in splits.items() for p in map(_whole, own)):
+        if not _patterns.has_wildcard(pattern):
+            continue
+        start = _patterns.fixed_folder(pattern)
+        absolute = _files.literal(_files.identities([start])[start]) + "/" + pattern[len(start) :]
+        for folder, root in roots.items():
+            paths = (posixpath.join(root, name) for name in names)
+            if any(_means(absolute, path) for path in paths):
+                raise SettingsError(
+                    f"The output folder {folder} lies where {pattern} of split '{split}' looks for "
+                    f"inputs, so the next run would take in the results of this one. Choose "
+                    f"another folder, or a pattern that does not match there."
+                )
+
+
+def _whole(pattern: str) -> str:
+    """Returns a pattern of files: a folder with a `/` at its end means all of them."""
+    return pattern + "*" if pattern.endswith("/") else pattern
+
+
+def _means(pattern: str, path: str) -> bool:
+    return bool(_patterns.compiled(pattern).fullmatch(path)) and not _is_hidden(pattern, path)
+
+
+def _result_names(split: str) -> list[str]:
+    return [
+        _layout.SUMMARY_FILE,
+        _layout.COMPARISON_FILE,
+        _layout.failures(split),
+        *(
+            _layout.prediction_logs(split, _A_SHARD, compression)
+            for compression in _layout.COMPRESSIONS
+        ),
+        _layout.failed_examples(split, _A_SHARD),
+        _layout.output_examples(split, _A_SHARD),
+    ]
+
+
+def _find(split: str, pattern: str) -> tuple[dict[str, Stored], int]:
+    """Returns the files that a pattern means, and how many others it skips."""
+    with _listing(pattern):
+        named = _files.stored(pattern)
+        if not _patterns.has_wildcard(pattern):
+            return ({} if named is None else {pattern: named}), 0
+        matches = _files.matching(pattern)
+    if named is not None:
+        if pattern in matches and len(matches) > 1:
+            raise InputError(
+                f"{pattern} of split '{split}' is the name of a file, and as a pattern it also "
+                f"matches {len(matches) - 1} others. Rename the file, or name it as "
+                f"{_files.literal(pattern)}."
+            )
+        return {pattern: named}, 0
+    files = {path: file for path, file in matches.items() if not _is_hidden(pattern, path)}
+    for path in files:
+        if _layout.is_no_input(posixpath.basename(path)):
+            raise InputError(
+                f"{pattern} of split '{split}' matches {path}, a result of an earlier run, which "
+                f"is no input. Move the results elsewhere, or choose a pattern that does not match "
+                f"them."
+            )
+    return files, len(matches) - len(files)
+
+
+@contextlib.contextmanager
+def _listing(pattern: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"Cannot list {pattern}: {_files.cause(error)}. Check that it exists and that you may "
+            f"read it."
+        ) from error
+
+
+def _is_hidden(pattern: str, path: str) -> bool:
+    """Returns whether a wildcard has matched a name that begins with `.` or `_`."""
+    start = len(_patterns.fixed_folder(pattern))
+    segments = list(filter(None, pattern[start:].split("/")))
+    names = list(filter(None, path[start:].split("/")))
+    deep = next((i for i, segment in enumerate(segments) if "**" in segment), None)
+    if deep is not None:  # It stands for any number of names, of which it names none.
+        unnamed = len(names) - len(segments)
+        segments[deep + 1 : deep + 1] = [""] * unnamed
+    pairs = zip(names, segments, strict=False)
+    return any(name[0] in "._" and segment[:1] != name[0] for name, segment in pairs)
+
+
+def _listed_twice(split: str, one: str, other: str, patterns: Sequence[str]) -> InputError:
+    listed = ", ".join(patterns[:_MOST_NAMED]) + (", ..." if len(patterns) > _MOST_NAMED else "")
+    if one == other:
+        return InputError(
+            f"Two patterns of split '{split}' match {one}, so it would be scored twice. Remove one "
+            f"of them: {listed}."
+        )
+    return InputError(
+        f"{one} and {other} are the same file, so it would be scored twice. Leave out one of them "
+        f"in split '{split}': {listed}."
+    )
+
+
+def _nothing_found(split: str, missing: Sequence[str], hidden: int) -> InputError:
+    if not missing:
+        return InputError(f"Split '{split}' lists no files. Name some, or set allow_empty_splits.")
+    first = ", ".join(missing[:_MOST_NAMED])
+    more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
+    hints = ""
+    for path in missing[:_MOST_NAMED]:
+        if not _patterns.has_wildcard(path) and _files.matching(_files.literal(path) + "/*"):
+            hints += f" {path} is a folder: name its files, as in {path}/*."
+    if hidden:
+        hints += (
+            f" Files were skipped because their names begin with '.' or '_': {hidden}. Name them "
+            f"exactly to score them."
+        )
+    return InputError(
+        f"There are no files for split '{split}' at {first}{more}.{hints} Correct the path, leave "
+        f"it out, or set allow_empty_splits if there may be none."
+    )

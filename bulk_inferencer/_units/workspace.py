@@ -1,0 +1,203 @@
+"""The folders of a run: what they may hold before it, and what they hold after it.
+
+before    empty, or what an unfinished run of the same job left
+within    results/.../.work   files of units and, beside the summary, the checkpoint
+after     complete results, or nothing but what finished units left in .work
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bulk_inferencer import _files, _layout
+from bulk_inferencer._layout import SUMMARY_FILE, WORK_FOLDER
+from bulk_inferencer._units import checkpoint
+from bulk_inferencer._units.basis import Basis
+from bulk_inferencer._units.checkpoint import Checkpoint
+from bulk_inferencer._units.claim import Claims, claimed, is_claim
+from bulk_inferencer._units.commit import final_names, results_in, take_back
+from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.plan import Unit, numbered, plan_units
+from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer.errors import FailureLimitError, HookError, ModelError, SettingsError
+
+# These go away only if the job changes, and then nothing can be reused.
+_NEED_ANOTHER_JOB = (SettingsError, ModelError, HookError, FailureLimitError)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run works.
+
+    Attributes:
+      folders: the folders of its outputs, which it owns.
+      checkpoint: the folder of what finished units leave.
+      manifests_folder: the folder of their manifests. Runs of another model or with other settings
+        have another, so that a worker that outlives its run does no harm.
+      files_folder: where the files of units wait; empty for the `.work` of their outputs.
+      claims: its claims on the folders.
+    """
+
+    folders: Sequence[str]
+    checkpoint: str
+    manifests_folder: str
+    files_folder: str
+    claims: Claims
+
+    def plan(
+        self, task: UnitTask, inputs: Mapping[str, Sequence[InputFile]]
+    ) -> tuple[list[Unit], list[Manifest]]:
+        """Returns all units of the run, and the manifests of those that need not run again."""
+        earlier = self.finished()
+        # In the outputs, units are those of the run that was interrupted, and have its numbers.
+        groups = [(m.split, m.files) for m in earlier] if self.files_folder else []
+        units = plan_units(inputs, groups)
+        if not earlier:
+            return units, []
+        done = numbered(units, earlier)
+        if not self.files_folder:
+            take_back(final_names(task.sinks, units, done))
+            self.clear_results()
+        done = checkpoint.reusable(done)
+        if done:
+            _logger.warning(
+                "%d of %d units were done before; %d to do.",
+                len(done),
+                len(units),
+                len(units) - len(done),
+            )
+        return units, done
+
+    def finished(self) -> list[Manifest]:
+        """Returns the manifests of finished units."""
+        return checkpoint.read_manifests(self.manifests_folder)
+
+    def clear_results(self) -> None:
+        """Deletes all results that are not committed, but nothing that no run of ours made."""
+        for folder in self.folders:
+            for path in results_in(folder):
+                if _layout.is_result(path[len(folder.rstrip("/")) + 1 :]):
+                    _files.delete(path)
+                    _files.delete_empty_folder(posixpath.dirname(path))
+
+    def clear_work(self) -> None:
+        """Deletes everything in the `.work` of all outputs but for the claims."""
+        for folder in self.folders:
+            work = posixpath.join(folder, WORK_FOLDER)
+            for path in _files.files_below(work):
+                if not is_claim(path):
+                    _files.delete(path)
+            _files.delete_empty_folder(work)
+
+
+@contextmanager
+def workspace(
+    folders: Sequence[str],
+    summary: str,
+    basis: Basis | None,
+    setting: Checkpoint | None = None,
+    restart: bool = False,
+) -> Iterator[Workspace]:
+    """Owns the folders of a run within `with`.
+
+    Without an error, the code within has committed. After an error, nothing is left under a final
+    name. What finished units left stays for the next run, if it can tell that its job is the same
+    and the error can go away without another job.
+
+    Raises:
+      FolderInUseError: another run is writing to a folder.
+      SettingsError: a folder holds something else than what an unfinished run of the same job left.
+    """
+    in_place = posixpath.join(summary, WORK_FOLDER)
+    if setting and basis:
+        checkpoint.delete_old(setting.folder, setting.max_age_days)
+        folder = posixpath.join(setting.folder, basis.digest[:32])
+        owned, files_folder = [*folders, folder], posixpath.join(folder, "files")
+    else:
+        folder, owned, files_folder = in_place, list(folders), ""
+    run = basis.digest if basis else uuid.uuid4().hex
+    manifests_folder = posixpath.join(folder, f"units-{run[:16]}")
+    with claimed(owned) as claims:
+        space = Workspace(folders, folder, manifests_folder, files_folder, claims)
+        _prepare(space, basis, in_place, restart)
+        try:
+            yield space
+        except BaseException as error:
+            _leave_after_error(space, basis, error)
+            raise
+        if folder != in_place and not (setting and setting.keep):
+            _clear_checkpoint(space)
+        space.clear_work()
+    if folder != in_place:
+        _files.delete_empty_folder(folder)
+
+
+def _prepare(space: Workspace, basis: Basis | None, in_place: str, restart: bool) -> None:
+    is_unfinished = checkpoint.read_job(in_place) is not None
+    for folder in space.folders:
+        existing = results_in(folder)
+        if existing and not (is_unfinished and _all_ours(folder, existing)):
+            raise SettingsError(
+                f"The folder {folder} is not empty: it holds {len(existing)} files, such as "
+                f"{min(existing)}. Choose another folder: results are never overwritten. If there "
+                f"is no {SUMMARY_FILE}, they are from a run that was killed. You can empty the "
+                f"folder."
+            )
+    for claim in {claim.run: claim for claim in space.claims.taken_over.values()}.values():
+        folders = [f for f, taken in space.claims.taken_over.items() if taken.run == claim.run]
+        what = ", ".join(folders)
+        _logger.warning("Taking over from a run that was killed: %s. Folders: %s.", claim, what)
+    if is_unfinished and basis and not restart and space.checkpoint == in_place:
+        checkpoint.check_same(in_place, basis)
+    else:
+        space.clear_results()
+        space.clear_work()
+        if restart:
+            _clear_checkpoint(space)
+    for folder in (space.manifests_folder, space.files_folder):
+        if folder:
+            _files.make_folder(folder)
+    if basis:
+        checkpoint.write_job(space.checkpoint, basis)
+
+
+def _all_ours(folder: str, paths: dict[str, int]) -> bool:
+    start = len(folder.rstrip("/")) + 1
+    return all(_layout.is_result(path[start:]) for path in paths)
+
+
+def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseException) -> None:
+    try:
+        space.clear_results()
+        if isinstance(error, FailureLimitError) and space.files_folder:
+            # The next run must not fail for what has been put right outside of what it compares.
+            for manifest in space.finished():
+                if manifest.examples_failed:
+                    checkpoint.delete_manifest(space.manifests_folder, manifest)
+        is_worth_it = space.files_folder or not isinstance(error, _NEED_ANOTHER_JOB)
+        kept = len(space.finished()) if basis and is_worth_it else 0
+        if kept:
+            _logger.warning(
+                "The run did not end, but %d finished units are kept in %s. Run again to go on.",
+                kept,
+                space.checkpoint,
+            )
+        else:
+            space.clear_work()
+    except Exception:  # The error that is being raised says more.
+        _logger.exception("Could not empty %s. Delete their content.", ", ".join(space.folders))
+
+
+def _clear_checkpoint(space: Workspace) -> None:
+    for path in _files.files_below(space.checkpoint):
+        if not is_claim(path):
+            _files.delete(path)
+    _files.delete_empty_folder(space.checkpoint)

@@ -1,0 +1,116 @@
+"""What the folders of a run may hold before it, and what is left in them after an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from bulk_inferencer import _files
+from bulk_inferencer._units.basis import Basis
+from bulk_inferencer._units.workspace import workspace
+from bulk_inferencer.errors import SettingsError
+from tests.helpers import exactly, in_bucket, tree
+
+NAMES = ["a", "failed_examples", "summary"]
+SHARD = "prediction_logs-s-00000-of-00001.gz"
+BASIS = Basis({"the model": "12"}, {})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder whose name is a pattern elsewhere."""
+    return tmp_path / "run[1]*"
+
+
+def write(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+@contextmanager
+def space_in(root, place=str, basis=None):
+    folders = [place(f"{root}/{name}") for name in NAMES]
+    with workspace(folders, folders[-1], basis) as space:
+        yield space
+
+
+def write_and_raise(root, error, place=str):
+    with space_in(root, place):
+        write(root, f"a/{SHARD}", "summary/summary.json", "a/.work/deep/attempt")
+        write(root, "failed_examples/Split-s/failed_examples-00000-of-00001.gz")
+        raise error
+
+
+def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root):
+    write(root, "summary/b", "summary/a/1")
+    message = (
+        f"The folder {root}/summary is not empty: it holds 2 files, such as {root}/summary/a/1. "
+        f"Choose another folder: results are never overwritten. If there is no summary.json, they "
+        f"are from a run that was killed. You can empty the folder."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        write_and_raise(root, ValueError("It went on."))
+    assert tree(root) == ["summary/a/1", "summary/b"]
+
+
+@pytest.mark.parametrize(("place", "left"), [(str, NAMES), (in_bucket, [])], ids=["disk", "bucket"])
+def test_folders_are_left_empty_after_an_error(root, place, left):
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(root, KeyboardInterrupt(), place)
+    assert tree(root) == []
+    assert not left or sorted(path.name for path in root.rglob("*")) == left
+
+
+def test_folder_stays_what_it_was_after_an_error(root, tmp_path):
+    (root / "summary").mkdir(parents=True)
+    (root / "summary").chmod(0o2770)
+    (tmp_path / "elsewhere").mkdir()
+    (root / "a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(root, KeyboardInterrupt())
+    assert (root / "summary").stat().st_mode & 0o7777 == 0o2770
+    assert (root / "a").is_symlink()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_somebody_else_put_there_in_the_meantime_stays(root):
+    def fail():
+        with space_in(root):
+            write(root, "a/notes.txt", f"a/{SHARD}")
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        fail()
+    assert tree(root) == ["a/notes.txt"]
+
+
+def test_folder_that_cannot_be_emptied_is_logged_beside_the_error(root, monkeypatch, caplog):
+    def delete(path):
+        raise OSError("read-only")
+
+    def fail():
+        with space_in(root):
+            write(root, f"a/{SHARD}")
+            monkeypatch.setattr(_files, "delete", delete)
+            raise ValueError("the first error")
+
+    with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match=r"^the first error$"):
+        fail()
+    folders = ", ".join(f"{root}/{name}" for name in NAMES)
+    assert f"Could not empty {folders}. Delete their content." in caplog.messages
+
+
+@pytest.mark.parametrize("basis", [None, BASIS], ids=["unknown", "known"])
+def test_work_that_a_killed_run_left_unfinished_is_cleared_at_the_end(root, basis):
+    write(root, "a/.work/attempt", "summary/.work/units-1/x.json.part")
+    with space_in(root, basis=basis) as space:
+        assert space.finished() == []
+        assert os.path.isdir(space.manifests_folder)
+        write(root, f"a/{SHARD}")
+    assert tree(root) == [f"a/{SHARD}"]
+    assert list(root.rglob(".work")) == []
