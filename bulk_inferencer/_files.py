@@ -11,6 +11,7 @@ import functools
 import glob
 import os
 import posixpath
+import re
 import shutil
 import stat
 import uuid
@@ -27,12 +28,15 @@ from bulk_inferencer.errors import OutputError, SettingsError
 
 _COPY_BUFFER_BYTES = 8 << 20
 _HDFS = "hdfs"
+_FILE_URL = re.compile(r"^file://(localhost)?/")
 _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IS_FORBIDDEN = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 def as_path(setting: str, path: str | os.PathLike[str]) -> str:
     """Returns a path or pattern as text, with the home folder in place of a leading `~`.
+
+    A `file://` URL becomes the path that it stands for.
 
     Raises:
       SettingsError: it is something else, or holds a character that no path should.
@@ -47,7 +51,7 @@ def as_path(setting: str, path: str | os.PathLike[str]) -> str:
         raise SettingsError(
             f"{setting} holds a control character, such as a line break: {text!r}. Remove it."
         )
-    return text
+    return _FILE_URL.sub("/", text)
 
 
 def open_to_read(path: str) -> BinaryIO:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bulk_inferencer import __version__, _files
+from bulk_inferencer._access import is_known
 from bulk_inferencer._formats.first_records import of_files
 from bulk_inferencer._formats.tfrecord import check_size
 from bulk_inferencer._layout import SUMMARY_FILE
@@ -79,6 +80,7 @@ def run(
       ReconciliationError: the counts or shards do not add up.
     """
     clock = _Clock()
+    beam_engine.open_filesystems(_paths(job), options, make_pipeline)
     signatures = {branch.name: _check_branch(branch, job) for branch in job.open_branches}
     task = unit_task(job)
     inputs = _list_inputs(job) if signatures else {}
@@ -233,6 +235,20 @@ def _check_branch(branch: Branch, job: InferenceJob) -> tuple[Signature, ...]:
                     f"{branch.model.uri} has {', '.join(available)}. Correct Outputs.columns."
                 )
     return signatures
+
+
+def _paths(job: InferenceJob) -> list[str]:
+    """Returns all paths that a job names."""
+    if not job.open_branches:
+        return list(job.folders)
+    uris = [branch.model.uri for branch in job.open_branches]
+    return [
+        *job.folders,
+        *itertools.chain.from_iterable(job.splits.values()),
+        *([job.checkpoint.folder] if job.checkpoint else []),
+        *([job.outcomes] if job.outcomes else []),
+        *(uri for uri in uris if is_known(uri)),  # Others are those of endpoints.
+    ]
 
 
 def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:

@@ -38,7 +38,7 @@ class Limits:
     ```
 
     Attributes:
-      request_seconds: deadline of one request.
+      request_seconds: deadline of one request; over HTTP, the longest time without a byte.
       total_seconds: how long a batch may take, including all attempts and the pauses in between.
 
     Raises:

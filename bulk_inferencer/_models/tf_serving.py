@@ -15,7 +15,7 @@ from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._models import answers, importing, signature_defs
 from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords
 from bulk_inferencer._models.judge import Judge
-from bulk_inferencer._models.predictor import Prediction, RecordError, without_graph
+from bulk_inferencer._models.predictor import Prediction, RecordError, reason_of
 from bulk_inferencer._models.retries import Caller, Limits
 from bulk_inferencer._models.served_model import ServedModel
 from bulk_inferencer._signatures import (
@@ -175,8 +175,8 @@ class TFServingPredictor:
 
         try:
             feeds = self.feeds(batch)
-        except tf.errors.OpError as error:
-            raise RecordError(type(error).__name__, without_graph(error.message)) from error
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise reason_of(error) from error
         outputs = {}
         versions: set[str] = set()
         for signature, calls in zip(self.signatures, feeds, strict=True):

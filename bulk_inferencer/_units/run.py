@@ -32,7 +32,7 @@ from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import Routes, SplitRouting
 from bulk_inferencer._units.sinks.sink import BranchResult, ScoredBatch, Sink
-from bulk_inferencer._units.spot_check import Drawn, Verdict, first_records, judge, sample
+from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, judge, sample
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer._work import Work
 from bulk_inferencer.errors import OutputError, prefix_errors
@@ -104,7 +104,7 @@ class UnitTask:
           BulkInferencerError: see `Model.load`.
         """
         every = [part for drawn in self.drawn.values() for part in drawn]
-        elsewhere = functools.partial(first_records, every)
+        elsewhere = functools.partial(beginnings, every)
         scorers = {
             name: LogScorer.load(
                 model, self.record_format, self.bounds, self.labels[name], elsewhere

@@ -87,7 +87,7 @@ def sample(drawn: Sequence[Drawn], bounds: BatchBounds) -> list[bytes]:
     return [record for _, record in sorted(found)]
 
 
-def first_records(drawn: Sequence[Drawn]) -> Iterator[bytes]:
+def beginnings(drawn: Sequence[Drawn]) -> Iterator[bytes]:
     """Yields a few records of the first batch of a few files, in random order; the same each time.
 
     Unlike `sample`, it does not read whole files.

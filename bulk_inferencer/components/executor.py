@@ -135,7 +135,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                 routing=settings.routing(routing),
                 outcomes=comparison_spec.outcomes,
             )
-            summary = run(job, make_pipeline=self._make_beam_pipeline)
+            summary = run(job, self._beam_pipeline_args, make_pipeline=self._make_beam_pipeline)
         for branch in branches:
             result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
             properties.describe_result(result, found, branch.gated, examples)

@@ -12,7 +12,8 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
@@ -23,6 +24,7 @@ from apache_beam.runners.portability.local_job_service import SubprocessSdkWorke
 from apache_beam.runners.worker import data_plane
 from apache_beam.utils.shared import Shared
 
+from bulk_inferencer._access import check_access
 from bulk_inferencer._signals import busy, guard_exit
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
@@ -66,6 +68,31 @@ def run_units(
         raise
     if error := stop.take_down():
         raise error
+
+
+def open_filesystems(
+    paths: Iterable[str],
+    options: PipelineOptions | Sequence[str],
+    make_pipeline: Callable[[], beam.Pipeline] | None,
+) -> None:
+    """Gives Beam's options to its filesystems, so that they can be used before there is a pipeline.
+
+    A pipeline that somebody else makes brings its own options, unless they are given here, too.
+
+    Raises:
+      MissingExtraError, SettingsError: one of the paths cannot be opened; see `check_access`.
+    """
+    if make_pipeline and not options:
+        check_access(paths, logged_in=("gs", "s3"))
+        return
+    if not isinstance(options, PipelineOptions):
+        options = PipelineOptions(with_runner(options))
+    FileSystems.set_options(options)
+    given = {
+        "gs": options.view_as(GoogleCloudOptions).no_auth,
+        "s3": options.view_as(S3Options).s3_access_key_id,
+    }
+    check_access(paths, logged_in=[scheme for scheme, value in given.items() if value])
 
 
 def make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:

@@ -15,7 +15,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from bulk_inferencer import Checkpoint, FailureLimit, Outputs, read_predictions, run
+from bulk_inferencer import Checkpoint, DamagedFiles, FailureLimit, Outputs, read_predictions, run
 from bulk_inferencer.errors import FailureLimitError, FolderInUseError, InputError, SettingsError
 from bulk_inferencer.results import Summary
 from tests.faults.account import ONE_RUN, RESUMES, lost_and_doubled
@@ -260,6 +260,19 @@ def test_checkpoint_outlives_a_failed_run_and_goes_with_one_that_commits(tmp_pat
     assert run(job_in(tmp_path, checkpoint=checkpoint, outputs=outputs)).reused.units == FILES
     assert tree(tmp_path / "checkpoints") == []
     assert lost_and_doubled(RECORDS, tmp_path / "again/inference_result") == (0, 0)
+
+
+def test_unit_of_which_a_file_was_skipped_is_no_help_to_a_run_that_skips_none(tmp_path):
+    write_inputs(tmp_path)
+    (tmp_path / "in/00.gz").write_bytes(b"damaged")
+    settings = {"checkpoint": Checkpoint(tmp_path / "checkpoints", keep=True)}
+    run(job_in(tmp_path, damaged_files=DamagedFiles(skip=True), **settings))
+    settings["outputs"] = Outputs.under(tmp_path / "second")
+    with pytest.raises(InputError, match=r"in/00\.gz"):
+        run(job_in(tmp_path, **settings))
+    summary = run(job_in(tmp_path, damaged_files=DamagedFiles(skip=True), **settings))
+    assert summary.reused.units == FILES - 1
+    assert [file.file for file in summary.damaged_files] == [f"{tmp_path}/in/00.gz"]
 
 
 def test_checkpoint_that_nobody_used_for_long_is_deleted(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._units.inputs import InputFile
-from bulk_inferencer._units.spot_check import Drawn, Verdict, draw, first_records, judge, sample
+from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, draw, judge, sample
 
 
 def written(path, records, cut=None):
@@ -51,11 +51,11 @@ def test_a_few_records_are_read_without_whole_files(tmp_path):
     records = [b"%05d" % i for i in range(10_000)]
     whole, damaged = written(tmp_path / "a", records), written(tmp_path / "b", records, cut=2)
     drawn = [Drawn(damaged, 1), Drawn(whole, 1)]
-    found = list(first_records(drawn))
-    assert found == list(first_records(drawn))
+    found = list(beginnings(drawn))
+    assert found == list(beginnings(drawn))
     assert len(set(found)) == 8
     assert max(found) < b"04096"
-    assert list(first_records([])) == []
+    assert list(beginnings([])) == []
 
 
 def test_a_record_counts_as_much_as_any_other_whatever_bytes_it_takes(tmp_path):
