@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from tfx import v1 as tfx
 
+    from pipelines.outcome import Report
+
 # Beam's DirectRunner would first try to download another runner; this one is already there.
 BEAM_PIPELINE_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
-
-
-class Report(NamedTuple):
-    """What came of an example's predictions.
-
-    Attributes:
-      table: some of them, and how good all of them are, as lines of text.
-      problems: what is wrong with them; empty if they are good.
-    """
-
-    table: str
-    problems: list[str]
 
 
 class Parts(NamedTuple):

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from bulk_inferencer.results.summary import BranchSummary
 
 
+class Report(NamedTuple):
+    """What came of an example's predictions.
+
+    Attributes:
+      table: some of them, and how good all of them are, as lines of text.
+      problems: what is wrong with them; empty if they are good.
+    """
+
+    table: str
+    problems: list[str]
+
+
 class Result(NamedTuple):
     """What one model predicted.
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from bulk_inferencer import read_predictions
 from bulk_inferencer.results.comparison import Comparison, OutputComparison
-from pipelines.catalogue import Report
 from pipelines.five_times_table.data import FACTORS, X_MAX, X_MIN, Data
+from pipelines.outcome import Report
 
 
 class TimesTable(NamedTuple):

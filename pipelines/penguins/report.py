@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from bulk_inferencer import read_predictions
-from pipelines.catalogue import Report
+from pipelines.outcome import Report
 from pipelines.penguins.data import KEY, MIN_ACCURACY, Data
 
 _REQUIRED = f"(at least {MIN_ACCURACY:.2f} is required)"
