@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from apache_beam.io.filesystem import FileSystem
@@ -34,14 +34,14 @@ _LOG_IN = {
 }
 
 
-def check_access(paths: Iterable[str], logged_in: Collection[str] = ()) -> None:
+def check_access(paths: Iterable[str], needs_credentials: bool = True) -> None:
     """Checks that there are the libraries, credentials and options that paths need.
 
     Beam looks for credentials for minutes, or up to an hour, and then fails for another reason.
 
     Args:
       paths: paths and patterns on any filesystem.
-      logged_in: the schemes for which credentials come from elsewhere.
+      needs_credentials: whether they must be here already.
 
     Raises:
       MissingExtraError: a library is missing.
@@ -51,7 +51,7 @@ def check_access(paths: Iterable[str], logged_in: Collection[str] = ()) -> None:
         if scheme is not None:
             _check_library(scheme, path)
             _check_options(scheme, path)
-            if scheme not in logged_in and not _has_credentials(scheme):
+            if needs_credentials and not _has_credentials(scheme):
                 raise SettingsError(f"There are no credentials for {path}. {_LOG_IN[scheme]}")
 
 
@@ -87,9 +87,13 @@ def _check_options(scheme: str, path: str) -> None:
 
 
 def _has_credentials(scheme: str) -> bool:
+    given = getattr(FileSystems, "_pipeline_options", None)
+    options = given.get_all_options() if given else {}
     if scheme == _GOOGLE:
-        return _has_google_credentials()
-    return scheme != _AWS or _has_aws_credentials()
+        return bool(options.get("no_auth")) or _has_google_credentials()
+    if scheme == _AWS:
+        return bool(options.get("s3_access_key_id")) or _has_aws_credentials()
+    return True
 
 
 def _has_google_credentials() -> bool:

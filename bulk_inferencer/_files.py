@@ -14,6 +14,7 @@ import posixpath
 import re
 import shutil
 import stat
+import urllib.parse
 import uuid
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -28,6 +29,8 @@ from bulk_inferencer.errors import OutputError, SettingsError
 
 _COPY_BUFFER_BYTES = 8 << 20
 _HDFS = "hdfs"
+_NOT_FOUND = 404
+_DELETE_BY_PATH = ("azfs", _HDFS, "s3")
 _FILE_URL = re.compile(r"^file://(localhost)?/")
 _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IS_FORBIDDEN = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS)
@@ -47,16 +50,27 @@ def as_path(setting: str, path: str | os.PathLike[str]) -> str:
             f"{type(path).__name__}."
         )
     text = os.path.expanduser(os.fspath(path))
+    if url := _FILE_URL.match(text):
+        text = urllib.parse.unquote(text[url.end() - 1 :])
     if any(ord(character) < ord(" ") for character in text):
         raise SettingsError(
             f"{setting} holds a control character, such as a line break: {text!r}. Remove it."
         )
-    return _FILE_URL.sub("/", text)
+    return text
 
 
 def open_to_read(path: str) -> BinaryIO:
-    """Opens a file for reading."""
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    """Opens a file for reading.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except Exception as error:
+        if getattr(error, "code", None) == _NOT_FOUND:  # as the clients of clouds say it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
 
 
 def open_to_write(path: str) -> Writer:
@@ -295,7 +309,7 @@ def delete_folder(folder: str) -> None:
     filesystem = FileSystems.get_filesystem(folder)
     if not filesystem.has_dirs():
         if paths := list(files_below(folder)):
-            filesystem.delete(list(map(literal, paths)))
+            filesystem.delete(list(map(_to_delete, paths)))
     elif filesystem.exists(folder):
         # Beam takes what it deletes for a pattern, which fails for names with brackets.
         if _is_local(filesystem):
@@ -319,7 +333,12 @@ def delete(path: str) -> None:
         if _is_local(filesystem):
             os.remove(path)
         else:
-            filesystem.delete([literal(path)])
+            filesystem.delete([_to_delete(path)])
+
+
+def _to_delete(path: str) -> str:
+    """Returns what Beam takes for this file alone: some of its filesystems delete by pattern."""
+    return path if FileSystems.get_scheme(path) in _DELETE_BY_PATH else literal(path)
 
 
 def is_local(path: str) -> bool:

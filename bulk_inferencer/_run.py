@@ -64,7 +64,8 @@ def run(
       job: what to run.
       options: Beam's options. Arguments that name no runner get Beam's local one, with a thread
         per core.
-      make_pipeline: makes the pipeline, instead of `options`.
+      make_pipeline: makes the pipeline, instead of `options`, which then only open the files that
+        the job names.
       restart: whether to delete what an unfinished run left, and to start anew.
 
     Returns:

@@ -163,7 +163,10 @@ class InferenceJob:
     ```
 
     Attributes:
-      splits: patterns of TFRecord files, by split. Beam's `FileSystems` matches them.
+      splits: TFRecord files, plain or compressed with gzip or zlib, by split: their paths, or
+        patterns, in which `*` stands for anything within one name and `**` for anything at all.
+        Each must match something. Patterns leave out names that begin with `.` or `_`, and folders
+        with such names; a pattern that is the name of a file means that file.
       outputs: the folders of the results, which must be empty or not exist.
       branches: the models, at least one.
       model: the model of a job with a single one, instead of `branches`. It becomes a branch, whose

@@ -29,8 +29,8 @@ FLOORS = [
     ["_units"],
     ["_models", "results"],
     ["_formats"],
-    ["_access", "_checks", "_files", "_gate", "_layout", "_lazy", "_signals", "_signatures"]
-    + ["_work"],
+    ["_access", "_checks", "_files", "_gate", "_layout"],
+    ["_lazy", "_signals", "_signatures", "_work"],
     ["_extras", "_patterns"],
     ["errors"],
 ]

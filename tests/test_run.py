@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.outcomes import outcome_of
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._work import Distribution
+from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.comparison import Comparison
@@ -266,6 +268,67 @@ def test_raw_bytes_are_scored_on_a_filesystem_unknown_to_tensorflow(tmp_path):
     assert len(tree(tmp_path / "out")) == 4
 
 
+# What the model takes
+
+
+def text_model(folder):
+    def serve(text):
+        return {"length": tf.strings.length(text)}
+
+    return SavedModel(save_functions(folder / "text", serving_default=(serve, {"text": RECORDS})))
+
+
+def test_first_records_tell_all_workers_what_a_string_input_takes(tmp_path):
+    # The first batch of the second file would tell otherwise.
+    write_tfrecord(tmp_path / "in/0.gz", [example(text="four"), example(text="")])
+    write_tfrecord(tmp_path / "in/1.gz", [example(other=1.0)] * 3)
+    job = job_of(tmp_path, text_model(tmp_path))
+    assert counts_of(run(job).total) == (5, 2, 3)
+    found = read_predictions(f"{tmp_path}/out/inference_result")
+    assert [p.outputs["length"].item() for p in found] == [4, 0]
+    columns = [Column("length", "text_length")]
+    whole = HookedModel(text_model(tmp_path / "again"), preprocess=lengths_of_text)
+    job = job_of(tmp_path, whole, *columns, outputs=Outputs.under(f"{tmp_path}/hooked"))
+    assert counts_of(run(job).total) == (5, 5, 0)
+
+
+def lengths_of_text(batch):
+    """Returns texts, which are no tf.Examples any more."""
+    return [b"x" * len(features_of(record).get("text", [])) for record in batch]
+
+
+def test_records_without_a_feature_for_the_model_are_refused_before_anything_is_written(
+    tmp_path, keras_export
+):
+    write_tfrecord(tmp_path / "in/0.gz", [b"no tf.Example", example(z=1.0, y=2.0)] * 100)
+    model = SavedModel(keras_export)
+    cascade = CascadeModel(
+        [Stage("a", model, columns=[Column("output_0", "x")]), Stage("b", model)]
+    )
+    stages = {model: "Model 'm': ", cascade: "Model 'm': Stage 'a': "}
+    for wrong, start in stages.items():
+        message = f"^{start}The model in {keras_export} wants x, but the records have y, z\\. "
+        with pytest.raises(ModelError, match=message):
+            run(job_of(tmp_path, {"m": wrong}))
+    assert tree(tmp_path) == ["in/0.gz"]
+    write_tfrecord(tmp_path / "in/0.gz", [b"no tf.Example"] * 200 + examples(1, 2))
+    assert counts_of(run(job_of(tmp_path, cascade)).total) == (202, 2, 200)
+
+
+def test_model_that_is_replaced_before_a_worker_loads_it_is_noticed(tmp_path, five, ten):
+    write_tfrecord(tmp_path / "in/0.gz", examples(1))
+    model = SavedModel(shutil.copytree(five.path, tmp_path / "model"))
+
+    def replace_model():
+        shutil.rmtree(model.path)
+        shutil.copytree(ten.path, model.path)
+        return beam_engine.make_pipeline([])
+
+    with pytest.raises(ModelError, match=rf"^The files of {model.path} have changed since the run"):
+        run(job_of(tmp_path, model), make_pipeline=replace_model)
+    assert not any("prediction_logs" in name for name in tree(tmp_path))
+
+
 # Several models
 
 
@@ -401,7 +464,8 @@ def test_nothing_is_lost_or_doubled_where_a_server_turns_half_of_the_requests_do
     by_x = sorted((features_of(p.record)["x"][0], p.outputs["y"].item()) for p in found)
     assert by_x == [(float(x), 5.0 * x) for x in range(4000)]
     assert records_in(f"{tmp_path}/out/failed_examples/Split-s") == [b"no tf.Example"] * 4
-    assert server.scored == 4000
+    # Each bad record was tried 8 times in turn with a good one, before it counted as bad.
+    assert server.scored == 4000 + 4 * 8
     assert len(server.calls) >= 80
     branch = summary.branches["inference_result"]
     assert (branch.model_path, branch.model_versions) == (model.uri, (str(VERSION),))

@@ -204,7 +204,7 @@ def whole_features(record: bytes, names: Collection[str]) -> frozenset[str]:
     with contextlib.suppress(DecodeError):
         features = _features_quietly(record)
         own = [name for name in names if name in features]
-        return frozenset(name for name in own if features[name].WhichOneof("kind") == "int64_list")
+        return frozenset(name for name in own if features[name].HasField("int64_list"))
     return frozenset()
 
 

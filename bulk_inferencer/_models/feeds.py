@@ -148,14 +148,16 @@ class Feeds:
         by_feature = first.having(undecided)
         if not undecided or not (by_feature or first.count):
             return
-        self._plans = tuple(
+        plans = tuple(
             plan._replace(
                 takes_records=plan.takes_records | (plan.undecided - by_feature),
                 undecided=frozenset(),
             )
             for plan in self._plans
         )
-        self._features = _features_of(self._plans)
+        # In this order: another thread takes decided plans as a sign that all is ready.
+        self._features = _features_of(plans)
+        self._plans = plans
 
     def check_features(self, first: FirstRecords, where: str) -> None:
         """Compares the inputs with the features of the records.
@@ -195,34 +197,44 @@ class Feeds:
         """Returns the features. Integers may stay integers where the input takes floats."""
         import tensorflow as tf
 
+        tried = self._whole  # which another thread may change
         try:
-            return self._parse_as(self._whole, records)
+            return _parsed(records, self._features, tried)
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
             floats = {name for name, own in self._features.items() if own.dtype == tf.float32}
-            groups: dict[frozenset[str], list[int]] = {}
-            for row, record in enumerate(batch):
-                groups.setdefault(whole_features(record, floats), []).append(row)
-            if groups.keys() == {self._whole}:
+            held = [whole_features(record, floats) for record in batch]
+            whole = floats.intersection(*held)
+            mixed = floats.intersection(set().union(*held)) - whole
+            if whole == tried and not mixed:
                 raise
-        if len(groups) == 1:
-            self._whole = next(iter(groups))
-            return self._parse_as(self._whole, records)
-        pieces = [self._parse_as(whole, tf.gather(records, rows)) for whole, rows in groups.items()]
-        order = np.argsort(np.concatenate(list(groups.values())))
-        joined = {}
-        for name in self._features:
-            values = [piece[name] for piece in pieces]
-            if name in floats:  # exact for all floats, and for integers up to 2**53
-                values = [tf.cast(value, tf.float64) for value in values]
-            joined[name] = tf.gather(tf.concat(values, 0), order)
-        return joined
-
-    def _parse_as(self, whole: Iterable[str], records: Any) -> dict[str, Any]:
-        import tensorflow as tf
-
-        integers = {name: self._features[name]._replace(dtype=tf.int64) for name in whole}
-        parsed: dict[str, Any] = tf.io.parse_example(records, {**self._features, **integers})
+        self._whole = frozenset(whole)
+        rest = {name: own for name, own in self._features.items() if name not in mixed}
+        parsed = _parsed(records, rest, whole) if rest else {}
+        for name in mixed:
+            # TensorFlow parses one dtype at a time.
+            is_whole = np.array([name in own for own in held])
+            rows = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
+            feature = {name: self._features[name]}
+            values = [
+                _parsed(tf.gather(records, own_rows), feature, own_whole)[name]
+                for own_rows, own_whole in zip(rows, ([name], []), strict=True)
+            ]
+            # Exact for all floats of a tf.Example, and for integers up to 2**53.
+            joined = tf.concat([tf.cast(own, tf.float64) for own in values], 0)
+            parsed[name] = tf.gather(joined, np.argsort(np.concatenate(rows)))
         return parsed
+
+
+def _parsed(records: Any, features: Mapping[str, Any], whole: Iterable[str]) -> dict[str, Any]:
+    """Returns features by name; the `whole` ones as integers."""
+    import tensorflow as tf
+
+    integers = {name: features[name]._replace(dtype=tf.int64) for name in whole}
+    for name, own in integers.items():
+        if isinstance(own, tf.io.FixedLenFeature):  # whose default is a float
+            integers[name] = own._replace(default_value=None)
+    parsed: dict[str, Any] = tf.io.parse_example(records, {**features, **integers})
+    return parsed
 
 
 def _plan(

@@ -63,6 +63,8 @@ def about_object(value: Any) -> str:
 
 def about_path(path: str) -> str:
     """Returns what a path without `saved_model.pb` is, and what to do."""
+    if not path:
+        return "The path of the model is empty text. Name the folder that holds saved_model.pb."
     path = path.rstrip("/") or path
     name = posixpath.basename(path)
     if name in ("saved_model.pb", "saved_model.pbtxt"):

@@ -86,7 +86,10 @@ def basis_of(
             **{name: digest_of(value) for name, value in settings.items()},
             "the versions of libraries": digest_of(versions),
         },
-        inputs={split: digest_of(files) for split, files in inputs.items()},
+        inputs={
+            split: digest_of([(file.path, file.bytes, file.modified) for file in files])
+            for split, files in inputs.items()
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from tfx.dsl.components.base import base_beam_executor
 
 from bulk_inferencer import _gate
 from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._access import check_access
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.hooks import HookedModel
 from bulk_inferencer._models.predictor import Model
@@ -89,12 +91,16 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
             blessed, and that its gate policy is `FAIL`.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
+        examples = inputs.examples(input_dict)
+        artifacts = itertools.chain(*input_dict.values(), *output_dict.values())
+        uris = [artifact.uri for artifact in artifacts if artifact not in examples]
+        beam_engine.open_filesystems(uris, self._beam_pipeline_args)
         branches = self._planned_branches(input_dict, exec_properties)
         running = [branch for branch in branches if branch.gate.is_open]
-        examples = inputs.examples(input_dict)
         payload_format = None
         if running:  # A closed gate must not fail because of examples that nobody would read.
             inputs.check_examples(input_dict)
+            check_access(artifact.uri for artifact in examples)
             payload_format = inputs.payload_format(examples)
         data_spec = settings.parse(exec_properties, keys.DATA_SPEC, our.DataSpec)
         example_splits = settings.example_splits(data_spec)

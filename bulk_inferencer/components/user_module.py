@@ -14,6 +14,7 @@ from typing import Any
 from tfx.components.util import udf_utils
 from tfx.utils import io_utils
 
+from bulk_inferencer._models.predictor import reason_of
 from bulk_inferencer.components import keys
 from bulk_inferencer.errors import SettingsError
 
@@ -61,7 +62,7 @@ def _import_hooks(module_path: str | None, module_file: str | None) -> dict[str,
             module = _import_file(io_utils.ensure_local(module_file))
     except Exception as error:  # Importing a user's module may raise anything.
         raise SettingsError(
-            f"Cannot import the hooks of {where}: {type(error).__name__}: {error}. Fix the module."
+            f"Cannot import the hooks of {where}: {reason_of(error)}. Fix the module."
         ) from error
     found = {n: getattr(module, n) for n in ("preprocess", "postprocess") if hasattr(module, n)}
     if not found:

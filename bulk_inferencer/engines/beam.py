@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 import grpc
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
@@ -73,7 +73,7 @@ def run_units(
 def open_filesystems(
     paths: Iterable[str],
     options: PipelineOptions | Sequence[str],
-    make_pipeline: Callable[[], beam.Pipeline] | None,
+    make_pipeline: Callable[[], beam.Pipeline] | None = None,
 ) -> None:
     """Gives Beam's options to its filesystems, so that they can be used before there is a pipeline.
 
@@ -83,16 +83,12 @@ def open_filesystems(
       MissingExtraError, SettingsError: one of the paths cannot be opened; see `check_access`.
     """
     if make_pipeline and not options:
-        check_access(paths, logged_in=("gs", "s3"))
+        check_access(paths, needs_credentials=False)
         return
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions(with_runner(options))
     FileSystems.set_options(options)
-    given = {
-        "gs": options.view_as(GoogleCloudOptions).no_auth,
-        "s3": options.view_as(S3Options).s3_access_key_id,
-    }
-    check_access(paths, logged_in=[scheme for scheme, value in given.items() if value])
+    check_access(paths)
 
 
 def make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bulk_inferencer import _files, _layout
+from bulk_inferencer._access import check_access
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 from bulk_inferencer.errors import InputError
@@ -60,6 +61,7 @@ def read_prediction_logs(
         the summary says, or a shard cannot be read.
     """
     folder = _files.as_path("The folder of predictions", uri)
+    check_access([folder])
     shards = _shards(folder, split)
     if not allow_partial:
         if _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):

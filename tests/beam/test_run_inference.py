@@ -323,3 +323,24 @@ def test_results_are_those_of_tfx_bsl(five, tf1_model):
     for label, found in ours.items():
         assert dict(found) == dict(theirs[label])
     assert len(ours["one"]) == len(X)
+
+
+def test_string_input_takes_the_record_where_tfx_bsl_describes_the_model(tmp_path):
+    def serve(text):
+        return {"y": tf.strings.length(text)}
+
+    model = SavedModel(save_functions(tmp_path, serving_default=(serve, {"text": RECORDS})))
+    records = [example(text="a"), example(text="four")]
+    spec = spec_of(model)
+    found = run_together(
+        {
+            "model": (RunInference(model), records),
+            "spec": (RunInference(spec), records),
+            "tfx_bsl": (tfx_bsl_beam.RunInference(spec), records),
+        }
+    )
+    assert sorted(map(y_of, found["model"])) == [1, 4]
+    assert {next(iter(log.predict_log.request.inputs)) for log in found["model"]} == {"examples"}
+    assert sorted(map(y_of, found["spec"])) == sorted(map(len, records))
+    as_bytes = PredictionLog.SerializeToString
+    assert sorted(map(as_bytes, found["spec"])) == sorted(map(as_bytes, found["tfx_bsl"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
 from tfx.components.util import examples_utils, tfxio_utils
@@ -21,7 +22,7 @@ from tfx_bsl.tfxio import dataset_options
 from bulk_inferencer import Summary
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components.executor import Executor
-from bulk_inferencer.errors import FailureLimitError, InputError, ModelError
+from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
 from bulk_inferencer.results.summary import Reused
 from tests.components.tfx_helpers import (
     artifact,
@@ -139,6 +140,22 @@ def test_files_that_are_damaged_or_hold_too_long_a_record_fail_the_run_or_are_sk
     skipped = make_outputs(tmp_path / "skipped")
     execute(skipped, inputs, data_spec=too_long)
     assert counts_of(skipped) == (0, 0, 0)
+
+
+def test_options_of_beam_reach_the_filesystems_before_examples_are_listed(
+    outputs, model, monkeypatch, tmp_path
+):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    context = Executor.Context(beam_pipeline_args=["--s3_endpoint_url=http://127.0.0.1:9"])
+    inputs = {"examples": artifact(Examples, "s3://bucket/in", ["a"]), "model": model}
+    with pytest.raises(SettingsError, match=r"^There are no credentials for s3://bucket/in\. "):
+        execute(outputs, inputs, context)
+    options = FileSystems._pipeline_options.get_all_options()
+    assert options["s3_endpoint_url"] == "http://127.0.0.1:9"
 
 
 def test_error_names_the_setting_and_leaves_the_outputs_empty(outputs, inputs):

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.account import PROMISES
+
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- written by make test-faults -->\n", "<!-- end -->\n"
@@ -42,12 +44,12 @@ def cases() -> set[str]:
 
 
 def write(rows) -> None:
-    """Writes the table into the page, sorted, so that equal runs write the same."""
+    """Writes the table into the page, in the page's order, so that equal runs write the same."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     lines = [
         f"| {r.promise} | {r.fault} | [{r.name}](../tests/faults/{r.file}) | {r.lost} | "
         f"{r.doubled} |"
-        for r in sorted(set(rows))
+        for r in sorted(set(rows), key=lambda row: (PROMISES.index(row.promise), row))
     ]
     after = rest.partition(END)[2]
     text = f"{before}{BEGIN}\n" + "\n".join([*_HEAD, *lines]) + f"\n\n{END}{after}"

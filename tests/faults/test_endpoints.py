@@ -144,7 +144,7 @@ def faults(endpoint, name, die):
     if name == "is UNAVAILABLE half of the time":
         return iter(lambda: dice.choice([endpoint.UNAVAILABLE, None]), "never")
     period = {
-        "answers ABORTED in bursts": [None, *[endpoint.ABORTED] * 3, *[None] * 3],
+        "answers ABORTED in bursts": [None, *[endpoint.ABORTED] * 2, *[None] * 3],
         "stalls": [None, endpoint.STALL, *[None] * 4],
         "dies and comes back": [*[None] * 3, die, *[None] * 3],
     }

@@ -31,16 +31,26 @@ def may_mount():
 @pytest.mark.faults
 @pytest.mark.skipif(not may_mount(), reason="this machine lets nobody mount a disk of his own")
 @pytest.mark.parametrize(
-    ("moment", "place", "least_reused"),
+    ("moment", "fault", "place", "least_reused"),
     [
-        ("scoring", r"\w+/\.work/\S+", 1),
-        ("copying", r"\w+/(Split-s/)?[\w-]+-of-00040\.gz", 40),
-        ("commit", r"summary/(summary\.json\S*|failures-s\.jsonl\.gz)", 40),
+        ("scoring", "a disk that gets full while records are scored", r"\w+/\.work/\S+", 1),
+        (
+            "copying",
+            "a disk that gets full while a checkpoint becomes results",
+            r"\w+/(Split-s/)?[\w-]+-of-00040\.gz",
+            40,
+        ),
+        (
+            "commit",
+            "a disk that gets full in the commit",
+            r"summary/(summary\.json\S*|failures-s\.jsonl\.gz)",
+            40,
+        ),
     ],
     ids=["scoring", "copying", "commit"],
 )
 def test_run_on_a_full_disk_leaves_nothing_and_goes_on_when_there_is_room(
-    tmp_path, reliability, moment, place, least_reused
+    tmp_path, reliability, moment, fault, place, least_reused
 ):
     command = [sys.executable, "-W", "ignore", "-m", "tests.faults.full_disk", tmp_path, moment]
     done = subprocess.run([*OWN_DISKS, *command], cwd=CHECKOUT, capture_output=True, text=True)
@@ -54,7 +64,7 @@ def test_run_on_a_full_disk_leaves_nothing_and_goes_on_when_there_is_room(
     assert visible == []
     assert reused >= least_reused
     assert len(done.stderr.splitlines()) <= 2, done.stderr
-    reliability(ALL_OR_NOTHING, f"a disk that is full while {moment}", lost, doubled)
+    reliability(ALL_OR_NOTHING, fault, lost, doubled)
 
 
 def test_file_that_may_not_grow_is_named(tmp_path, reliability):
@@ -72,4 +82,4 @@ def test_file_that_may_not_grow_is_named(tmp_path, reliability):
     assert [path for path in tree(tmp_path / "out") if "/.work/" not in path] == []
     run(job)
     account = lost_and_doubled(records, tmp_path / "out/inference_result")
-    reliability(ALL_OR_NOTHING, "files that may not grow", *account)
+    reliability(ALL_OR_NOTHING, "a limit for the size of files", *account)

@@ -118,6 +118,6 @@ def test_run_may_go_on_past_a_damaged_file(tmp_path, reliability):
     flip(path, 8 * (6 * frame + 13))
     summary = run(job_in(tmp_path, damaged_files=DamagedFiles(skip=True)))
     (damaged,) = summary.damaged_files
-    assert (damaged.path, summary.total.examples_read) == (str(path), len(RECORDS) - 4)
+    assert (damaged.file, summary.total.examples_read) == (str(path), len(RECORDS) - 4)
     account = lost_and_doubled(RECORDS[:76] + RECORDS[80:], tmp_path / "out/inference_result")
     reliability(ADDS_UP, "a damaged file that is skipped", *account)

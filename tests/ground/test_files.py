@@ -5,10 +5,11 @@ import os
 import resource
 
 import pytest
+from google.api_core.exceptions import Forbidden, NotFound
 
 from bulk_inferencer import _files
 from bulk_inferencer.errors import OutputError, SettingsError
-from tests.helpers import exactly, in_bucket, tree
+from tests.helpers import Bucket, exactly, in_bucket, tree
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -47,6 +48,25 @@ def test_matching_files_come_with_their_sizes_in_order(root):
     ]
     assert {path: _files.stored(path) for path in found} == found
     assert _files.stored(f"{root}/*.gz") is _files.stored(f"{root}/folder") is None
+
+
+class Cloud(Bucket):
+    @classmethod
+    def scheme(cls):
+        return "cloud"
+
+    def open(self, path, *args, **kwargs):
+        raise (
+            NotFound("404 GET https://storage.googleapis.com") if "gone" in path else Forbidden("")
+        )
+
+
+def test_what_a_cloud_does_not_find_is_a_file_that_is_not_there():
+    message = r"^\[Errno 2\] No such file or directory: 'cloud://bucket/gone'$"
+    with pytest.raises(FileNotFoundError, match=message):
+        _files.open_to_read("cloud://bucket/gone")
+    with pytest.raises(Forbidden):
+        _files.open_to_read("cloud://bucket/mine")
 
 
 def test_time_of_the_last_change_is_known(tmp_path):
@@ -190,12 +210,22 @@ def test_path_may_be_a_path_object_and_begin_with_the_home_folder(tmp_path, monk
     assert _files.as_path("Outputs.summary", "gs://bucket/~a") == "gs://bucket/~a"
 
 
+def test_file_url_is_the_path_that_it_stands_for(tmp_path):
+    path = tmp_path / "a b%c"
+    assert _files.as_path("F.path", path.as_uri()) == str(path)
+    assert _files.as_path("F.path", "file://localhost/a/*") == "/a/*"
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         (7, "F.path must be a path, as text or pathlib.Path, not 7 of type int."),
         (b"a", "F.path must be a path, as text or pathlib.Path, not b'a' of type bytes."),
         ("a\nb", "F.path holds a control character, such as a line break: 'a\\nb'. Remove it."),
+        (
+            "file:///a%0Ab",
+            "F.path holds a control character, such as a line break: '/a\\nb'. Remove it.",
+        ),
         ("a\0b", "F.path holds a control character, such as a line break: 'a\\x00b'. Remove it."),
     ],
 )

@@ -211,6 +211,13 @@ def test_folder_that_is_not_empty_is_refused_and_stays_as_it_is(tmp_path):
     assert tree(tmp_path) == ["notes.txt"]
 
 
+def test_folder_may_be_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = serving.export(linear_keras(keras), "~/model", {"x": COLUMN})
+    assert path == f"{tmp_path}/model"
+    assert outputs_of(path, X) == {"outputs": FIVE_X}
+
+
 def test_model_or_features_that_cannot_be_exported_leave_no_folder(tmp_path):
     message = (
         "'models/7' is not a model, since it cannot be called. Pass the model itself, such as a "

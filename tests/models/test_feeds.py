@@ -205,7 +205,7 @@ def test_input_that_the_model_has_a_default_for_may_be_left_out():
     own = definition(inputs, defaults={"limit": [1.0, 2.0], "bias": [7.0]})
     feeds = Feeds({"s": own})
     feeds.check_features(first(example(x=0.5)), "The model")
-    batch = [example(x=0.5, limit=[3.0]), example(x=1.0, bias=8.0), example(x=2.0)]
+    batch = [example(x=0.5, limit=[3.0]), example(x=1.0, bias=8), example(x=2.0)]
     assert fed(feeds, batch) == [
         {"x": [0.5, 1.0, 2.0], "limit": [1.0, 2.0], "bias": [7.0, 8.0, 7.0]}
     ]

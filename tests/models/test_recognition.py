@@ -88,6 +88,12 @@ def test_folder_that_is_no_model_is_recognised_by_what_it_holds(tmp_path, files,
         assert about_path(f"{path}/") == f"No saved_model.pb in {path}{expected.format(path)}"
 
 
+def test_empty_path_is_named():
+    message = "The path of the model is empty text. Name the folder that holds saved_model.pb."
+    with pytest.raises(ModelError, match=exactly(message)):
+        SavedModel("").fingerprint()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -48,6 +48,7 @@ def basis(**changed):
         ({"fingerprints": {"Model 'five'": "13"}}, "Model 'five'"),
         ({"versions": {"numpy": "2"}}, "the versions of libraries"),
         ({"inputs": {"s": [InputFile("a", 1, 2.5)]}}, "the inputs of split 's'"),
+        ({"inputs": {"s": [InputFile("b", 1, 2.0)]}}, "the inputs of split 's'"),
         ({"inputs": {"s": FILES, "t": []}}, "the inputs of split 't'"),
     ],
 )
