@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
@@ -98,13 +97,6 @@ def _has_credentials(scheme: str) -> bool:
 
 def _has_google_credentials() -> bool:
     import google.auth
-    from google.auth.transport import requests
-
-    class Request(requests.Request):
-        """Waits a second, and not three, for the metadata server that only Google's cloud has."""
-
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            return super().__call__(*args, **{**kwargs, "timeout": 1})
 
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return True
@@ -112,7 +104,7 @@ def _has_google_credentials() -> bool:
     level = logger.level
     logger.setLevel(logging.ERROR)  # It warns of each attempt.
     try:
-        google.auth.default(request=Request())
+        google.auth.default()
     except google.auth.exceptions.DefaultCredentialsError:
         return False
     finally:

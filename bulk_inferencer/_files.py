@@ -16,9 +16,10 @@ import shutil
 import stat
 import urllib.parse
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
@@ -27,7 +28,11 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from bulk_inferencer._patterns import files_on_disk
 from bulk_inferencer.errors import OutputError, SettingsError
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 _COPY_BUFFER_BYTES = 8 << 20
+_THREADS = 16
 _HDFS = "hdfs"
 _NOT_FOUND = 404
 _DELETE_BY_PATH = ("azfs", _HDFS, "s3")
@@ -158,10 +163,22 @@ def replace(path: str, content: bytes) -> None:
     try:
         with open_to_write(attempt) as file:
             file.write(content)
-    except OutputError:
+        try:
+            rename(attempt, path)
+        except OSError:
+            if not exists(path):
+                raise
+            delete(path)  # HDFS renames no file over another one
+            rename(attempt, path)
+    except (OSError, OutputError):
         delete(attempt)
         raise
-    rename(attempt, path)
+
+
+def write_over(path: str, content: bytes) -> None:
+    """Writes over the start of a file on a local disk, which takes no more room there."""
+    with named(path), open(path, "r+b") as file:
+        file.write(content)
 
 
 def last_updated(path: str) -> float:
@@ -339,6 +356,12 @@ def delete(path: str) -> None:
 def _to_delete(path: str) -> str:
     """Returns what Beam takes for this file alone: some of its filesystems delete by pattern."""
     return path if FileSystems.get_scheme(path) in _DELETE_BY_PATH else literal(path)
+
+
+def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """Calls a function that waits for a filesystem, for many items at once."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 def is_local(path: str) -> bool:

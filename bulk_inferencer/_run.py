@@ -8,29 +8,35 @@ import importlib.metadata
 import itertools
 import logging
 import platform
-import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bulk_inferencer import __version__, _files
+from bulk_inferencer import __version__
 from bulk_inferencer._access import is_known
 from bulk_inferencer._formats.first_records import of_files
 from bulk_inferencer._formats.tfrecord import check_size
-from bulk_inferencer._layout import SUMMARY_FILE
+from bulk_inferencer._models.custom_ops import LIBRARIES_OF_OPS
 from bulk_inferencer._models.predictor import files_of, fitted
 from bulk_inferencer._signals import ended_by_sigterm
 from bulk_inferencer._signatures import Signature, output_names
-from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of
-from bulk_inferencer._units.commit import Books, check_shards, close_books, final_names, placed
+from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of, digest_of
+from bulk_inferencer._units.commit import (
+    Books,
+    check_shards,
+    close_books,
+    final_names,
+    placed,
+    results_in,
+)
 from bulk_inferencer._units.damaged_files import check_damaged_files
 from bulk_inferencer._units.inputs import InputFile, check_apart, list_files
 from bulk_inferencer._units.plan import numbered
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.spot_check import draw
-from bulk_inferencer._units.workspace import workspace
+from bulk_inferencer._units.workspace import tidy, workspace
 from bulk_inferencer.engines import beam as beam_engine
-from bulk_inferencer.errors import SettingsError, prefix_errors
+from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
 from bulk_inferencer.job import Branch, InferenceJob, unit_task
 from bulk_inferencer.results.reader import check_complete
 from bulk_inferencer.results.summary import BranchSummary, Reused, Summary, stage_counts
@@ -92,7 +98,8 @@ def run(
         fingerprint = fingerprints[branch.name] or "unknown"
         _logger.info("Scoring with %s; fingerprint: %s.", branch.model.uri, fingerprint)
     basis = _basis(job, task, fingerprints, inputs)
-    if basis and (finished := _finished(job, basis)):
+    made_from = {**basis.everything, "the folders": digest_of(job.folders)} if basis else {}
+    if finished := _finished(job, made_from):
         return finished
     clock.lap("plan")
     with (
@@ -105,6 +112,7 @@ def run(
             drawn={
                 s: draw(s, files, job.failure_limit.max_fraction) for s, files in inputs.items()
             },
+            claim=space.claims.path(job.outputs.summary),
             manifests_folder=space.manifests_folder,
             files_folder=space.files_folder,
         )
@@ -114,10 +122,10 @@ def run(
             make = make_pipeline or functools.partial(beam_engine.make_pipeline, options)
             beam_engine.run_units(task, todo, make)
         clock.lap("score")
+        space.claims.check()
         manifests = numbered(units, space.finished())
         damaged_files = check_damaged_files(job.damaged_files, manifests)
         books = close_books(task, units, manifests, job.failure_limit)
-        space.claims.check()
         finals = final_names(task.sinks, units, manifests)
         with placed(finals, keeps_shards=bool(space.files_folder)):
             for sink in task.sinks:
@@ -133,9 +141,10 @@ def run(
                 routing="split" if job.routing else "all",
                 unrouted=books.unrouted if job.routing else {},
                 reused=Reused(len(reused), sum(manifest.examples_read for manifest in reused)),
-                made_from=basis.everything if basis else {},
+                made_from=made_from,
                 damaged_files=damaged_files,
             )
+            space.claims.check()
             summary.write(job.outputs.summary)
     _log_results(job, summary, inputs)
     for branch in job.open_branches:
@@ -185,8 +194,9 @@ def _basis(
         "the outputs": task.sinks,
     }
     by_label = {b.label or "the model": fingerprints[b.name] for b in job.open_branches}
+    versions = {**library_versions(), **versions_of(LIBRARIES_OF_OPS)}
     try:
-        return basis_of(settings, by_label, library_versions(), inputs)
+        return basis_of(settings, by_label, versions, inputs)
     except NoBasisError as error:
         _logger.log(
             logging.WARNING if job.checkpoint else logging.INFO,
@@ -196,17 +206,24 @@ def _basis(
         return None
 
 
-def _finished(job: InferenceJob, basis: Basis) -> Summary | None:
+def _finished(job: InferenceJob, made_from: Mapping[str, str]) -> Summary | None:
     """Returns the summary of the same job, if it has already run and its results are whole."""
-    if not _files.exists(posixpath.join(job.outputs.summary, SUMMARY_FILE)):
+    summary = Summary.read_if_any(job.outputs.summary)
+    if summary is None or not made_from or summary.made_from != made_from:
         return None
-    summary = Summary.read(job.outputs.summary)
-    if dict(summary.made_from) != basis.everything:
+    counts = [c for branch in summary.branches.values() for c in branch.splits.values()]
+    if any(job.failure_limit.is_exceeded(c.examples_failed, c.examples_read) for c in counts):
         return None
     if summary.damaged_files and not job.damaged_files.skip:
         return None
-    for branch in job.open_branches:
-        check_complete(branch.folder, summary.branches[branch.name].splits)
+    try:
+        for branch in job.open_branches:
+            check_complete(branch.folder, summary.branches[branch.name].splits)
+    except InputError:
+        return None
+    if not all(map(results_in, job.folders)):
+        return None
+    tidy(job.folders)
     _logger.warning(
         "The results of this job are in %s already. Nothing was scored.", job.outputs.summary
     )
@@ -216,7 +233,13 @@ def _finished(job: InferenceJob, basis: Basis) -> Summary | None:
 def library_versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that results depend on."""
     versions = {"bulk-inferencer": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
+    return versions | versions_of(_LIBRARIES)
+
+
+def versions_of(libraries: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of libraries; `not installed` for those that are not there."""
+    versions = {}
+    for library in libraries:
         try:
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ from bulk_inferencer._models.predictor import reason_of
 _logger = logging.getLogger(__name__)
 
 # By module; the pattern says which ops are surely the library's, so that it is tried first.
-_LIBRARIES = {
+LIBRARIES_OF_OPS = {
     "tensorflow_text": (
         r"TFText>.*|\w*(Wordpiece|Sentencepiece|WhitespaceTokenize|UnicodeScriptTokenize|RegexSplit"
         r"|CaseFoldUTF8|NormalizeUTF8|ConstrainedSequence|MaxSpanningTree|RougeL|SentenceFragment"
@@ -50,7 +50,7 @@ def import_libraries_of(ops: Collection[str]) -> dict[str, str]:
 
     failed = {}
     missing = set(ops)
-    for module in sorted(_LIBRARIES, key=lambda module: module not in map(library_of, ops)):
+    for module in sorted(LIBRARIES_OF_OPS, key=lambda module: module not in map(library_of, ops)):
         if not missing:
             break
         try:
@@ -71,4 +71,4 @@ def import_libraries_of(ops: Collection[str]) -> dict[str, str]:
 
 def library_of(op: str) -> str | None:
     """Returns the module of the library that is known to define an op."""
-    return next((m for m, names in _LIBRARIES.items() if re.fullmatch(names, op)), None)
+    return next((m for m, names in LIBRARIES_OF_OPS.items() if re.fullmatch(names, op)), None)

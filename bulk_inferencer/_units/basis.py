@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,14 +15,16 @@ from typing import Any
 from bulk_inferencer import _files
 from bulk_inferencer._models import importing
 from bulk_inferencer._units.inputs import InputFile
-from bulk_inferencer.errors import SettingsError
 
-# Where files lie, and how messages begin, makes no difference to what is in the results.
-_PLACES = ("folder", "path", "label", "labels", "files_folder", "manifests_folder")
-# A file with a longer record is damaged, and units of damaged files are never reused. How a server
-# is reached makes no difference to what it answers.
-_WITHOUT_EFFECT = ("max_record_bytes", "limits", "credentials", "channel_options")
-_FUNCTION_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+# Fields of our own settings that make no difference to what is in the results: where files lie, how
+# messages begin, and how a server is reached. A file with a longer record is damaged, and units of
+# damaged files are never reused.
+_WITHOUT_EFFECT = (
+    *("folder", "path", "label", "labels", "files_folder", "manifests_folder", "claim"),
+    *("max_record_bytes", "limits", "credentials", "channel_options"),
+)
+# Those that may hold the name of a function, as `package.module:function`.
+_FUNCTIONS = ("preprocess", "postprocess", "client")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def basis_of(
     for name, fingerprint in fingerprints.items():
         if not fingerprint:
             raise NoBasisError(f"{name} has no fingerprint")
+    for file in (file for files in inputs.values() for file in files):
+        if not file.modified:
+            raise NoBasisError(f"nobody says when {file.path} was last changed")
     return Basis(
         parts={
             **fingerprints,
@@ -96,30 +100,27 @@ def basis_of(
 def digest_of(value: Any) -> str:
     """Returns the SHA-256 of settings: of dataclasses, plain values and functions.
 
-    A function counts with the source of its whole module, and so does the name of one, as
-    `package.module:function`. What that module imports does not count.
+    A function counts with the source of its whole module, and so does the name of a hook. What that
+    module imports does not count.
 
     Raises:
       NoBasisError: the value holds something else.
     """
-    return _sha256(json.dumps(_plain(value)))
+    try:
+        return _sha256(json.dumps(_plain(value)))
+    except RecursionError as error:
+        raise NoBasisError(f"{value!r} refers to itself") from error
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return [type(value).__name__, value.name]
-    if isinstance(value, str):
-        return _text(value)
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, bytes):
         return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in fields(value) if f.name not in (*_PLACES, *_WITHOUT_EFFECT)]
-        kept = {name: getattr(value, name) for name in names}
-        if modules := kept.get("import_modules"):
-            kept["import_modules"] = [[name, _source_of_module(name)] for name in modules]
-        return [type(value).__name__, _plain(kept)]
+        return _dataclass(value)
     if isinstance(value, Mapping):
         return [[_plain(key), _plain(item)] for key, item in value.items()]
     if isinstance(value, AbstractSet):
@@ -131,26 +132,33 @@ def _plain(value: Any) -> Any:
     raise NoBasisError(f"{value!r} is neither a plain value nor a function with a source")
 
 
-def _text(value: str) -> Any:
-    if not _FUNCTION_NAME.fullmatch(value):
-        return value
-    try:
-        return [value, _function(importing.function("function", value))]
-    except SettingsError:  # It only looks like the name of a function.
-        return value
+def _dataclass(value: Any) -> list[Any]:
+    values = {field.name: getattr(value, field.name) for field in fields(value)}
+    kind = type(value)
+    if not kind.__module__.startswith("bulk_inferencer."):
+        return [_function(kind), _plain(values)]
+    kept = {name: item for name, item in values.items() if name not in _WITHOUT_EFFECT}
+    for name in _FUNCTIONS:
+        if isinstance(kept.get(name), str) and kept[name]:
+            kept[name] = importing.function(name, kept[name])
+    if modules := kept.get("import_modules"):
+        kept["import_modules"] = [[name, _source_of_module(name)] for name in modules]
+    return [kind.__name__, _plain(kept)]
 
 
 def _function(function: Any) -> list[Any]:
     try:
         path = inspect.getsourcefile(function) or ""
-    except TypeError:
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    except (TypeError, ValueError):  # without a file, or with a variable that has no value yet
         path = ""
     if not path or not _files.exists(path):
         raise NoBasisError(f"{function!r} has no source")
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     code = getattr(function, "__code__", None)
     line = code.co_firstlineno if code else 0
-    return [function.__module__, function.__qualname__, line, _sha256_of(path), _plain(cells)]
+    defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
+    name = [function.__module__, function.__qualname__, line]
+    return [*name, _sha256_of(path), _plain(cells), _plain(defaults)]
 
 
 def _source_of_module(name: str) -> str:

@@ -10,22 +10,24 @@ of their own in each attempt, so that two attempts never touch each other's file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import posixpath
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import google_crc32c
 
 from bulk_inferencer import _files
 from bulk_inferencer._checks import check_number
 from bulk_inferencer._units.basis import Basis
+from bulk_inferencer._units.claim import claimed, is_claim
 from bulk_inferencer._units.manifest import FORMAT_VERSION, Manifest, Shard
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.errors import FolderInUseError
 from bulk_inferencer.results import codec
 
 _logger = logging.getLogger(__name__)
@@ -33,8 +35,7 @@ _logger = logging.getLogger(__name__)
 _JOB_FILE = "job.json"
 _BUFFER_BYTES = 8 << 20
 _DAY_SECONDS = 24 * 60 * 60
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+_DIGEST = re.compile("[0-9a-f]{32}")  # the names of checkpoints
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ class Checkpoint:
             check_number("Checkpoint.max_age_days", self.max_age_days, advice, 0)
 
 
-def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """Calls a function that waits for a filesystem, for many items at once."""
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(function, items))
-
-
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes the manifest of a unit whose files are complete: from now on, it is finished."""
     _files.replace(_manifest_file(folder, manifest), manifest.to_json().encode())
@@ -84,13 +79,17 @@ def delete_manifest(folder: str, manifest: Manifest) -> None:
 
 
 def read_manifests(folder: str) -> list[Manifest]:
-    """Returns the manifests of finished units, by key; those of another format are left out."""
+    """Returns the manifests of finished units, by key.
+
+    Those of another format are left out, and so are those that cannot be read: files are not forced
+    to disk, so that power that fails may leave empty ones.
+    """
     paths = [path for path in _files.files_below(folder) if path.endswith(".json")]
-    lines = in_parallel(_read, paths)
+    found = _files.in_parallel(_read_json, paths)
     return [
-        Manifest.from_json(line.decode())
-        for line in lines
-        if json.loads(line).get("format_version") == FORMAT_VERSION
+        codec.from_json(Manifest, values)
+        for values in found
+        if isinstance(values, dict) and values.get("format_version") == FORMAT_VERSION
     ]
 
 
@@ -100,59 +99,76 @@ def reusable(manifests: Sequence[Manifest]) -> list[Manifest]:
     A unit that has read only a part of a file is done again: the file may have been mended, or the
     run may not skip damaged files any more.
     """
-    are_whole = in_parallel(
+    are_whole = _files.in_parallel(
         lambda m: not m.damaged_files and all(map(_is_whole, m.shards)), manifests
     )
     return [manifest for manifest, is_whole in zip(manifests, are_whole, strict=True) if is_whole]
 
 
-def write_job(checkpoint: str, basis: Basis) -> None:
-    """Writes what the results depend on."""
-    text = json.dumps(codec.to_json(basis), indent=2)
+@dataclass(frozen=True)
+class Unfinished:
+    """What a run says of itself before it starts.
+
+    Attributes:
+      basis: what its results depend on.
+      folders: the folders that it writes to.
+      checkpoint: the folder where its units wait; empty if they wait in the outputs.
+    """
+
+    basis: Basis
+    folders: tuple[str, ...]
+    checkpoint: str = ""
+
+
+def write_job(checkpoint: str, job: Unfinished) -> None:
+    """Writes what a run is."""
+    text = json.dumps(codec.to_json(job), indent=2)
+    _files.make_folder(checkpoint)
     _files.replace(posixpath.join(checkpoint, _JOB_FILE), text.encode())
 
 
-def read_job(checkpoint: str) -> Basis | None:
-    """Returns what the results depend on; None if there is no checkpoint."""
+def read_job(checkpoint: str) -> Unfinished | None:
+    """Returns what a run is that has not ended; None if there is none, or nobody can tell."""
     path = posixpath.join(checkpoint, _JOB_FILE)
-    if not _files.exists(path):
-        return None
-    return codec.from_json(Basis, json.loads(_read(path)))
-
-
-def check_same(checkpoint: str, basis: Basis) -> None:
-    """Checks that an unfinished run in the folders of this one was the same.
-
-    Raises:
-      SettingsError: it was another.
-    """
-    earlier = read_job(checkpoint)
-    if earlier is not None and (differ := basis.differences(earlier)):
-        raise SettingsError(
-            f"An unfinished run left results in {checkpoint}, but not of this job. Different: "
-            f"{', '.join(differ)}. Nothing was scored. Call run(job, restart=True) to delete them "
-            f"and start anew, choose other folders, or go on with the job as it was."
-        )
+    values = _read_json(path) if _files.exists(path) else None
+    return codec.from_json(Unfinished, values) if values else None
 
 
 def delete_old(folder: str, max_age_days: float | None) -> None:
-    """Deletes the checkpoints in a folder that no run has written to for some days."""
+    """Deletes the checkpoints in a folder that no run has begun with, or ended, for some days."""
     if max_age_days is None:
         return
     oldest = time.time() - max_age_days * _DAY_SECONDS
-    for path in _files.matching(posixpath.join(_files.literal(folder), "*", _JOB_FILE)):
-        if _files.last_updated(path) < oldest:
-            _logger.info("Deleting %s, which is older than %s days.", path, max_age_days)
-            _files.delete_folder(posixpath.dirname(path))
+    jobs = _files.matching(posixpath.join(_files.literal(folder), "*", _JOB_FILE))
+    for path, stored in jobs.items():
+        old = posixpath.dirname(path)
+        is_ours = _DIGEST.fullmatch(posixpath.basename(old)) and read_job(old)
+        if not is_ours or stored.modified >= oldest:
+            continue
+        with contextlib.suppress(FolderInUseError), claimed([old]):
+            _logger.info("Deleting %s: no run has used it for %s days.", old, max_age_days)
+            clear(old)
+        _files.delete_empty_folder(old)
+
+
+def clear(checkpoint: str) -> None:
+    """Deletes everything in a checkpoint but for claims on it."""
+    for path in _files.files_below(checkpoint):
+        if not is_claim(path):
+            _files.delete(path)
+    _files.delete_empty_folder(checkpoint)
 
 
 def _manifest_file(folder: str, manifest: Manifest) -> str:
     return posixpath.join(folder, f"{manifest.key}.json")
 
 
-def _read(path: str) -> bytes:
+def _read_json(path: str) -> Any:
     with _files.open_to_read(path) as file:
-        return file.read()
+        try:
+            return json.loads(file.read())
+        except ValueError:
+            return None
 
 
 def _is_whole(shard: Shard) -> bool:

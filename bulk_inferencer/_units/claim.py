@@ -36,14 +36,16 @@ _logger = logging.getLogger(__name__)
 _SIGN_SECONDS = 10  # between two signs of life
 _DEAD_SECONDS = 120  # without a sign of life
 _NAME = re.compile(r"claim-(\d+)\b.*\.json")
+_ATTEMPT = re.compile(_NAME.pattern + r"-[0-9a-f]{32}")  # of `_files.replace`
 
 
-def _pid_namespace() -> int:
-    """Tells containers that share a host name apart; 0 where there are no such namespaces."""
+def _machine() -> str:
+    """Tells machines and containers apart that have one host name; empty where Linux is not."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
-        return 0
+        return ""
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,21 @@ class Claim:
       run: unique to the run.
       host: the machine's name.
       process: its number there.
-      namespace: the namespace of this number.
+      machine: tells its numbers of processes from those of other machines and containers.
       alive: when it was last alive, in seconds since 1970.
     """
 
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
-    namespace: int = field(default_factory=_pid_namespace)
+    machine: str = field(default_factory=_machine)
     alive: float = field(default_factory=time.time)
 
     def is_alive(self) -> bool:
         """Returns whether its run may still be going on."""
         if time.time() - self.alive > _DEAD_SECONDS:
             return False
-        is_here = (self.host, self.namespace) == (socket.gethostname(), _pid_namespace())
+        is_here = (self.host, self.machine) == (socket.gethostname(), _machine())
         return not is_here or _is_running(self.process)
 
     def __str__(self) -> str:
@@ -84,6 +86,7 @@ class Claims:
         self._claim = Claim()
         self._paths: dict[str, str] = {}
         self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._give_signs, name="claims", daemon=True)
 
     def take(self, folder: str) -> None:
         """Claims a folder, which need not exist.
@@ -102,8 +105,8 @@ class Claims:
         try:
             _files.create(path, content)
         except FileExistsError as error:
-            (rival,) = [claim for p, claim in _claims_in(folder).items() if _number(p) == number]
-            raise _in_use(folder, rival) from error
+            rivals = [claim for p, claim in _claims_in(folder).items() if _number(p) == number]
+            raise _in_use(folder, rivals[0] if rivals else None) from error
         self._paths[folder] = path
         for other, claim in _claims_in(folder).items():
             if other != path and _number(other) >= number:
@@ -118,14 +121,19 @@ class Claims:
           FolderInUseError: another run took one over.
         """
         for folder, path in self._paths.items():
-            others = {p: c for p, c in _claims_in(folder).items() if _number(p) > _number(path)}
-            if others or not _files.exists(path):
-                by = f": {others[max(others, key=_number)]}" if others else ""
+            found = _claims_in(folder)
+            later = {p: claim for p, claim in found.items() if _number(p) > _number(path)}
+            if later or path not in found or found[path].run != self._claim.run:
+                by = f": {later[max(later, key=_number)]}" if later else ""
                 raise FolderInUseError(
                     f"Another run has taken over {folder}{by}. This run gave no sign of life for "
                     f"{_DEAD_SECONDS} s, for example because its machine slept. Nothing was "
                     f"committed. Run again when the other one is over."
                 )
+
+    def path(self, folder: str) -> str:
+        """Returns the file that is there for as long as the folder is claimed."""
+        return self._paths[folder]
 
     def release(self, folder: str) -> None:
         """Gives up a folder, and removes its `.work` if nothing else is in it."""
@@ -140,6 +148,8 @@ class Claims:
     def release_all(self) -> None:
         """Gives up all folders."""
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()  # or it would write a claim that has just been deleted
         for folder in list(self._paths):
             try:
                 self.release(folder)
@@ -147,14 +157,20 @@ class Claims:
                 _logger.exception("Could not give up %s.", folder)
 
     def keep_alive(self) -> None:
-        """Gives signs of life until the claims are given up."""
+        """Gives signs of life, in a thread, until the claims are given up."""
+        self._thread.start()
+
+    def _give_signs(self) -> None:
         while not self._ended.wait(_SIGN_SECONDS):
-            content = json.dumps({**asdict(self._claim), "alive": time.time()}).encode()
-            for path in list(self._paths.values()):
-                try:
-                    _files.replace(path, content)
-                except Exception:  # A network may be down for a while; `check` has the last word.
-                    _logger.exception("Could not write %s.", path)
+            try:
+                self.check()
+                for path in self._paths.values():
+                    alive = {**asdict(self._claim), "alive": time.time()}
+                    _files.replace(path, json.dumps(alive).encode())
+            except FolderInUseError:  # A claim that is lost must not come back.
+                return
+            except Exception as error:  # noqa: BLE001, a network may be down for a while
+                _logger.warning("Could not renew the claims: %s", error)
 
 
 @contextmanager
@@ -164,7 +180,7 @@ def claimed(folders: Sequence[str]) -> Iterator[Claims]:
     try:
         for folder in folders:
             claims.take(folder)
-        threading.Thread(target=claims.keep_alive, name="claims", daemon=True).start()
+        claims.keep_alive()
         yield claims
     finally:
         claims.release_all()
@@ -172,7 +188,8 @@ def claimed(folders: Sequence[str]) -> Iterator[Claims]:
 
 def is_claim(path: str) -> bool:
     """Returns whether a file is a claim, by its name."""
-    return bool(_NAME.fullmatch(posixpath.basename(path)))
+    name = posixpath.basename(path)
+    return bool(_NAME.fullmatch(name) or _ATTEMPT.fullmatch(name))
 
 
 def _number(path: str) -> int:
@@ -183,14 +200,14 @@ def _number(path: str) -> int:
 def _claims_in(folder: str) -> dict[str, Claim]:
     found = {}
     for path in _files.files_below(posixpath.join(folder, WORK_FOLDER)):
-        if is_claim(path):
+        if _NAME.fullmatch(posixpath.basename(path)):
             try:
                 with _files.open_to_read(path) as file:
                     found[path] = Claim(**json.loads(file.read()))
             except FileNotFoundError:
                 continue  # given up since
             except (ValueError, TypeError):  # just being written
-                found[path] = Claim("", "unknown host", 0, 0, _files.last_updated(path))
+                found[path] = Claim("", "unknown host", 0, "", _files.last_updated(path))
     return found
 
 
@@ -204,8 +221,9 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _in_use(folder: str, claim: Claim) -> FolderInUseError:
+def _in_use(folder: str, claim: Claim | None) -> FolderInUseError:
+    by = f": {claim}" if claim else ""
     return FolderInUseError(
-        f"Another run is writing to {folder}: {claim}. Choose another folder, or wait until it is "
+        f"Another run is writing to {folder}{by}. Choose another folder, or wait until it is "
         f"over. If it was killed, its claim ends {_DEAD_SECONDS} s after its last sign of life."
     )

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from bulk_inferencer import _files, _layout
 from bulk_inferencer._layout import WORK_FOLDER
-from bulk_inferencer._units.checkpoint import in_parallel
 from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_limit
 from bulk_inferencer._units.manifest import BranchAccount, Manifest, Shard
 from bulk_inferencer._units.plan import Unit
@@ -94,7 +93,7 @@ def placed(finals: Finals, keeps_shards: bool) -> Iterator[None]:
     try:
         for folder in {posixpath.dirname(path) for path in finals}:
             _files.make_folder(folder)
-        in_parallel(place, finals.items())
+        _files.in_parallel(place, finals.items())
         yield
     except BaseException:
         if not keeps_shards:

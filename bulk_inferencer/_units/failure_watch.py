@@ -53,20 +53,28 @@ class FailureWatch:
         self._labels = labels or {}
         self._judge = judge
         self._lock = threading.Lock()
+        self._done: dict[str, Attempt] = {}  # by unit
         self._tallies: defaultdict[tuple[str, str | None], _Tally] = defaultdict(_Tally)
 
     @contextmanager
-    def attempt(self, split: str) -> Iterator[Attempt]:
-        """Counts the records of a unit; not if it fails, since it may be tried again."""
+    def attempt(self, split: str, unit: str | None = None) -> Iterator[Attempt]:
+        """Counts the records of a unit; not if it fails, nor twice if it is done again."""
+        if unit in self._done:
+            self._forget(self._done.pop(unit))  # Engines repeat whole bundles of units.
         attempt = Attempt(self, split)
         try:
             yield attempt
         except BaseException:
-            with self._lock:
-                for branch, own in attempt.tallies.items():
-                    self._tallies[split, branch].scored -= own.scored
-                    self._tallies[split, branch].failed -= own.failed
+            self._forget(attempt)
             raise
+        if unit is not None:
+            self._done[unit] = attempt
+
+    def _forget(self, attempt: Attempt) -> None:
+        with self._lock:
+            for branch, own in attempt.tallies.items():
+                self._tallies[attempt.split, branch].scored -= own.scored
+                self._tallies[attempt.split, branch].failed -= own.failed
 
     def _give_up(self, key: tuple[str, str | None], verdict: Verdict | None = None) -> None:
         tally = self._tallies[key]
@@ -83,14 +91,14 @@ class Attempt:
 
     def __init__(self, watch: FailureWatch, split: str) -> None:
         self._watch = watch
-        self._split = split
+        self.split = split
         self.tallies: defaultdict[str | None, _Tally] = defaultdict(_Tally)
 
     def scored(self, branch: str | None, records: int) -> None:
         """Counts records that a model scored; without a model, those that reached one."""
         with self._watch._lock:
             self.tallies[branch].scored += records
-            self._watch._tallies[self._split, branch].scored += records
+            self._watch._tallies[self.split, branch].scored += records
 
     def failed(self, branch: str | None, failed: Failed, batch: Batch) -> None:
         """Counts a record that a model could not score, or that reached none.
@@ -98,7 +106,7 @@ class Attempt:
         Raises:
           FailureLimitError: more records fail than the limit allows.
         """
-        watch, key = self._watch, (self._split, branch)
+        watch, key = self._watch, (self.split, branch)
         with watch._lock:
             tally = watch._tallies[key]
             tally.failed += 1
@@ -113,7 +121,7 @@ class Attempt:
             )
             tries_others = is_suspect and not tally.is_judged
             tally.is_judged |= is_suspect
-        if branch and tries_others and (verdict := watch._judge(self._split, branch)):
+        if branch and tries_others and (verdict := watch._judge(self.split, branch)):
             with watch._lock:
                 watch._give_up(key, verdict)
         if tally.error:  # perhaps of another thread

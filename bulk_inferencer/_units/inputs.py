@@ -59,8 +59,8 @@ def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) ->
         for path, file in files.items():
             if file.bytes == _files.NO_FILE:
                 raise InputError(
-                    f"{path} of split '{split}' is no file to read, but a link that leads nowhere, "
-                    f"a pipe or a device. Put the file there, or leave it out."
+                    f"{path} of split '{split}' is not a regular file: it is a broken link, a "
+                    f"pipe or a device. Put the file there, or leave it out."
                 )
             identity = identities[path]
             if identity in spellings:

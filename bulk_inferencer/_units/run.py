@@ -94,6 +94,7 @@ class UnitTask:
     damaged_files: DamagedFiles = _FAIL
     drawn: Mapping[str, Sequence[Drawn]] = field(default_factory=dict)  # by split; see `spot_check`
     model_files: Mapping[str, Files] = field(default_factory=dict)  # as the launcher found them
+    claim: str = ""  # a file that is there for as long as the run goes on
     manifests_folder: str = ""  # where finished units leave their manifests
     files_folder: str = ""  # where their files wait; default: in the `.work` of their outputs
 
@@ -174,7 +175,7 @@ def run_unit(
     read = unrouted = 0
     branches = {name: BranchAccount(work=new_work()) for name in scoring.scorers}
     work = {name: account.work for name, account in branches.items()}
-    with scoring.watch.attempt(unit.split) as attempt, UnitFiles(files_folder) as files:
+    with scoring.watch.attempt(unit.split, unit.key) as attempt, UnitFiles(files_folder) as files:
         opened = {sink.name: sink.open(unit, files) for sink in sinks}
         sizes = {file.path: file.bytes for file in unit.files}
         damage = DamageList(damaged_files, unit.split)

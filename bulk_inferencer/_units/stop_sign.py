@@ -19,6 +19,8 @@ from bulk_inferencer.errors import BulkInferencerError, OutputError
 
 _logger = logging.getLogger(__name__)
 
+_ROOM_BYTES = 4096
+
 
 @dataclass(frozen=True)
 class StopSign:
@@ -37,14 +39,21 @@ class StopSign:
 
     Attributes:
       path: the file, which no other run uses.
+      room: a file that becomes it, and keeps room for it on a disk that may be full by then.
     """
 
     path: str
+    room: str = ""
 
     @classmethod
     def in_folder(cls, folder: str) -> StopSign:
         """Returns a new one, which is not up, in a folder that exists."""
-        return cls(posixpath.join(folder, f"stop-{uuid.uuid4().hex}"))
+        path = posixpath.join(folder, f"stop-{uuid.uuid4().hex}")
+        if not _files.is_local(folder):
+            return cls(path)
+        stop = cls(path, f"{path}-room")
+        _files.replace(stop.room, b" " * _ROOM_BYTES)
+        return stop
 
     def is_up(self) -> bool:
         """Returns whether a worker has put it up."""
@@ -60,16 +69,29 @@ class StopSign:
             kind = next(k for k in type(error).__mro__ if k.__module__ == errors.__name__)
             content = json.dumps([kind.__name__, str(error)]).encode()
             try:
-                _files.replace(self.path, content)
+                self._write(content)
             except (OSError, OutputError):
                 raise error from None  # The engine has to bring it back, as it can.
 
+    def _write(self, content: bytes) -> None:
+        try:
+            if self.room:
+                # Padded, so that nothing is left of what another worker may be writing.
+                _files.write_over(self.room, content.ljust(_ROOM_BYTES))
+                _files.rename(self.room, self.path)
+                return
+        except OSError:  # Another worker has renamed it.
+            pass
+        _files.replace(self.path, content)
+
     def take_down(self) -> BulkInferencerError | None:
-        """Removes it, if it is up, and returns the error."""
+        """Removes it, if it is up, and returns the error. Call it once, in any case."""
+        if self.room:
+            _files.delete(self.room)
         if not self.is_up():
             return None
         with _files.open_to_read(self.path) as file:
-            kind, message = json.loads(file.read())
+            (kind, message), _ = json.JSONDecoder().raw_decode(file.read().decode())
         _files.delete(self.path)
         error: BulkInferencerError = getattr(errors, kind)(message)
         return error

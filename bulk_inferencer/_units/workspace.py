@@ -7,6 +7,7 @@ after     complete results, or nothing but what finished units left in .work
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import posixpath
 import uuid
@@ -18,14 +19,20 @@ from bulk_inferencer import _files, _layout
 from bulk_inferencer._layout import SUMMARY_FILE, WORK_FOLDER
 from bulk_inferencer._units import checkpoint
 from bulk_inferencer._units.basis import Basis
-from bulk_inferencer._units.checkpoint import Checkpoint
-from bulk_inferencer._units.claim import Claims, claimed, is_claim
+from bulk_inferencer._units.checkpoint import Checkpoint, Unfinished
+from bulk_inferencer._units.claim import Claims, claimed
 from bulk_inferencer._units.commit import final_names, results_in, take_back
 from bulk_inferencer._units.inputs import InputFile
 from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.plan import Unit, numbered, plan_units
 from bulk_inferencer._units.run import UnitTask
-from bulk_inferencer.errors import FailureLimitError, HookError, ModelError, SettingsError
+from bulk_inferencer.errors import (
+    FailureLimitError,
+    FolderInUseError,
+    HookError,
+    ModelError,
+    SettingsError,
+)
 
 # These go away only if the job changes, and then nothing can be reused.
 _NEED_ANOTHER_JOB = (SettingsError, ModelError, HookError, FailureLimitError)
@@ -88,14 +95,19 @@ class Workspace:
                     _files.delete(path)
                     _files.delete_empty_folder(posixpath.dirname(path))
 
-    def clear_work(self) -> None:
-        """Deletes everything in the `.work` of all outputs but for the claims."""
-        for folder in self.folders:
-            work = posixpath.join(folder, WORK_FOLDER)
-            for path in _files.files_below(work):
-                if not is_claim(path):
-                    _files.delete(path)
-            _files.delete_empty_folder(work)
+
+def clear_work(folders: Sequence[str]) -> None:
+    """Deletes everything in the `.work` of outputs but for the claims."""
+    for folder in folders:
+        checkpoint.clear(posixpath.join(folder, WORK_FOLDER))
+
+
+def tidy(folders: Sequence[str]) -> None:
+    """Deletes what a run that was killed after its commit left beside its results."""
+    work = [path for f in folders for path in _files.files_below(posixpath.join(f, WORK_FOLDER))]
+    if work:
+        with contextlib.suppress(FolderInUseError), claimed(folders):
+            clear_work(folders)
 
 
 @contextmanager
@@ -117,65 +129,91 @@ def workspace(
       SettingsError: a folder holds something else than what an unfinished run of the same job left.
     """
     in_place = posixpath.join(summary, WORK_FOLDER)
+    run = basis.digest if basis else uuid.uuid4().hex
     if setting and basis:
         checkpoint.delete_old(setting.folder, setting.max_age_days)
-        folder = posixpath.join(setting.folder, basis.digest[:32])
+        folder = posixpath.join(setting.folder, run[:32])
         owned, files_folder = [*folders, folder], posixpath.join(folder, "files")
     else:
         folder, owned, files_folder = in_place, list(folders), ""
-    run = basis.digest if basis else uuid.uuid4().hex
     manifests_folder = posixpath.join(folder, f"units-{run[:16]}")
     with claimed(owned) as claims:
         space = Workspace(folders, folder, manifests_folder, files_folder, claims)
-        _prepare(space, basis, in_place, restart)
+        _prepare(space, basis, summary, restart)
         try:
             yield space
         except BaseException as error:
             _leave_after_error(space, basis, error)
             raise
-        if folder != in_place and not (setting and setting.keep):
-            _clear_checkpoint(space)
-        space.clear_work()
-    if folder != in_place:
+        if files_folder and not (setting and setting.keep):
+            checkpoint.clear(folder)
+        clear_work(folders)
+    if files_folder:
         _files.delete_empty_folder(folder)
 
 
-def _prepare(space: Workspace, basis: Basis | None, in_place: str, restart: bool) -> None:
-    is_unfinished = checkpoint.read_job(in_place) is not None
+def _prepare(space: Workspace, basis: Basis | None, summary: str, restart: bool) -> None:
+    in_place = posixpath.join(summary, WORK_FOLDER)
+    is_committed = _files.exists(posixpath.join(summary, SUMMARY_FILE))
+    earlier = None if is_committed else checkpoint.read_job(in_place)
     for folder in space.folders:
         existing = results_in(folder)
-        if existing and not (is_unfinished and _all_ours(folder, existing)):
-            raise SettingsError(
-                f"The folder {folder} is not empty: it holds {len(existing)} files, such as "
-                f"{min(existing)}. Choose another folder: results are never overwritten. If there "
-                f"is no {SUMMARY_FILE}, they are from a run that was killed. You can empty the "
-                f"folder."
-            )
+        is_left_over = earlier and folder in earlier.folders and _all_ours(folder, existing)
+        if existing and not is_left_over:
+            raise _not_empty(folder, existing, "" if is_committed else summary)
     for claim in {claim.run: claim for claim in space.claims.taken_over.values()}.values():
         folders = [f for f, taken in space.claims.taken_over.items() if taken.run == claim.run]
         what = ", ".join(folders)
         _logger.warning("Taking over from a run that was killed: %s. Folders: %s.", claim, what)
-    if is_unfinished and basis and not restart and space.checkpoint == in_place:
-        checkpoint.check_same(in_place, basis)
-    else:
+    goes_on = earlier and not restart and not earlier.checkpoint
+    if earlier and goes_on:
+        _check_same(in_place, earlier, basis)
+    if restart and space.files_folder:
+        checkpoint.clear(space.checkpoint)
+    if not goes_on or space.files_folder:
         space.clear_results()
-        space.clear_work()
-        if restart:
-            _clear_checkpoint(space)
+        clear_work(space.folders)
     for folder in (space.manifests_folder, space.files_folder):
         if folder:
             _files.make_folder(folder)
     if basis:
-        checkpoint.write_job(space.checkpoint, basis)
+        waits_in = space.checkpoint if space.files_folder else ""
+        job = Unfinished(basis, tuple(space.folders), waits_in)
+        for folder in dict.fromkeys([in_place, space.checkpoint]):
+            checkpoint.write_job(folder, job)
 
 
-def _all_ours(folder: str, paths: dict[str, int]) -> bool:
+def _check_same(in_place: str, earlier: Unfinished, basis: Basis | None) -> None:
+    differ = basis.differences(earlier.basis) if basis else ["this one cannot be compared"]
+    if differ:
+        raise SettingsError(
+            f"An unfinished run left results in {in_place}, but not of this job. Different: "
+            f"{', '.join(differ)}. Nothing was scored. Call run(job, restart=True) to delete them "
+            f"and start anew, choose other folders, or go on with the job as it was."
+        )
+
+
+def _not_empty(folder: str, existing: Mapping[str, int], without_summary: str) -> SettingsError:
+    hint = ""
+    if without_summary:
+        hint = (
+            f" There is no {SUMMARY_FILE} in {without_summary}, so they may be from a run that was "
+            f"killed. If nobody needs them, delete them."
+        )
+    return SettingsError(
+        f"The folder {folder} is not empty: it holds {len(existing)} files, such as "
+        f"{min(existing)}. Choose another folder: results are never overwritten.{hint}"
+    )
+
+
+def _all_ours(folder: str, paths: Mapping[str, int]) -> bool:
     start = len(folder.rstrip("/")) + 1
     return all(_layout.is_result(path[start:]) for path in paths)
 
 
 def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseException) -> None:
     try:
+        space.claims.check()  # What another run owns by now is none of ours.
         space.clear_results()
         if isinstance(error, FailureLimitError) and space.files_folder:
             # The next run must not fail for what has been put right outside of what it compares.
@@ -190,14 +228,9 @@ def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseExcepti
                 kept,
                 space.checkpoint,
             )
-        else:
-            space.clear_work()
+        if not kept or space.files_folder:
+            clear_work(space.folders)
+    except FolderInUseError:
+        _logger.info("Left all folders as they are.", exc_info=True)
     except Exception:  # The error that is being raised says more.
-        _logger.exception("Could not empty %s. Delete their content.", ", ".join(space.folders))
-
-
-def _clear_checkpoint(space: Workspace) -> None:
-    for path in _files.files_below(space.checkpoint):
-        if not is_claim(path):
-            _files.delete(path)
-    _files.delete_empty_folder(space.checkpoint)
+        _logger.exception("Could not empty %s. Delete what is in there.", ", ".join(space.folders))

@@ -24,6 +24,7 @@ from apache_beam.runners.portability.local_job_service import SubprocessSdkWorke
 from apache_beam.runners.worker import data_plane
 from apache_beam.utils.shared import Shared
 
+from bulk_inferencer import _files
 from bulk_inferencer._access import check_access
 from bulk_inferencer._signals import busy, guard_exit
 from bulk_inferencer._units.plan import Unit
@@ -33,8 +34,6 @@ from bulk_inferencer.beam import metrics
 from bulk_inferencer.errors import WorkerError
 
 _logger = logging.getLogger(__name__)
-
-_interrupted: set[StopSign] = set()  # those of runs that this process has given up
 
 _LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
 
@@ -63,7 +62,7 @@ def run_units(
             raise error from None
         raise
     except BaseException:  # Ctrl-C or SIGTERM: local threads may still be at work.
-        _interrupted.add(stop)
+        stop.take_down()
         guard_exit()
         raise
     if error := stop.take_down():
@@ -196,9 +195,14 @@ class _RunUnit(beam.DoFn):
 
     def process(self, unit: Unit) -> None:
         with self._stop.put_up_on_error():
-            if self._stop not in _interrupted and not self._stop.is_up():
+            if not self._is_over():
                 with busy():
                     self._run(unit)
+
+    def _is_over(self) -> bool:
+        # A worker may outlive a run that was interrupted, or lost its folders to another one.
+        has_ended = bool(self._task.claim) and not _files.exists(self._task.claim)
+        return has_ended or self._stop.is_up()
 
     def _run(self, unit: Unit) -> None:
         manifest = self._loaded.run(unit, metrics.MeteredWork)

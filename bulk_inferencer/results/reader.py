@@ -64,13 +64,13 @@ def read_prediction_logs(
     check_access([folder])
     shards = _shards(folder, split)
     if not allow_partial:
-        if _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
-            raise InputError(f"A run that writes to {folder} has not ended. {_PARTIAL}")
         _check_names(folder, shards)
         found = _summary_of(folder, summary)
-        if found is not None:
+        if found is not None:  # It is written last, when everything else is there.
             splits = found if split is None else {s: c for s, c in found.items() if s == split}
             check_complete(folder, splits)
+        elif _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
+            raise InputError(f"A run that writes to {folder} has not ended. {_PARTIAL}")
     if not shards:
         which = f" of split '{split}'" if split else ""
         raise InputError(
@@ -161,7 +161,7 @@ def _summary_of(folder: str, summary: str | os.PathLike[str] | None) -> Mapping[
         if _files.exists(posixpath.join(place, _layout.SUMMARY_FILE)):
             branches = Summary.read(place).branches
             branch = _branch_of(folder, branches)
-            return branches[branch].splits if branch else None
+            return branches[branch].splits if branch else {}
     if summary is not None:
         raise InputError(f"There is no {_layout.SUMMARY_FILE} in {places[0]}. Correct the folder.")
     return None

@@ -181,8 +181,9 @@ class Summary:
             values["made_from"] = dict(self.made_from)
         if self.damaged_files:
             values["damaged_files"] = codec.to_json(self.damaged_files)
-        with _files.open_to_write(posixpath.join(folder, SUMMARY_FILE)) as file:
-            file.write((json.dumps(values, indent=2) + "\n").encode())
+        content = (json.dumps(values, indent=2) + "\n").encode()
+        _files.make_folder(folder)
+        _files.replace(posixpath.join(folder, SUMMARY_FILE), content)
 
     @classmethod
     def read(cls, folder: str) -> Summary:
@@ -192,6 +193,12 @@ class Summary:
         models = values.get("models", {INFERENCE_RESULT: values})
         branches = {name: _with_decision(branch) for name, branch in models.items()}
         return codec.from_json(cls, {**values, "branches": branches})
+
+    @classmethod
+    def read_if_any(cls, folder: str) -> Summary | None:
+        """Returns the summary in `folder`; None if no run has committed there."""
+        is_there = _files.exists(posixpath.join(folder, SUMMARY_FILE))
+        return cls.read(folder) if is_there else None
 
 
 def _branch_to_json(branch: BranchSummary) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bulk_inferencer import Outputs, run
 from bulk_inferencer.errors import OutputError
 from tests.faults.account import ALL_OR_NOTHING, lost_and_doubled
 from tests.faults.child import job_in
+from tests.faults.stderr import lines_of
 from tests.helpers import tree, write_tfrecord
 
 CHECKOUT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def may_mount():
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(not may_mount(), reason="this machine lets nobody mount a disk of his own")
+@pytest.mark.skipif(not may_mount(), reason="needs leave to mount a disk: unshare -rm")
 @pytest.mark.parametrize(
     ("moment", "fault", "place", "least_reused"),
     [
@@ -63,7 +64,7 @@ def test_run_on_a_full_disk_leaves_nothing_and_goes_on_when_there_is_room(
     assert re.fullmatch(message, said), said
     assert visible == []
     assert reused >= least_reused
-    assert len(done.stderr.splitlines()) <= 2, done.stderr
+    assert len(lines_of(done.stderr)) <= 2, done.stderr
     reliability(ALL_OR_NOTHING, fault, lost, doubled)
 
 

@@ -20,6 +20,7 @@ from bulk_inferencer.errors import FailureLimitError, FolderInUseError, InputErr
 from bulk_inferencer.results import Summary
 from tests.faults.account import ONE_RUN, RESUMES, lost_and_doubled
 from tests.faults.child import FILES, RECORDS, LengthModel, job_in, write_inputs
+from tests.faults.stderr import lines_of
 from tests.helpers import exactly, tree, write_tfrecord
 
 CHECKOUT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def test_run_that_is_told_to_end_says_what_it_kept(tmp_path, start, reliability,
     (line,) = [line for line in said.splitlines() if "finished units are kept in" in line]
     assert f"kept in {tmp_path}/out/summary/.work. Run again to go on." in line
     if number == signal.SIGTERM:
-        assert said.splitlines() == [line]
+        assert lines_of(said) == [line]
     kept = len(list((tmp_path / "out/summary/.work").glob("units-*/*.json")))
     assert run(job_in(tmp_path)).reused.units == kept >= 18
     reliability(RESUMES, f"{signal.Signals(number).name} at half", *account(tmp_path))
@@ -183,10 +184,16 @@ def test_same_job_again_returns_the_results_that_are_there(tmp_path, caplog):
         f"The results of this job are in {tmp_path}/out/summary already. Nothing was scored."
     ]
     assert {path: path.stat() for path in (tmp_path / "out").rglob("*")} == before
+    # As a run leaves it that is killed right after its commit.
+    (tmp_path / "out/summary/.work").mkdir()
+    (tmp_path / "out/summary/.work/job.json").touch()
+    assert run(job_in(tmp_path)) == first
+    assert account(tmp_path) == (0, 0)
+    assert not (tmp_path / "out/summary/.work").exists()
     with pytest.raises(SettingsError, match=" is not empty: it holds "):
         run(job_in(tmp_path, model=LengthModel("2")))
     next((tmp_path / "out/inference_result").iterdir()).unlink()
-    with pytest.raises(InputError, match=" but there are 39 with "):
+    with pytest.raises(SettingsError, match=" is not empty: it holds 39 files"):
         run(job_in(tmp_path))
 
 

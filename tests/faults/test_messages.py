@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from bulk_inferencer import run
 from tests.faults.account import NOTICES, lost_and_doubled
 from tests.faults.child import RECORDS, job_in, write_inputs
+from tests.faults.stderr import lines_of
 from tests.helpers import write_tfrecord
 
 CHECKOUT = Path(__file__).parents[2]
@@ -33,14 +33,13 @@ def test_damaged_file_takes_three_lines_at_most_and_is_named_once(tmp_path, reli
     command = [sys.executable, "-W", "ignore", "-c", CODE, tmp_path]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    before, _, after = done.stderr.partition("Traceback (most recent call last):\n")
-    frames = re.match(r'(?:  File ".*\n(?:    .*\n)*)*', after)[0]
-    error = after[len(frames) :]
-    assert len((before + error).splitlines()) <= 3, done.stderr
+    lines = lines_of(done.stderr)
+    lines = [line for line in lines if not line.startswith(("Traceback (most recent", "  "))]
+    assert len(lines) <= 3, done.stderr
     assert done.stderr.count(str(path)) == 1
-    assert error.startswith(f"bulk_inferencer.errors.InputError: Cannot read {path} as TFRecord: ")
-    assert error.endswith("\n")
-    assert "Write the file again, or leave it out of the examples." in error
+    start = f"bulk_inferencer.errors.InputError: Cannot read {path} as TFRecord: "
+    assert lines[-1].startswith(start)
+    assert lines[-1].endswith("Write the file again, or leave it out of the examples.")
     write_tfrecord(path, RECORDS[70:80])
     run(job_in(tmp_path), restart=True)
     account = lost_and_doubled(RECORDS, tmp_path / "out/inference_result")

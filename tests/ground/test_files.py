@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from contextlib import contextmanager
 
 import pytest
 from google.api_core.exceptions import Forbidden, NotFound
@@ -151,20 +152,24 @@ def test_folder_is_made_with_its_parents(tmp_path):
 # Disks that do not take what is written
 
 
-@pytest.fixture
-def full_disk():
-    """Files of this process stop at 1 MiB, as on a disk that is full."""
+@contextmanager
+def full_disk(size):
+    """Files of this process stop at `size` bytes, as on a disk that is full.
+
+    Not in a fixture: pytest's own output may go into a file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("function", [write, _files.create, _files.replace])
 def test_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path, function):
     path = f"{tmp_path}/file"
-    with pytest.raises(OutputError) as raised:
+    with pytest.raises(OutputError) as raised, full_disk(1 << 20):
         function(path, bytes(2 << 20))
     start, _, end = str(raised.value).partition(": ")
     assert start.startswith(f"Cannot write {path}")
@@ -173,12 +178,11 @@ def test_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path, function):
         assert tree(tmp_path) == []
 
 
-def test_copy_on_a_full_disk_names_the_copy(tmp_path, full_disk):
+def test_copy_on_a_full_disk_names_the_copy(tmp_path):
     write(f"{tmp_path}/source")
     os.truncate(tmp_path / "source", 1 << 20)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    with pytest.raises(OutputError, match=f"^Cannot write {tmp_path}/copy: File too large"):
+    message = f"^Cannot write {tmp_path}/copy: File too large"
+    with pytest.raises(OutputError, match=message), full_disk(1000):
         _files.copy(f"{tmp_path}/source", f"{tmp_path}/copy")
 
 

@@ -72,7 +72,7 @@ def test_libraries_are_imported_until_all_ops_are_known(tmp_path, monkeypatch, c
     for module, code in libraries.items():
         if code:
             (tmp_path / f"{module}.py").write_text(code)
-    monkeypatch.setattr(custom_ops, "_LIBRARIES", dict.fromkeys(libraries, r"\w+"))
+    monkeypatch.setattr(custom_ops, "LIBRARIES_OF_OPS", dict.fromkeys(libraries, r"\w+"))
     monkeypatch.syspath_prepend(tmp_path)
     import of_this_test
     from tensorflow.python.framework import op_def_registry
@@ -98,7 +98,7 @@ def test_library_that_is_known_for_an_op_comes_first(monkeypatch):
     monkeypatch.setattr(custom_ops.importlib, "import_module", import_module)
     assert import_libraries_of(["Scann>ScannSearch", "OwnOp"]) == {}
     assert tried[0] == "scann"
-    assert sorted(tried) == sorted(custom_ops._LIBRARIES)
+    assert sorted(tried) == sorted(custom_ops.LIBRARIES_OF_OPS)
 
 
 SAVE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -20,6 +21,14 @@ from bulk_inferencer._units.sinks.output_examples import OutputExamples
 from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
 
 FILES = [InputFile("a", 1, 2.0)]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    path: str
+
+    def __call__(self, batch):
+        return batch
 
 
 def scaled(factor):
@@ -89,10 +98,23 @@ def test_source_of_hooks_and_modules_counts(tmp_path, monkeypatch):
     assert digest_of(scaled(2)) != digest_of(scaled(3))
 
 
+def test_of_objects_of_users_every_field_and_the_source_count():
+    assert digest_of(Vocabulary("a")) == digest_of(Vocabulary("a"))
+    assert digest_of(Vocabulary("a")) != digest_of(Vocabulary("b"))
+    first, second = ((lambda batch, n=n: batch[:n]) for n in (1, 2))
+    assert digest_of(first) != digest_of(second)
+    assert digest_of("test:score") != digest_of("test:other")
+
+
 def test_nothing_is_reused_of_what_nobody_can_compare():
-    for value in (functools.partial(print), object(), len):
+    def itself(batch):
+        return itself(batch)
+
+    for value in (functools.partial(print), object(), len, itself):
         with pytest.raises(NoBasisError):
             digest_of(value)
+    with pytest.raises(NoBasisError, match=r"^nobody says when a was last changed$"):
+        basis(inputs={"s": [InputFile("a", 1)]})
     with pytest.raises(NoBasisError, match=r"^Model 'five' has no fingerprint$"):
         basis(fingerprints={"Model 'five'": ""})
     assert isinstance(basis(), Basis)

@@ -17,7 +17,7 @@ from bulk_inferencer._units.claim import Claim, Claims, claimed
 from bulk_inferencer.errors import FolderInUseError
 from tests.helpers import exactly, in_bucket, tree
 
-ELSEWHERE = Claim(run="r", host="elsewhere", process=1, namespace=2)
+ELSEWHERE = Claim(run="r", host="elsewhere", process=1, machine="2")
 
 
 def leave(folder, left, number=1):

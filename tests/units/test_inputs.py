@@ -85,7 +85,7 @@ def test_what_is_no_file_is_named_unless_it_is_hidden(tmp_path):
     os.symlink("none", tmp_path / "link")
     for name in ("link", "pipe"):
         message = (
-            f"{tmp_path}/{name} of split 's' is no file to read, but a link that leads nowhere, a "
+            f"{tmp_path}/{name} of split 's' is not a regular file: it is a broken link, a "
             f"pipe or a device. Put the file there, or leave it out."
         )
         assert_refused(message, tmp_path, name)

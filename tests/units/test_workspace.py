@@ -9,8 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from bulk_inferencer import _files
+from bulk_inferencer._units import checkpoint
 from bulk_inferencer._units.basis import Basis
-from bulk_inferencer._units.workspace import workspace
+from bulk_inferencer._units.checkpoint import Unfinished
+from bulk_inferencer._units.claim import claimed
+from bulk_inferencer._units.workspace import tidy, workspace
 from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly, in_bucket, tree
 
@@ -50,8 +53,9 @@ def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root):
     write(root, "summary/b", "summary/a/1")
     message = (
         f"The folder {root}/summary is not empty: it holds 2 files, such as {root}/summary/a/1. "
-        f"Choose another folder: results are never overwritten. If there is no summary.json, they "
-        f"are from a run that was killed. You can empty the folder."
+        f"Choose another folder: results are never overwritten. There is no summary.json in "
+        f"{root}/summary, so they may be from a run that was killed. If nobody needs them, delete "
+        f"them."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         write_and_raise(root, ValueError("It went on."))
@@ -102,7 +106,7 @@ def test_folder_that_cannot_be_emptied_is_logged_beside_the_error(root, monkeypa
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match=r"^the first error$"):
         fail()
     folders = ", ".join(f"{root}/{name}" for name in NAMES)
-    assert f"Could not empty {folders}. Delete their content." in caplog.messages
+    assert f"Could not empty {folders}. Delete what is in there." in caplog.messages
 
 
 @pytest.mark.parametrize("basis", [None, BASIS], ids=["unknown", "known"])
@@ -114,3 +118,72 @@ def test_work_that_a_killed_run_left_unfinished_is_cleared_at_the_end(root, basi
         write(root, f"a/{SHARD}")
     assert tree(root) == [f"a/{SHARD}"]
     assert list(root.rglob(".work")) == []
+
+
+def test_run_that_lost_its_folders_leaves_what_is_in_them_alone(root):
+    def lose():
+        with space_in(root):
+            for name in NAMES:
+                for claim in (root / name / ".work").glob("claim-*"):
+                    claim.unlink()
+            write(root, f"a/{SHARD}", "summary/summary.json")  # of the run that took over
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        lose()
+    assert [path for path in tree(root) if ".work" not in path] == [
+        f"a/{SHARD}", "summary/summary.json",
+    ]  # fmt: skip
+
+
+def kill(root, basis, name="a"):
+    """Leaves what a run leaves that is killed in its commit."""
+    folders = (f"{root}/{name}", f"{root}/failed_examples", f"{root}/summary")
+    checkpoint.write_job(f"{root}/summary/.work", Unfinished(basis, folders))
+    write(root, f"{name}/{SHARD}", f"summary/.work/units-{basis.digest[:16]}/1.json")
+
+
+def test_results_outside_of_an_unfinished_run_are_never_cleared(root):
+    kill(root, BASIS, "other")
+    write(root, f"a/{SHARD}")
+    with pytest.raises(SettingsError, match="/a is not empty"), space_in(root, basis=BASIS):
+        pass
+    assert f"a/{SHARD}" in tree(root)
+
+
+@pytest.mark.parametrize("basis", [None, Basis({"the model": "13"}, {})], ids=["unknown", "other"])
+def test_unfinished_units_are_not_cleared_for_a_job_that_cannot_use_them(root, basis):
+    kill(root, BASIS)
+    before = tree(root)
+    differs = "the model" if basis else "this one cannot be compared"
+    message = rf"but not of this job\. Different: {differs}\. Nothing was scored"
+    with pytest.raises(SettingsError, match=message), space_in(root, basis=basis):
+        pass
+    assert tree(root) == before
+
+
+def test_results_of_a_run_that_was_killed_after_its_commit_stay(root):
+    kill(root, BASIS)
+    write(root, "summary/summary.json")
+    with pytest.raises(SettingsError, match="/a is not empty"), space_in(root, basis=BASIS):
+        pass
+    assert f"a/{SHARD}" in tree(root)
+    tidy([f"{root}/{name}" for name in NAMES])
+    assert tree(root) == [f"a/{SHARD}", "summary/summary.json"]
+
+
+def test_only_old_checkpoints_of_ours_are_deleted(tmp_path):
+    digest = BASIS.digest[:32]
+    names = [digest, "nightly", "0" * 32]
+    for name in names:
+        checkpoint.write_job(f"{tmp_path}/{name}", Unfinished(BASIS, ()))
+        os.utime(tmp_path / name / "job.json", (0, 1))
+    (tmp_path / names[2] / "job.json").write_text("{}")
+    os.utime(tmp_path / names[2] / "job.json", (0, 1))
+    with claimed([f"{tmp_path}/{digest}"]):
+        checkpoint.delete_old(str(tmp_path), 1)
+        assert (tmp_path / digest).exists()
+    checkpoint.delete_old(str(tmp_path), None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    checkpoint.delete_old(str(tmp_path), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
