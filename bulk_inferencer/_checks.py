@@ -38,6 +38,15 @@ def check_tuple(field: str, value: Any, kind: type) -> None:
     raise SettingsError(f"{field} must be a tuple of {wanted}, not {value!r}. Write ({example},).")
 
 
+def check_kind(field: str, value: Any, kind: type, example: str) -> None:
+    """Raises SettingsError if a value is not of a class."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise SettingsError(
+            f"{field} must be {article} {kind.__name__}, not {value!r}. Write {example}."
+        )
+
+
 def _check_no_letters(field: str, names: Collection[str]) -> None:
     """Raises SettingsError for what a list makes of a single name: `list("serve")`.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bulk_inferencer import __version__
 from bulk_inferencer._access import is_known
+from bulk_inferencer._checks import check_kind
 from bulk_inferencer._formats.first_records import of_files
 from bulk_inferencer._formats.tfrecord import check_size
 from bulk_inferencer._models.custom_ops import LIBRARIES_OF_OPS
@@ -86,6 +87,9 @@ def run(
       FailureLimitError: too many records failed.
       ReconciliationError: the counts or shards do not add up.
     """
+    check_kind("run's job", job, InferenceJob, "InferenceJob(splits=..., model=..., outputs=...)")
+    if isinstance(options, str):
+        raise SettingsError(f"run's options must be a list, not {options!r}. Write [{options!r}].")
     clock = _Clock()
     beam_engine.open_filesystems(_paths(job), options, make_pipeline)
     signatures = {branch.name: _check_branch(branch, job) for branch in job.open_branches}
@@ -276,7 +280,8 @@ def _paths(job: InferenceJob) -> list[str]:
 
 
 def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:
-    check_apart(job.splits, job.folders)
+    checkpoint = [job.checkpoint.folder] if job.checkpoint else []
+    check_apart(job.splits, [*job.folders, *checkpoint])
     inputs = {
         split: list_files(split, patterns, job.allow_empty_splits)
         for split, patterns in job.splits.items()

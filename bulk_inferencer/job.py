@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
-from bulk_inferencer._checks import doubled
+from bulk_inferencer._checks import check_kind, doubled
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._formats.record_format import (
@@ -142,12 +142,25 @@ class Outputs:
     def under(cls, folder: str | os.PathLike[str], compression: str = GZIP) -> Outputs:
         """Returns outputs below one folder, without output examples."""
         folder = _files.as_path("The folder of Outputs.under", folder)
+        if not folder:
+            raise SettingsError("The folder of Outputs.under is empty text. Use '.' for this one.")
         return cls(
             summary=posixpath.join(folder, "summary"),
             failed_examples=posixpath.join(folder, "failed_examples"),
             inference_result=posixpath.join(folder, INFERENCE_RESULT),
             compression=compression,
         )
+
+
+# Class, example, and whether it may be left out.
+_KINDS = {
+    "outputs": (Outputs, 'Outputs.under("results")', False),
+    "bounds": (BatchBounds, "BatchBounds(max_records=1024)", False),
+    "failure_limit": (FailureLimit, "FailureLimit(max_fraction=0.05)", False),
+    "damaged_files": (DamagedFiles, "DamagedFiles(skip=True)", False),
+    "routing": (SplitRouting, 'SplitRouting({"five": 9, "ten": 1})', True),
+    "checkpoint": (Checkpoint, 'Checkpoint("checkpoints")', True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +218,10 @@ class InferenceJob:
     resumable: bool = True
 
     def __post_init__(self) -> None:
+        for name, (kind, example, may_be_none) in _KINDS.items():
+            value = getattr(self, name)
+            if not (may_be_none and value is None):
+                check_kind(f"InferenceJob.{name}", value, kind, example)
         if self.outcomes:
             path = _files.as_path("InferenceJob.outcomes", self.outcomes)
             object.__setattr__(self, "outcomes", path)
@@ -212,7 +229,8 @@ class InferenceJob:
         if self.model is not None:
             branches = _only_branch(self.model, branches, self.outputs)
         object.__setattr__(self, "branches", branches)
-        _check_branches(branches, self.folders)
+        checkpoint = [self.checkpoint.folder] if self.checkpoint else []
+        _check_branches(branches, [*self.folders, *checkpoint])
         if self.open_branches:
             object.__setattr__(self, "splits", _checked_splits(self.splits))
         _check_record_format(self.record_format, self.outputs, self.routing)
@@ -326,7 +344,8 @@ def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
         )
     if not all(folders):
         raise SettingsError("The folder of an output is empty text. Name a folder for each output.")
-    paths = [folder.rstrip("/") for folder in folders]
+    same = _files.identities(folder.rstrip("/") for folder in folders)
+    paths = [same[folder.rstrip("/")] for folder in folders]
     if taken := doubled(paths):
         raise SettingsError(
             f"Several outputs have the folder {taken}. Give each a folder of its own."
@@ -336,6 +355,14 @@ def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
             raise SettingsError(
                 f"The output folder {inner} lies within another one, {outer}. Give each output a "
                 f"folder beside the others."
+            )
+    for branch in branches:
+        model = branch.model.uri.rstrip("/")
+        root = _files.identities([model])[model] + "/" if model else "\0"
+        if within := [path for path in paths if path.startswith(root)]:
+            raise SettingsError(
+                f"The output folder {within[0]} lies within the model's, {model}, whose files must "
+                f"not change during a run. Choose another folder."
             )
 
 

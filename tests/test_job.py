@@ -13,6 +13,7 @@ from bulk_inferencer._formats.example import Column
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_SEQUENCE_EXAMPLE
 from bulk_inferencer._gate import NOT_BLESSED, Decision
 from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._units.checkpoint import Checkpoint
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs, unit_task
@@ -73,6 +74,13 @@ def job_of(**settings):
         ({"branches": (A, in_folder(B, "/out/a/b"))},
          ("The output folder /out/a/b lies within another one, /out/a. Give each output a folder "
          "beside the others.")),
+        ({"branches": (A, in_folder(B, "/out/./a"))},
+         "Several outputs have the folder /out/a. Give each a folder of its own."),
+        ({"checkpoint": Checkpoint("/out/summary")},
+         "Several outputs have the folder /out/summary. Give each a folder of its own."),
+        ({"branches": (A, in_folder(B, "/a/results"))},
+         ("The output folder /a/results lies within the model's, /a, whose files must not change "
+         "during a run. Choose another folder.")),
         ({"outputs": outputs_with(comparison="/out/summary")},
          "Several outputs have the folder /out/summary. Give each a folder of its own."),
         ({"outputs": outputs_with(summary="")},
@@ -109,6 +117,13 @@ COMPRESSION = "Outputs.compression must be one of GZIP, NONE, not 'ZSTD'. Leave 
         (job_of, {"record_format": FORMAT_PROTO, **AB_TEST},
          "SplitRouting.split_key needs records with features: "),
         (job_of, {"model": "/a"}, "The string '/a' is not a model"),
+        (job_of, {"checkpoint": "ck"},
+         ("InferenceJob.checkpoint must be a Checkpoint, not 'ck'. Write "
+          'Checkpoint("checkpoints").')),
+        (job_of, {"failure_limit": 0.5}, "InferenceJob.failure_limit must be a FailureLimit, "),
+        (job_of, {"damaged_files": True}, "InferenceJob.damaged_files must be a DamagedFiles, "),
+        (job_of, {"outputs": "results"}, "InferenceJob.outputs must be an Outputs, not 'results'"),
+        (Outputs.under, {"folder": ""}, "The folder of Outputs.under is empty text. Use '.' for "),
         (outputs_with, {"compression": "ZSTD"}, COMPRESSION),
         (outputs_with, {"output_examples": "/e"}, TOGETHER),
         (outputs_with, {"columns": (Column("y", "y"),)}, TOGETHER),

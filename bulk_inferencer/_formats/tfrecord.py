@@ -81,6 +81,10 @@ def read_chunks(
                 read += len(records)
                 yield records
             check_size(path, file.tell(), listed_bytes)
+    except PermissionError as error:
+        raise InputError(
+            f"Cannot read {path}: {error.strerror}. Let this process read it, or leave it out."
+        ) from error
     except (FileNotFoundError, IsADirectoryError, _DamagedError) as error:
         advice = getattr(error, "advice", _WRITE_AGAIN)
         raise InputError(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, is_dataclass
+from types import CodeType
 from typing import Any
 
 from bulk_inferencer import _files
@@ -154,11 +155,17 @@ def _function(function: Any) -> list[Any]:
         path = ""
     if not path or not _files.exists(path):
         raise NoBasisError(f"{function!r} has no source")
-    code = getattr(function, "__code__", None)
-    line = code.co_firstlineno if code else 0
     defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
-    name = [function.__module__, function.__qualname__, line]
-    return [*name, _sha256_of(path), _plain(cells), _plain(defaults)]
+    name = [function.__module__, function.__qualname__, _sha256_of(path)]
+    return [*name, _code(getattr(function, "__code__", None)), _plain(cells), _plain(defaults)]
+
+
+def _code(code: CodeType | None) -> list[Any]:
+    """Tells functions apart that stand on one line."""
+    if code is None:
+        return []
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_firstlineno, code.co_code.hex(), constants, list(code.co_names)]
 
 
 def _source_of_module(name: str) -> str:

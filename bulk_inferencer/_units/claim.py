@@ -124,12 +124,7 @@ class Claims:
             found = _claims_in(folder)
             later = {p: claim for p, claim in found.items() if _number(p) > _number(path)}
             if later or path not in found or found[path].run != self._claim.run:
-                by = f": {later[max(later, key=_number)]}" if later else ""
-                raise FolderInUseError(
-                    f"Another run has taken over {folder}{by}. This run gave no sign of life for "
-                    f"{_DEAD_SECONDS} s, for example because its machine slept. Nothing was "
-                    f"committed. Run again when the other one is over."
-                )
+                raise _lost(folder, later[max(later, key=_number)] if later else None)
 
     def path(self, folder: str) -> str:
         """Returns the file that is there for as long as the folder is claimed."""
@@ -153,8 +148,8 @@ class Claims:
         for folder in list(self._paths):
             try:
                 self.release(folder)
-            except Exception:  # What is being raised says more, and the claim dies by itself.
-                _logger.exception("Could not give up %s.", folder)
+            except Exception as error:  # noqa: BLE001, the claim dies by itself
+                _logger.warning("Could not give up the claim on %s: %s", folder, error)
 
     def keep_alive(self) -> None:
         """Gives signs of life, in a thread, until the claims are given up."""
@@ -219,6 +214,19 @@ def _is_running(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+def _lost(folder: str, rival: Claim | None) -> FolderInUseError:
+    if rival is None:
+        return FolderInUseError(
+            f"The claim of this run on {folder} is gone: its {WORK_FOLDER} was deleted or moved "
+            f"while the run was going on. Nothing was committed. Run again."
+        )
+    return FolderInUseError(
+        f"Another run has taken over {folder}: {rival}. This run gave no sign of life for "
+        f"{_DEAD_SECONDS} s, for example because its machine slept. Nothing was committed. Run "
+        f"again when the other one is over."
+    )
 
 
 def _in_use(folder: str, claim: Claim | None) -> FolderInUseError:

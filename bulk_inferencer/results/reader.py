@@ -72,13 +72,24 @@ def read_prediction_logs(
         elif _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
             raise InputError(f"A run that writes to {folder} has not ended. {_PARTIAL}")
     if not shards:
-        which = f" of split '{split}'" if split else ""
-        raise InputError(
-            f"There are no predictions{which} in {folder}. Check the folder and the split. A model "
-            f"that was not blessed leaves no predictions; its summary.json says so."
-        )
+        raise _nothing_found(folder, split)
     # Checked above at once, and not only when the first prediction is asked for.
     return _logs(list(shards))
+
+
+def _nothing_found(folder: str, split: str | None) -> InputError:
+    which = f" of split '{split}'" if split else ""
+    below = posixpath.join(folder, _layout.INFERENCE_RESULT)
+    if not _files.exists(folder):
+        hint = "There is no such folder."
+    elif split is None and _shards(below, None):
+        hint = f"They are in {below}."
+    else:
+        hint = (
+            "Check the folder and the split. A model that was not blessed leaves no predictions; "
+            "its summary.json says so."
+        )
+    return InputError(f"There are no predictions{which} in {folder}. {hint}")
 
 
 def read_predictions(

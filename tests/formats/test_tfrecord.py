@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import itertools
+import os
 import re
 import tracemalloc
 import zlib
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer.errors import InputError
-from tests.helpers import in_bucket, read_tfrecord, write_tfrecord
+from tests.helpers import exactly, in_bucket, read_tfrecord, write_tfrecord
 
 WRITE_AGAIN = "Write the file again, or leave it out of the examples."
 RECORDS = [b"", b"a", b"\0\0", b"x" * 1000, "ä".encode()]
@@ -272,3 +273,23 @@ def test_slow_checksums_are_warned_of_when_the_module_is_loaded(monkeypatch, cap
         "google-crc32c runs without its C extension here, which makes reading and writing many "
         "times slower. Install a wheel of google-crc32c for this platform."
     )
+
+
+@pytest.fixture
+def nobody():
+    """The rights of a user that owns nothing."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_file_that_nobody_lets_us_read_is_named(tmp_path, request):
+    path = tmp_path / "secret.gz"
+    path.write_bytes(gzip.compress(b""))
+    path.chmod(0)
+    request.getfixturevalue("nobody")
+    message = f"Cannot read {path}: Permission denied. Let this process read it, or leave it out."
+    with pytest.raises(InputError, match=exactly(message)):
+        chunks_of(path)

@@ -114,6 +114,19 @@ def test_folder_without_predictions_is_an_error(tmp_path, split, which):
         list(read_predictions(str(tmp_path), split))
 
 
+def test_folder_that_is_nearly_right_is_answered_with_the_right_one(tmp_path):
+    tmp_path = tmp_path / "inference_result"
+    tmp_path.mkdir()
+    write_logs(tmp_path, ONE, {"y": np.ones(2)})
+    for folder, hint in (
+        (tmp_path / "none", "There is no such folder."),
+        (tmp_path.parent, f"They are in {tmp_path}."),
+    ):
+        message = f"There are no predictions in {folder}. {hint}"
+        with pytest.raises(InputError, match=exactly(message)):
+            read_predictions(folder)
+
+
 # Whether results are complete
 
 LOSS = (

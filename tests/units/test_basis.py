@@ -103,6 +103,8 @@ def test_of_objects_of_users_every_field_and_the_source_count():
     assert digest_of(Vocabulary("a")) != digest_of(Vocabulary("b"))
     first, second = ((lambda batch, n=n: batch[:n]) for n in (1, 2))
     assert digest_of(first) != digest_of(second)
+    same_line = [lambda batch: batch[:1], lambda batch: batch[:2]]
+    assert digest_of(same_line[0]) != digest_of(same_line[1])
     assert digest_of("test:score") != digest_of("test:other")
 
 

@@ -110,19 +110,29 @@ def test_run_that_lost_its_folder_is_told_so(tmp_path):
     assert json.loads(later.read_text())["host"] == "elsewhere"
 
 
+def test_claim_that_was_deleted_is_not_called_another_run(tmp_path):
+    with claimed([str(tmp_path)]) as claims:
+        (tmp_path / ".work/claim-000001.json").unlink()
+        message = (
+            f"The claim of this run on {tmp_path} is gone: its .work was deleted or moved while "
+            f"the run was going on. Nothing was committed. Run again."
+        )
+        with pytest.raises(FolderInUseError, match=exactly(message)):
+            claims.check()
+
+
 def test_run_gives_signs_of_life(tmp_path, monkeypatch):
     monkeypatch.setattr(claim, "_SIGN_SECONDS", 0.01)
     claims = Claims()
     claims.take(str(tmp_path))
     (path,) = (tmp_path / ".work").iterdir()
     first = json.loads(path.read_text())
-    thread = threading.Thread(target=claims.keep_alive)
-    thread.start()
+    claims.keep_alive()
     deadline = time.monotonic() + 10
     while (now := json.loads(path.read_text())) == first and time.monotonic() < deadline:
         pass
     claims.release_all()
-    thread.join()
+    assert tree(tmp_path) == []
     assert now["alive"] > first["alive"]
     assert {**now, "alive": 0} == {**first, "alive": 0}
 
