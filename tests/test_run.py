@@ -564,6 +564,14 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
 # Errors
 
 
+def test_what_is_no_job_and_no_list_of_options_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"^run's job must be an InferenceJob, not 'job'\."):
+        run("job")
+    message = "run's options must be a list, not '--x'. Write ['--x']."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        run(job_of(tmp_path, SavedModel("/model")), "--x")
+
+
 def test_column_of_an_unknown_output_is_named_before_anything_is_written(tmp_path, tf1_model):
     model = SavedModel(tf1_model, ("regress", "scores_only"))
     message = (

@@ -14,7 +14,7 @@ from bulk_inferencer import (
     SavedModel,
     TFServing,
 )
-from bulk_inferencer._checks import check_number, check_tuple, doubled
+from bulk_inferencer._checks import check_kind, check_number, check_tuple, doubled
 from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly
 
@@ -95,3 +95,10 @@ def test_every_number_and_tuple_of_names_in_settings_is_checked(kind, settings):
 def test_names_that_occur_several_times_are_found():
     assert doubled(iter("bacab")) == "a, b"
     assert doubled(("a", "b")) == ""
+
+
+def test_value_of_another_class_is_refused_with_an_example():
+    check_kind("F.x", "text", str, "'text'")
+    message = "F.x must be a str, not 7. Write 'text'."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        check_kind("F.x", 7, str, "'text'")
