@@ -100,7 +100,7 @@ def _has_google_credentials() -> bool:
 
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return True
-    logger = logging.getLogger("google.auth.compute_engine._metadata")
+    logger = logging.getLogger("google.auth")
     level = logger.level
     logger.setLevel(logging.ERROR)  # It warns of each attempt.
     try:
