@@ -228,6 +228,8 @@ def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseExcepti
                 kept,
                 space.checkpoint,
             )
+        elif not isinstance(error, Exception):  # Ctrl-C or SIGTERM
+            _logger.warning("The run did not end, and no finished unit is kept.")
         if not kept or space.files_folder:
             clear_work(space.folders)
     except FolderInUseError:

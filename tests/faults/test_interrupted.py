@@ -114,6 +114,17 @@ def test_run_that_is_told_to_end_says_what_it_kept(tmp_path, start, reliability,
 
 
 @pytest.mark.slow
+def test_run_that_is_told_to_end_before_it_has_done_anything_says_so(tmp_path, start):
+    write_inputs(tmp_path)
+    child = start("model", 1)
+    child.send_signal(signal.SIGTERM)
+    child.wait(timeout=30)
+    (line,) = (tmp_path / "said").read_text().splitlines()
+    assert line.endswith("The run did not end, and no finished unit is kept.")
+    assert tree(tmp_path / "out") == []
+
+
+@pytest.mark.slow
 def test_second_run_into_the_same_folder_leaves_the_first_alone(tmp_path, start, reliability):
     write_inputs(tmp_path)
     child = start("model", 20)
