@@ -167,7 +167,7 @@ def _prepare(space: Workspace, basis: Basis | None, summary: str, restart: bool)
         _logger.warning("Taking over from a run that was killed: %s. Folders: %s.", claim, what)
     goes_on = earlier and not restart and not earlier.checkpoint
     if earlier and goes_on:
-        _check_same(in_place, earlier, basis)
+        _check_same(in_place, earlier, basis, has_checkpoint=bool(space.files_folder))
     if restart and space.files_folder:
         checkpoint.clear(space.checkpoint)
     if not goes_on or space.files_folder:
@@ -183,8 +183,12 @@ def _prepare(space: Workspace, basis: Basis | None, summary: str, restart: bool)
             checkpoint.write_job(folder, job)
 
 
-def _check_same(in_place: str, earlier: Unfinished, basis: Basis | None) -> None:
+def _check_same(
+    in_place: str, earlier: Unfinished, basis: Basis | None, has_checkpoint: bool
+) -> None:
     differ = basis.differences(earlier.basis) if basis else ["this one cannot be compared"]
+    if has_checkpoint:
+        differ.append("it had no checkpoint")
     if differ:
         raise SettingsError(
             f"An unfinished run left results in {in_place}, but not of this job. Different: "

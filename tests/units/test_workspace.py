@@ -11,7 +11,7 @@ import pytest
 from bulk_inferencer import _files
 from bulk_inferencer._units import checkpoint
 from bulk_inferencer._units.basis import Basis
-from bulk_inferencer._units.checkpoint import Unfinished
+from bulk_inferencer._units.checkpoint import Checkpoint, Unfinished
 from bulk_inferencer._units.claim import claimed
 from bulk_inferencer._units.workspace import tidy, workspace
 from bulk_inferencer.errors import SettingsError
@@ -160,6 +160,22 @@ def test_unfinished_units_are_not_cleared_for_a_job_that_cannot_use_them(root, b
     with pytest.raises(SettingsError, match=message), space_in(root, basis=basis):
         pass
     assert tree(root) == before
+
+
+def test_units_that_wait_in_the_outputs_are_not_cleared_for_a_checkpoint(root, tmp_path):
+    kill(root, BASIS)
+    before = tree(root)
+    folders = [f"{root}/{name}" for name in NAMES]
+    setting = Checkpoint(f"{tmp_path}/checkpoints")
+    with (
+        pytest.raises(SettingsError, match=r"Different: it had no checkpoint\."),
+        workspace(folders, folders[-1], BASIS, setting),
+    ):
+        pass
+    assert tree(root) == before
+    with workspace(folders, folders[-1], BASIS, setting, restart=True):
+        pass
+    assert tree(root) == []
 
 
 def test_results_of_a_run_that_was_killed_after_its_commit_stay(root):
