@@ -9,6 +9,7 @@ gets its final name (PLACE `commit`), and makes the file `FOLDER/stopped`. With 
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import threading
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def job_in(folder: Path, **settings: object) -> InferenceJob:
 
 def main(folder: Path, place: str, count: int) -> None:
     global before_call
+    # Whoever runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     calls, move = itertools.count(1), _files.move
 
     def stop_at_count() -> None:
