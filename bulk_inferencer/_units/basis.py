@@ -107,13 +107,10 @@ def digest_of(value: Any) -> str:
     Raises:
       NoBasisError: the value holds something else.
     """
-    try:
-        return _sha256(json.dumps(_plain(value)))
-    except RecursionError as error:
-        raise NoBasisError(f"{value!r} refers to itself") from error
+    return _sha256(json.dumps(_plain(value, ())))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, within: tuple[Any, ...]) -> Any:
     if isinstance(value, enum.Enum):
         return [type(value).__name__, value.name]
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -121,33 +118,35 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
-        return _dataclass(value)
+        return _dataclass(value, within)
     if isinstance(value, Mapping):
-        return [[_plain(key), _plain(item)] for key, item in value.items()]
+        return [[_plain(key, within), _plain(item, within)] for key, item in value.items()]
     if isinstance(value, AbstractSet):
         return sorted(map(repr, value))
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_plain(item, within) for item in value]
     if inspect.isfunction(value) or inspect.isclass(value):
-        return _function(value)
+        return _function(value, within)
     raise NoBasisError(f"{value!r} is neither a plain value nor a function with a source")
 
 
-def _dataclass(value: Any) -> list[Any]:
+def _dataclass(value: Any, within: tuple[Any, ...]) -> list[Any]:
     values = {field.name: getattr(value, field.name) for field in fields(value)}
     kind = type(value)
     if not kind.__module__.startswith("bulk_inferencer."):
-        return [_function(kind), _plain(values)]
+        return [_function(kind, within), _plain(values, within)]
     kept = {name: item for name, item in values.items() if name not in _WITHOUT_EFFECT}
     for name in _FUNCTIONS:
         if isinstance(kept.get(name), str) and kept[name]:
             kept[name] = importing.function(name, kept[name])
     if modules := kept.get("import_modules"):
         kept["import_modules"] = [[name, _source_of_module(name)] for name in modules]
-    return [kind.__name__, _plain(kept)]
+    return [kind.__name__, _plain(kept, within)]
 
 
-def _function(function: Any) -> list[Any]:
+def _function(function: Any, within: tuple[Any, ...]) -> list[Any]:
+    if any(function is outer for outer in within):
+        raise NoBasisError(f"{function!r} refers to itself")
     try:
         path = inspect.getsourcefile(function) or ""
         cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
@@ -157,7 +156,9 @@ def _function(function: Any) -> list[Any]:
         raise NoBasisError(f"{function!r} has no source")
     defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
     name = [function.__module__, function.__qualname__, _sha256_of(path)]
-    return [*name, _code(getattr(function, "__code__", None)), _plain(cells), _plain(defaults)]
+    code = _code(getattr(function, "__code__", None))
+    within = (*within, function)
+    return [*name, code, _plain(cells, within), _plain(defaults, within)]
 
 
 def _code(code: CodeType | None) -> list[Any]:
