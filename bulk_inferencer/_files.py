@@ -9,6 +9,7 @@ import contextlib
 import errno
 import functools
 import glob
+import hashlib
 import os
 import posixpath
 import re
@@ -181,11 +182,6 @@ def write_over(path: str, content: bytes) -> None:
         file.write(content)
 
 
-def last_updated(path: str) -> float:
-    """Returns when a file was last written, in seconds since 1970."""
-    return max((file.modified for file in matching(literal(path)).values()), default=0.0)
-
-
 def copy(source: str, target: str) -> None:
     """Copies a file, and replaces `target` if it exists; by the filesystem itself if it can."""
     if FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
@@ -302,6 +298,20 @@ def identities(paths: Iterable[str]) -> dict[str, str]:
 def literal(path: str) -> str:
     """Returns a pattern that matches `path` alone, even if it looks like a pattern."""
     return glob.escape(path.rstrip("/"))
+
+
+def name_within(folder: str, path: str) -> str:
+    """Returns a path that lies below a folder, relative to it."""
+    return path.removeprefix(folder.rstrip("/") + "/")
+
+
+def sha256(path: str) -> bytes:
+    """Returns the SHA-256 of the content of a file."""
+    digest = hashlib.sha256()
+    with open_to_read(path) as file:
+        while data := file.read(_COPY_BUFFER_BYTES):
+            digest.update(data)
+    return digest.digest()
 
 
 def files_below(folder: str) -> dict[str, int]:

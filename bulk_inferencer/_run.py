@@ -271,17 +271,15 @@ def _paths(job: InferenceJob) -> list[str]:
         return list(job.folders)
     uris = [branch.model.uri for branch in job.open_branches]
     return [
-        *job.folders,
+        *job.written_folders,
         *itertools.chain.from_iterable(job.splits.values()),
-        *([job.checkpoint.folder] if job.checkpoint else []),
         *([job.outcomes] if job.outcomes else []),
         *(uri for uri in uris if is_known(uri)),  # Others are those of endpoints.
     ]
 
 
 def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:
-    checkpoint = [job.checkpoint.folder] if job.checkpoint else []
-    check_apart(job.splits, [*job.folders, *checkpoint])
+    check_apart(job.splits, job.written_folders)
     inputs = {
         split: list_files(split, patterns, job.allow_empty_splits)
         for split, patterns in job.splits.items()

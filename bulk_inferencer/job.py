@@ -229,8 +229,7 @@ class InferenceJob:
         if self.model is not None:
             branches = _only_branch(self.model, branches, self.outputs)
         object.__setattr__(self, "branches", branches)
-        checkpoint = [self.checkpoint.folder] if self.checkpoint else []
-        _check_branches(branches, [*self.folders, *checkpoint])
+        _check_branches(branches, self.written_folders)
         if self.open_branches:
             object.__setattr__(self, "splits", _checked_splits(self.splits))
         _check_record_format(self.record_format, self.outputs, self.routing)
@@ -263,11 +262,16 @@ class InferenceJob:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """All folders that the run writes to."""
+        """The folders of all outputs."""
         outputs = self.outputs
         optional = (outputs.output_examples, outputs.comparison)
         always = (*(b.folder for b in self.branches), outputs.summary, outputs.failed_examples)
         return (*always, *(folder for folder in optional if folder))
+
+    @property
+    def written_folders(self) -> tuple[str, ...]:
+        """All folders that the run writes to: those of outputs, and of the checkpoint."""
+        return (*self.folders, *([self.checkpoint.folder] if self.checkpoint else []))
 
 
 def unit_task(job: InferenceJob) -> UnitTask:

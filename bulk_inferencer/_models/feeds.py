@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,8 @@ _PARSED_DTYPES = {
     "string": "string",
 }
 _ADVICE = "Export a signature with one string input of shape [None] that parses the records."
+
+_Model = TypeVar("_Model", bound=Any)  # a dataclass with `takes_records`
 
 
 class Call(NamedTuple):
@@ -158,6 +161,17 @@ class Feeds:
         # In this order: another thread takes decided plans as a sign that all is ready.
         self._features = _features_of(plans)
         self._plans = plans
+
+    def fitted(self, model: _Model, first: FirstRecords, where: str) -> _Model:
+        """Returns the model that these are the feeds of, with `takes_records` as records tell.
+
+        Raises:
+          ModelError: no record has a feature for an input.
+        """
+        is_told = self.is_decided
+        self.fit(first)
+        self.check_features(first, where)
+        return model if is_told else replace(model, takes_records=self.takes_records)
 
     def check_features(self, first: FirstRecords, where: str) -> None:
         """Compares the inputs with the features of the records.

@@ -6,7 +6,6 @@ import hashlib
 
 from bulk_inferencer import _files
 
-_READ_BUFFER_BYTES = 8 << 20
 # The index of the variables, with a checksum of each, is smaller than this in all but huge models;
 # so are TensorFlow's own fingerprint of a SavedModel and most vocabularies.
 _SMALL_BYTES = 1 << 20
@@ -17,7 +16,7 @@ def fingerprint(folder: str) -> str:
     digest = hashlib.sha256()
     for path in _files.files_below(folder):
         digest.update(_name_in(folder, path))
-        digest.update(_sha256_of(path))
+        digest.update(_files.sha256(path))
     return digest.hexdigest()
 
 
@@ -32,17 +31,9 @@ def stamp(folder: str) -> str:
         digest.update(_name_in(folder, path))
         digest.update(f"{stored.bytes} {stored.modified}".encode())
         if stored.bytes <= _SMALL_BYTES:
-            digest.update(_sha256_of(path))
+            digest.update(_files.sha256(path))
     return digest.hexdigest()
 
 
 def _name_in(folder: str, path: str) -> bytes:
-    return path.removeprefix(folder.rstrip("/") + "/").encode() + b"\0"
-
-
-def _sha256_of(path: str) -> bytes:
-    digest = hashlib.sha256()
-    with _files.open_to_read(path) as file:
-        while data := file.read(_READ_BUFFER_BYTES):
-            digest.update(data)
-    return digest.digest()
+    return _files.name_within(folder, path).encode() + b"\0"

@@ -9,7 +9,7 @@ import posixpath
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,10 +107,7 @@ class SavedModel:
           ModelError: see `check`; or no record has a feature for an input.
         """
         feeds = self._described(record_format).feeds
-        is_told = feeds.is_decided
-        feeds.fit(first)
-        feeds.check_features(first, f"The model in {self.path}")
-        return self if is_told else replace(self, takes_records=feeds.takes_records)
+        return feeds.fitted(self, first, f"The model in {self.path}")
 
     def _described(self, record_format: str) -> _Described:
         for module in self.import_modules:

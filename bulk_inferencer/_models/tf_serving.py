@@ -120,10 +120,7 @@ class TFServing:
           ModelError: no record has a feature for an input.
         """
         feeds = self._load_soon(record_format).feeds
-        is_told = feeds.is_decided
-        feeds.fit(first)
-        feeds.check_features(first, f"The model at {self.uri}")
-        return self if is_told else replace(self, takes_records=feeds.takes_records)
+        return feeds.fitted(self, first, f"The model at {self.uri}")
 
     def _load_soon(self, record_format: str) -> TFServingPredictor:
         limits = replace(self.limits, total_seconds=self.limits.request_seconds)

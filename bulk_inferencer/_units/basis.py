@@ -155,7 +155,7 @@ def _function(function: Any, within: tuple[Any, ...]) -> list[Any]:
     if not path or not _files.exists(path):
         raise NoBasisError(f"{function!r} has no source")
     defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
-    name = [function.__module__, function.__qualname__, _sha256_of(path)]
+    name = [function.__module__, function.__qualname__, _files.sha256(path).hex()]
     code = _code(getattr(function, "__code__", None))
     within = (*within, function)
     return [*name, code, _plain(cells, within), _plain(defaults, within)]
@@ -173,12 +173,7 @@ def _source_of_module(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if not spec or not spec.origin or not _files.exists(spec.origin):
         raise NoBasisError(f"module {name} has no source")
-    return _sha256_of(spec.origin)
-
-
-def _sha256_of(path: str) -> str:
-    with _files.open_to_read(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    return _files.sha256(spec.origin).hex()
 
 
 def _sha256(text: str) -> str:

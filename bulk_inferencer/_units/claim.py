@@ -202,7 +202,9 @@ def _claims_in(folder: str) -> dict[str, Claim]:
             except FileNotFoundError:
                 continue  # given up since
             except (ValueError, TypeError):  # just being written
-                found[path] = Claim("", "unknown host", 0, "", _files.last_updated(path))
+                stored = _files.stored(path)
+                alive = stored.modified if stored else 0.0
+                found[path] = Claim("", "unknown host", 0, "", alive)
     return found
 
 

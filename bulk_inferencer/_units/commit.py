@@ -191,7 +191,7 @@ def check_shards(finals: Finals, folders: Sequence[str]) -> None:
     found = {}
     for folder in folders:
         for path, size in results_in(folder).items():
-            if path in expected or _layout.is_shard(path[len(folder.rstrip("/")) + 1 :]):
+            if path in expected or _layout.is_shard(_files.name_within(folder, path)):
                 found[path] = size
     for path in sorted(expected.keys() | found.keys()):
         if expected.get(path) != found.get(path):

@@ -91,7 +91,7 @@ class Workspace:
         """Deletes all results that are not committed, but nothing that no run of ours made."""
         for folder in self.folders:
             for path in results_in(folder):
-                if _layout.is_result(path[len(folder.rstrip("/")) + 1 :]):
+                if _layout.is_result(_files.name_within(folder, path)):
                     _files.delete(path)
                     _files.delete_empty_folder(posixpath.dirname(path))
 
@@ -211,8 +211,7 @@ def _not_empty(folder: str, existing: Mapping[str, int], without_summary: str) -
 
 
 def _all_ours(folder: str, paths: Mapping[str, int]) -> bool:
-    start = len(folder.rstrip("/")) + 1
-    return all(_layout.is_result(path[start:]) for path in paths)
+    return all(_layout.is_result(_files.name_within(folder, path)) for path in paths)
 
 
 def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseException) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import logging
+import traceback
 
-from bulk_inferencer._models.predictor import Prediction
+import numpy as np
+import pytest
+
+from bulk_inferencer._models.predictor import Prediction, RecordError
 from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer.errors import EndpointError
 
 
 class Model:
@@ -55,3 +60,15 @@ def raising(error):
         raise error
 
     return Model(fail)
+
+
+def assert_masked(secret, loaded, batch, shown, caplog):
+    """Checks that a server's answers with a secret are shown without it, in errors and the log."""
+    caplog.set_level(logging.DEBUG, "bulk_inferencer")
+    for _ in range(3):
+        with pytest.raises((RecordError, EndpointError)) as caught:
+            loaded.predict(batch)
+        shown += traceback.format_exception(caught.value)
+    assert "Bearer ***" in caplog.text
+    assert "Bearer ***" in "".join(shown)
+    assert secret not in caplog.text + "".join(shown)
