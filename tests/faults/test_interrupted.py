@@ -119,7 +119,7 @@ def test_run_that_is_told_to_end_before_it_has_done_anything_says_so(tmp_path, s
     child = start("model", 1)
     child.send_signal(signal.SIGTERM)
     child.wait(timeout=30)
-    (line,) = (tmp_path / "said").read_text().splitlines()
+    (line,) = lines_of((tmp_path / "said").read_text())
     assert line.endswith("The run did not end, and no finished unit is kept.")
     assert tree(tmp_path / "out") == []
 
@@ -133,7 +133,8 @@ def test_second_run_into_the_same_folder_leaves_the_first_alone(tmp_path, start,
         FolderInUseError, match=rf"^Another run is writing to .*: process {child.pid} "
     ):
         run(job_in(tmp_path))
-    assert tree(tmp_path / "out") == before
+    # The first may just be finishing units that began before it stopped.
+    assert set(tree(tmp_path / "out")) >= set(before)
     child.kill()
     child.wait()
     assert run(job_in(tmp_path)).reused.units >= 18
