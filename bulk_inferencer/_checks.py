@@ -24,6 +24,12 @@ def check_number(
     raise SettingsError(f"{field} must be {wanted}, not {value!r}. {advice}")
 
 
+def check_flag(field: str, value: Any) -> None:
+    """Raises SettingsError if a value is not a truth value."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"{field} must be True or False, not {value!r}.")
+
+
 def check_tuple(field: str, value: Any, kind: type) -> None:
     """Raises SettingsError if a value is not a tuple, or another collection, of one kind."""
     # A `kind` may itself be a collection of its kind: strings are.

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING
 from bulk_inferencer import __version__
 from bulk_inferencer._access import is_known
 from bulk_inferencer._checks import check_kind
-from bulk_inferencer._formats.first_records import of_files
-from bulk_inferencer._formats.tfrecord import check_size
+from bulk_inferencer._formats.damage import check_size
+from bulk_inferencer._formats.detect import format_of, named_format
+from bulk_inferencer._formats.example_columns import kinds_of_records
+from bulk_inferencer._formats.first_records import FirstRecords, of_files
+from bulk_inferencer._formats.input_format import InputFile, Reader
+from bulk_inferencer._formats.record_format import FORMAT_PROTO
+from bulk_inferencer._formats.rows import as_list
 from bulk_inferencer._models.custom_ops import LIBRARIES_OF_OPS
 from bulk_inferencer._models.predictor import files_of, fitted
+from bulk_inferencer._models.trial import output_types
 from bulk_inferencer._signals import ended_by_sigterm
 from bulk_inferencer._signatures import Signature, output_names
 from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of, digest_of
@@ -31,10 +37,11 @@ from bulk_inferencer._units.commit import (
     results_in,
 )
 from bulk_inferencer._units.damaged_files import check_damaged_files
-from bulk_inferencer._units.inputs import InputFile, check_apart, list_files
+from bulk_inferencer._units.inputs import check_apart, list_files
 from bulk_inferencer._units.plan import numbered
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.spot_check import draw
+from bulk_inferencer._units.tables import table_sinks
 from bulk_inferencer._units.workspace import tidy, workspace
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
@@ -44,11 +51,14 @@ from bulk_inferencer.results.summary import BranchSummary, Reused, Summary, stag
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    import pyarrow as pa
     from apache_beam.options.pipeline_options import PipelineOptions
 
 _logger = logging.getLogger(__name__)
 
-_LIBRARIES = ("tfx", "apache-beam", "tensorflow", "numpy")
+_LIBRARIES = ("tfx", "apache-beam", "tensorflow", "numpy", "pyarrow")
+# Enough to tell which features have one value per record.
+_RECORDS_FOR_KINDS = 1000
 
 
 def run(
@@ -92,10 +102,17 @@ def run(
         raise SettingsError(f"run's options must be a list, not {options!r}. Write [{options!r}].")
     clock = _Clock()
     beam_engine.open_filesystems(_paths(job), options, make_pipeline)
-    signatures = {branch.name: _check_branch(branch, job) for branch in job.open_branches}
+    signatures = _check_branches(job, job.record_format)
     task = unit_task(job)
-    inputs = _list_inputs(job) if signatures else {}
-    task = _fitted(task, inputs)
+    inputs: Mapping[str, Sequence[InputFile]] = {}
+    if signatures:
+        task, inputs = _with_inputs(task, job)
+    if task.record_format != job.record_format:  # which the files decide, once they are listed
+        signatures = _check_branches(job, task.record_format)
+    first = of_files(task.reader, [file for files in inputs.values() for file in files])
+    task = _fitted(task, first)
+    if signatures:
+        task = _with_tables(task, job, signatures, first)
     model_files = {branch.name: files_of(branch.model) for branch in job.open_branches}
     fingerprints = {name: files.fingerprint for name, files in model_files.items()}
     for branch in job.open_branches:
@@ -194,6 +211,7 @@ def _basis(
         return None
     settings = {
         "how models are called": [task.models, task.bounds, task.record_format],
+        "how inputs are read": task.reader,
         "the routing": task.routing,
         "the outputs": task.sinks,
     }
@@ -222,7 +240,8 @@ def _finished(job: InferenceJob, made_from: Mapping[str, str]) -> Summary | None
         return None
     try:
         for branch in job.open_branches:
-            check_complete(branch.folder, summary.branches[branch.name].splits)
+            if branch.folder is not None:
+                check_complete(branch.folder, summary.branches[branch.name].splits)
     except InputError:
         return None
     if not all(map(results_in, job.folders)):
@@ -251,10 +270,14 @@ def versions_of(libraries: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _check_branch(branch: Branch, job: InferenceJob) -> tuple[Signature, ...]:
-    """Checks a model as far as that is possible without loading it, and returns its signatures."""
+def _check_branches(job: InferenceJob, record_format: str) -> dict[str, tuple[Signature, ...]]:
+    """Returns the signatures of each model that may run, after checks that need no loaded model."""
+    return {b.name: _check_branch(b, job, record_format) for b in job.open_branches}
+
+
+def _check_branch(branch: Branch, job: InferenceJob, record_format: str) -> tuple[Signature, ...]:
     with prefix_errors(branch.label):
-        signatures = branch.model.check(job.record_format)
+        signatures = branch.model.check(record_format)
         available = output_names(signatures)
         for column in job.outputs.columns:
             if available and column.output not in available:
@@ -290,9 +313,62 @@ def _list_inputs(job: InferenceJob) -> dict[str, list[InputFile]]:
     return inputs
 
 
-def _fitted(task: UnitTask, inputs: Mapping[str, Sequence[InputFile]]) -> UnitTask:
+def _with_inputs(task: UnitTask, job: InferenceJob) -> tuple[UnitTask, dict[str, list[InputFile]]]:
+    """Returns the task with what reads the inputs, and the inputs of each split in parts."""
+    inputs = _list_inputs(job)
+    files = list(itertools.chain.from_iterable(inputs.values()))
+    given = job.input_format
+    input_format = format_of(files) if given is None else named_format(given)
+    settings = job.outputs.table_settings
+    kept = settings.keep if job.outputs.table else ()
+    reader = input_format.reader(files, job.view, kept)
+    if reader.record_format:
+        task = dataclasses.replace(task, record_format=reader.record_format)
+    parts = {
+        split: [part for file in own for part in reader.parts(file)]
+        for split, own in inputs.items()
+    }
+    return dataclasses.replace(task, reader=reader), parts
+
+
+def _with_tables(
+    task: UnitTask,
+    job: InferenceJob,
+    signatures: Mapping[str, Sequence[Signature]],
+    first: FirstRecords,
+) -> UnitTask:
+    """Returns the task with the sinks of tables, whose columns are decided for all workers."""
+    if job.outputs.table is None:
+        return task
+    types = {}
+    for name, model in task.models.items():
+        with prefix_errors(task.labels[name]):
+            types[name] = output_types(model, signatures[name], task.record_format, first)
+    sinks = table_sinks(
+        job.outputs.table_settings,
+        table=job.outputs.table,
+        summary=job.outputs.summary,
+        types=types,
+        kept=_features(task.reader, first),
+        routing=task.routing,
+        names_models=job.names_models,
+        splits=list(job.splits),
+        has_keys=task.reader.record_format == FORMAT_PROTO,
+    )
+    return dataclasses.replace(task, sinks=(*task.sinks, *sinks))
+
+
+def _features(reader: Reader, first: FirstRecords) -> pa.Schema | None:
+    """Returns the columns of the inputs, or the features of their first records."""
+    if reader.schema is not None:
+        return reader.schema
+    if reader.record_format == FORMAT_PROTO:  # whole files
+        return None
+    return kinds_of_records(as_list(first.batch(_RECORDS_FOR_KINDS)))
+
+
+def _fitted(task: UnitTask, first: FirstRecords) -> UnitTask:
     """Returns the task with each model as it is called for the records, decided for all workers."""
-    first = of_files([file.path for files in inputs.values() for file in files])
     models = {}
     for name, model in task.models.items():
         with prefix_errors(task.labels[name]):
@@ -310,11 +386,12 @@ def _log_results(
 ) -> None:
     for branch in job.branches:
         gate, name = branch.gate, branch.model.uri or branch.label or "The model"
+        results = branch.folder or job.outputs.table
         if not gate.is_open:
             _logger.warning(
                 "%s was not used, and %s stays empty. Gate: %s. %s",
                 name,
-                branch.folder,
+                results,
                 gate.verdict,
                 gate.reason,
             )
@@ -327,7 +404,7 @@ def _log_results(
             f"{done.total.predictions_written:,}",
             f"{done.total.examples_failed:,}",
             gate.verdict,
-            branch.folder,
+            results,
             done.work,
         )
     for file in summary.damaged_files:
@@ -336,7 +413,8 @@ def _log_results(
     for split, files in inputs.items():
         read = sum(branch.splits[split].examples_read for branch in ran)
         if not read + summary.unrouted.get(split, 0):
-            _logger.warning("Split '%s' holds no records (files: %d).", split, len(files))
+            count = len({file.path for file in files})
+            _logger.warning("Split '%s' holds no records (files: %d).", split, count)
 
 
 class _Clock:

@@ -98,6 +98,38 @@ class DataSpec(google.protobuf.message.Message):
     summary.
     """
 
+    class RenameEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    class VectorsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___ColumnList: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___ColumnList | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EXAMPLE_SPLITS_FIELD_NUMBER: builtins.int
     FAILURE_LIMIT_FIELD_NUMBER: builtins.int
     COMPRESSION_FIELD_NUMBER: builtins.int
@@ -107,6 +139,11 @@ class DataSpec(google.protobuf.message.Message):
     DAMAGED_FILES_FIELD_NUMBER: builtins.int
     MAX_DAMAGED_FILES_FIELD_NUMBER: builtins.int
     MAX_RECORD_BYTES_FIELD_NUMBER: builtins.int
+    COLUMNS_FIELD_NUMBER: builtins.int
+    RENAME_FIELD_NUMBER: builtins.int
+    VECTORS_FIELD_NUMBER: builtins.int
+    PREDICTION_LOGS_FIELD_NUMBER: builtins.int
+    RECORDS_IN_LOGS_FIELD_NUMBER: builtins.int
     @property
     def example_splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the splits that are scored. Default: every split of the examples."""
@@ -139,6 +176,30 @@ class DataSpec(google.protobuf.message.Message):
     """Most bytes of one record. A file that holds a longer one is damaged. Unit:
     bytes. Default: 536870912 (512 MiB).
     """
+    @property
+    def columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Columns of tables that the model sees, by name. Default: all, or with
+        vectors, only those.
+        """
+    @property
+    def rename(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The names under which the model sees columns, by the columns' own names.
+        Default: the columns' own.
+        """
+    @property
+    def vectors(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___ColumnList]:
+        """Inputs of the model that are made of several columns of numbers: a row's
+        values become one vector, in this order. By the inputs' names. Default:
+        none.
+        """
+    prediction_logs: builtins.bool
+    """Whether inference_result holds PredictionLogs. With false, it stays empty,
+    and table_spec is required. Default: true.
+    """
+    records_in_logs: builtins.bool
+    """Whether a PredictionLog holds the record beside its prediction. Default:
+    true.
+    """
     def __init__(
         self,
         *,
@@ -151,15 +212,42 @@ class DataSpec(google.protobuf.message.Message):
         damaged_files: global___DataSpec.DamagedFiles.ValueType = ...,
         max_damaged_files: builtins.int | None = ...,
         max_record_bytes: builtins.int = ...,
+        columns: collections.abc.Iterable[builtins.str] | None = ...,
+        rename: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        vectors: collections.abc.Mapping[builtins.str, global___ColumnList] | None = ...,
+        prediction_logs: builtins.bool | None = ...,
+        records_in_logs: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "checkpoint_days", b"checkpoint_days", "failure_limit", b"failure_limit", "max_damaged_files", b"max_damaged_files"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "checkpoint_days", b"checkpoint_days", "checkpoint_dir", b"checkpoint_dir", "compression", b"compression", "damaged_files", b"damaged_files", "example_splits", b"example_splits", "failure_limit", b"failure_limit", "keep_checkpoint", b"keep_checkpoint", "max_damaged_files", b"max_damaged_files", "max_record_bytes", b"max_record_bytes"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "checkpoint_days", b"checkpoint_days", "failure_limit", b"failure_limit", "max_damaged_files", b"max_damaged_files", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "checkpoint_days", b"checkpoint_days", "checkpoint_dir", b"checkpoint_dir", "columns", b"columns", "compression", b"compression", "damaged_files", b"damaged_files", "example_splits", b"example_splits", "failure_limit", b"failure_limit", "keep_checkpoint", b"keep_checkpoint", "max_damaged_files", b"max_damaged_files", "max_record_bytes", b"max_record_bytes", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs", "rename", b"rename", "vectors", b"vectors"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days"]) -> typing_extensions.Literal["checkpoint_days"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_damaged_files", b"_max_damaged_files"]) -> typing_extensions.Literal["max_damaged_files"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_prediction_logs", b"_prediction_logs"]) -> typing_extensions.Literal["prediction_logs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_records_in_logs", b"_records_in_logs"]) -> typing_extensions.Literal["records_in_logs"] | None: ...
 
 global___DataSpec = DataSpec
+
+class ColumnList(google.protobuf.message.Message):
+    """Columns of a table."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: builtins.int
+    @property
+    def columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their names, in order. Required."""
+    def __init__(
+        self,
+        *,
+        columns: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["columns", b"columns"]) -> None: ...
+
+global___ColumnList = ColumnList
 
 class FailureLimit(google.protobuf.message.Message):
     """The run fails, and writes nothing, when one split exceeds either limit."""
@@ -202,6 +290,8 @@ class ModelSpec(google.protobuf.message.Message):
     TF_SERVING_FIELD_NUMBER: builtins.int
     VERTEX_ENDPOINT_FIELD_NUMBER: builtins.int
     TAKES_RECORDS_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: builtins.int
     @property
     def model_signature_name(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Signatures to call. Default: serving_default. With several, classify and
@@ -233,7 +323,18 @@ class ModelSpec(google.protobuf.message.Message):
     """Whether the only input of a signature, if it takes strings, gets the
     serialized records; otherwise it gets the feature of its name. Default: it
     gets the records if it is named as they usually are, such as examples, or
-    if they have no feature of its name.
+    if they have no feature of its name. The function of load_model gets
+    features by default.
+    """
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of a model that load_model loads, the features that its function gets.
+        Default: all that the first records have.
+        """
+    allow_missing: builtins.bool
+    """Of a model that load_model loads, whether a number that a record lacks is
+    NaN for its function, and a text None. Default: false, the record is a
+    failure.
     """
     def __init__(
         self,
@@ -246,9 +347,11 @@ class ModelSpec(google.protobuf.message.Message):
         tf_serving: global___TFServingSpec | None = ...,
         vertex_endpoint: global___VertexEndpointSpec | None = ...,
         takes_records: builtins.bool | None = ...,
+        features: collections.abc.Iterable[builtins.str] | None = ...,
+        allow_missing: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["_takes_records", b"_takes_records", "batch", b"batch", "endpoint", b"endpoint", "takes_records", b"takes_records", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_takes_records", b"_takes_records", "batch", b"batch", "endpoint", b"endpoint", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag", "takes_records", b"takes_records", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_takes_records", b"_takes_records", "allow_missing", b"allow_missing", "batch", b"batch", "endpoint", b"endpoint", "features", b"features", "gate_policy", b"gate_policy", "import_modules", b"import_modules", "model_signature_name", b"model_signature_name", "tag", b"tag", "takes_records", b"takes_records", "tf_serving", b"tf_serving", "vertex_endpoint", b"vertex_endpoint"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_takes_records", b"_takes_records"]) -> typing_extensions.Literal["takes_records"] | None: ...
     @typing.overload
@@ -433,6 +536,64 @@ class BatchSpec(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["first_records", b"first_records", "max_bytes", b"max_bytes", "max_records", b"max_records"]) -> None: ...
 
 global___BatchSpec = BatchSpec
+
+class TableSpec(google.protobuf.message.Message):
+    """How predictions become a table with a row for each record."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Format:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _FormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TableSpec._Format.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        PARQUET: TableSpec._Format.ValueType  # 0
+        """Apache Parquet."""
+        CSV: TableSpec._Format.ValueType  # 1
+        """Comma-separated values with a header."""
+        JSON_LINES: TableSpec._Format.ValueType  # 2
+        """A JSON object in each line."""
+
+    class Format(_Format, metaclass=_FormatEnumTypeWrapper):
+        """The format of a table's files."""
+
+    PARQUET: TableSpec.Format.ValueType  # 0
+    """Apache Parquet."""
+    CSV: TableSpec.Format.ValueType  # 1
+    """Comma-separated values with a header."""
+    JSON_LINES: TableSpec.Format.ValueType  # 2
+    """A JSON object in each line."""
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    KEEP_FIELD_NUMBER: builtins.int
+    KEEP_NONE_FIELD_NUMBER: builtins.int
+    BINARY_COLUMNS_FIELD_NUMBER: builtins.int
+    format: global___TableSpec.Format.ValueType
+    """The format of the files. Default: PARQUET."""
+    @property
+    def keep(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Features of the records that stand in the table beside the outputs, by
+        name. Default: all that hold one value.
+        """
+    keep_none: builtins.bool
+    """Whether no feature stands in the table. Default: false."""
+    @property
+    def binary_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Outputs and kept features that stay bytes, such as images, by name. In CSV
+        and JSON_LINES they are base64. Default: none, all bytes are text in UTF-8.
+        """
+    def __init__(
+        self,
+        *,
+        format: global___TableSpec.Format.ValueType = ...,
+        keep: collections.abc.Iterable[builtins.str] | None = ...,
+        keep_none: builtins.bool = ...,
+        binary_columns: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["binary_columns", b"binary_columns", "format", b"format", "keep", b"keep", "keep_none", b"keep_none"]) -> None: ...
+
+global___TableSpec = TableSpec
 
 class OutputExampleSpec(google.protobuf.message.Message):
     """How predictions become features of output examples."""

@@ -12,16 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
-from bulk_inferencer._checks import check_kind, doubled
+from bulk_inferencer._checks import check_flag, check_kind, doubled
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.columns import ColumnView, column_view
+from bulk_inferencer._formats.detect import named_format
 from bulk_inferencer._formats.example import Column, check_columns
+from bulk_inferencer._formats.input_format import InputFormat
 from bulk_inferencer._formats.record_format import (
     FORMAT_TF_EXAMPLE,
     RECORD_FORMATS,
     check_has_features,
 )
+from bulk_inferencer._formats.table_settings import TableSettings
 from bulk_inferencer._gate import UNASKED, Decision
-from bulk_inferencer._layout import COMPRESSIONS, GZIP, INFERENCE_RESULT, names_models
+from bulk_inferencer._layout import (
+    COMPRESSIONS,
+    GZIP,
+    INFERENCE_RESULT,
+    PREDICTION_TABLE,
+    names_models,
+)
 from bulk_inferencer._models.predictor import Model, check_is_model, check_name, model_label
 from bulk_inferencer._units.checkpoint import Checkpoint
 from bulk_inferencer._units.damaged_files import DamagedFiles
@@ -41,7 +51,9 @@ from bulk_inferencer.results.compare import Comparing
 
 # As TFX names them, and short enough for what else a name of a file holds.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_FOLDERS = ("summary", "failed_examples", "inference_result", "output_examples", "comparison")
+_FOLDERS = (
+    *("summary", "failed_examples", "inference_result", "table", "output_examples", "comparison"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Branch:
       name: the model's name in results and messages. If a lone model is named
         `inference_result`, they mention no name.
       model: the model.
-      folder: the folder of its PredictionLogs.
+      folder: the folder of its PredictionLogs; None where the job writes none.
       gate: whether it may run. A model that may not is in the summary, but gets no records.
 
     Raises:
@@ -65,13 +77,14 @@ class Branch:
 
     name: str
     model: Model
-    folder: str
+    folder: str | None = None
     gate: Decision = UNASKED
 
     def __post_init__(self) -> None:
         check_name(self.name, "model")
         with prefix_errors(self.label):
-            object.__setattr__(self, "folder", _files.as_path("Branch.folder", self.folder))
+            if self.folder is not None:
+                object.__setattr__(self, "folder", _files.as_path("Branch.folder", self.folder))
             check_is_model(self.model)
             if not isinstance(self.gate, Decision):
                 raise SettingsError(
@@ -106,10 +119,15 @@ class Outputs:
       compression: of the PredictionLogs: `GZIP` or `NONE`.
       comparison: folder of the comparison of several models; optional.
       comparing: what the comparison keeps.
+      table: folder of the predictions as a table, with a row per record; optional. With it, there
+        is a table of the failures in the folder of the summary, too.
+      table_settings: what the tables are like.
+      prediction_logs: whether PredictionLogs are written. Without them, a table is needed.
+      records_in_logs: whether a PredictionLog holds its record, as in TFX.
 
     Raises:
-      SettingsError: the compression is unknown, or there are output examples without columns or
-        columns without output examples.
+      SettingsError: the compression is unknown, there are output examples without columns or
+        columns without output examples, or there are neither PredictionLogs nor a table.
     """
 
     summary: str
@@ -121,6 +139,10 @@ class Outputs:
     compression: str = GZIP
     comparison: str | None = None
     comparing: Comparing = field(default_factory=Comparing)
+    table: str | None = None
+    table_settings: TableSettings = field(default_factory=TableSettings)
+    prediction_logs: bool = True
+    records_in_logs: bool = True
 
     def __post_init__(self) -> None:
         for name in _FOLDERS:
@@ -132,6 +154,15 @@ class Outputs:
                 f"{self.compression!r}. Leave it out for {GZIP}."
             )
         check_columns("Outputs.columns", self.columns)
+        example = 'TableSettings(format="csv")'
+        check_kind("Outputs.table_settings", self.table_settings, TableSettings, example)
+        for name in ("prediction_logs", "records_in_logs"):
+            check_flag(f"Outputs.{name}", getattr(self, name))
+        if not self.prediction_logs and not self.table:
+            raise SettingsError(
+                "Outputs has neither PredictionLogs nor a table, so the predictions would be lost. "
+                "Name a folder in Outputs.table, or leave out prediction_logs=False."
+            )
         if bool(self.columns) != bool(self.output_examples):
             raise SettingsError(
                 "Outputs.output_examples and Outputs.columns need each other. Give both the folder "
@@ -139,16 +170,29 @@ class Outputs:
             )
 
     @classmethod
-    def under(cls, folder: str | os.PathLike[str], compression: str = GZIP) -> Outputs:
-        """Returns outputs below one folder, without output examples."""
+    def under(
+        cls, folder: str | os.PathLike[str], compression: str = GZIP, **settings: Any
+    ) -> Outputs:
+        """Returns outputs below one folder, without output examples.
+
+        With `table=True`, there is a table, too. Further settings are those of the class.
+        """
         folder = _files.as_path("The folder of Outputs.under", folder)
         if not folder:
             raise SettingsError("The folder of Outputs.under is empty text. Use '.' for this one.")
+        if (table := settings.pop("table", None)) is not None and table is not False:
+            name = PREDICTION_TABLE if table is True else table
+            settings["table"] = posixpath.join(folder, name)
         return cls(
             summary=posixpath.join(folder, "summary"),
             failed_examples=posixpath.join(folder, "failed_examples"),
-            inference_result=posixpath.join(folder, INFERENCE_RESULT),
+            inference_result=(
+                posixpath.join(folder, INFERENCE_RESULT)
+                if settings.get("prediction_logs", True)
+                else None
+            ),
             compression=compression,
+            **settings,
         )
 
 
@@ -176,16 +220,21 @@ class InferenceJob:
     ```
 
     Attributes:
-      splits: TFRecord files, plain or compressed with gzip or zlib, by split: their paths, or
+      splits: files by split: their paths; or folders, which stand for all files below them; or
         patterns, in which `*` stands for anything within one name and `**` for anything at all.
-        Each must match something. Patterns leave out names that begin with `.` or `_`, and folders
-        with such names; a pattern that is the name of a file means that file.
+        Each must match something. Folders and patterns leave out names that begin with `.` or `_`,
+        and folders with such names; a pattern that is the name of a file means that file.
       outputs: the folders of the results, which must be empty or not exist.
       branches: the models, at least one.
       model: the model of a job with a single one, instead of `branches`. It becomes a branch, whose
         predictions go to `outputs.inference_result`.
-      record_format: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE`, or `FORMAT_PROTO` for
-        anything else that the signature takes as a string.
+      input_format: the format of the files: `TFRecord`, `Parquet`, `CSV`, `JSONLines` or
+        `WholeFiles`, or its name; default: as their content and names say.
+      columns: of tables, the columns that models see; or, for each input of a model, the column
+        that it takes, or a list of columns that become one vector. Default: all of them.
+      rename: of tables, the names under which models see columns, by column.
+      record_format: of TFRecord files: `FORMAT_TF_EXAMPLE`, `FORMAT_TF_SEQUENCE_EXAMPLE`, or
+        `FORMAT_PROTO` for anything else that the signature takes as a string.
       bounds: bounds of a batch, for all models.
       failure_limit: how many of the records that go to one model may fail.
       damaged_files: what to do about input files that are damaged.
@@ -207,6 +256,9 @@ class InferenceJob:
     outputs: Outputs
     branches: Sequence[Branch] = ()
     model: Model | None = None
+    input_format: InputFormat | str | None = None
+    columns: Sequence[str] | Mapping[str, str | Sequence[str]] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
     record_format: str = FORMAT_TF_EXAMPLE
     bounds: BatchBounds = field(default_factory=BatchBounds)
     failure_limit: FailureLimit = field(default_factory=FailureLimit)
@@ -225,11 +277,16 @@ class InferenceJob:
         if self.outcomes:
             path = _files.as_path("InferenceJob.outcomes", self.outcomes)
             object.__setattr__(self, "outcomes", path)
+        if self.input_format is not None:
+            object.__setattr__(self, "input_format", named_format(self.input_format))
+        column_view(self.columns, self.rename)
         branches = tuple(self.branches)
         if self.model is not None:
             branches = _only_branch(self.model, branches, self.outputs)
+        if not self.outputs.prediction_logs:
+            branches = tuple(dataclasses.replace(branch, folder=None) for branch in branches)
         object.__setattr__(self, "branches", branches)
-        _check_branches(branches, self.written_folders)
+        _check_branches(branches, self.written_folders, self.outputs.prediction_logs)
         if self.open_branches:
             object.__setattr__(self, "splits", _checked_splits(self.splits))
         _check_record_format(self.record_format, self.outputs, self.routing)
@@ -261,11 +318,17 @@ class InferenceJob:
         return names_models(branch.name for branch in self.branches)
 
     @property
+    def view(self) -> ColumnView:
+        """What models see of tables."""
+        return column_view(self.columns, self.rename)
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """The folders of all outputs."""
         outputs = self.outputs
-        optional = (outputs.output_examples, outputs.comparison)
-        always = (*(b.folder for b in self.branches), outputs.summary, outputs.failed_examples)
+        optional = (outputs.table, outputs.output_examples, outputs.comparison)
+        logs = (branch.folder for branch in self.branches if branch.folder is not None)
+        always = (*logs, outputs.summary, outputs.failed_examples)
         return (*always, *(folder for folder in optional if folder))
 
     @property
@@ -287,7 +350,11 @@ def unit_task(job: InferenceJob) -> UnitTask:
         routing = dataclasses.replace(routing, kept_out=routing.kept_out | closed)
     outputs = job.outputs
     sinks: list[Sink] = [
-        *(PredictionLogs(b.name, b.folder, outputs.compression) for b in running),
+        *(
+            PredictionLogs(branch.name, branch.folder, outputs.compression, outputs.records_in_logs)
+            for branch in running
+            if branch.folder is not None
+        ),
         FailedExamples(outputs.failed_examples),
         FailureList(outputs.summary, job.names_models),
     ]
@@ -326,7 +393,7 @@ def _only_branch(
             f"InferenceJob takes either model or branches, but got both: a model, and the branches "
             f"{', '.join(named)}. Leave out one."
         )
-    if not outputs.inference_result:
+    if not outputs.inference_result and outputs.prediction_logs:
         raise SettingsError(
             "Outputs.inference_result is missing: the predictions of the model need a folder. Name "
             "one, or use Outputs.under(folder)."
@@ -335,7 +402,9 @@ def _only_branch(
     return (dataclasses.replace(made, gate=branches[0].gate) if branches else made,)
 
 
-def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
+def _check_branches(
+    branches: Sequence[Branch], folders: Sequence[str], needs_folders: bool
+) -> None:
     names = [branch.name for branch in branches]
     if not names:
         raise SettingsError("The job has no model. Give InferenceJob a model or branches.")
@@ -345,6 +414,11 @@ def _check_branches(branches: Sequence[Branch], folders: Sequence[str]) -> None:
         raise SettingsError(
             f"Only a single model can be named '{INFERENCE_RESULT}', but there are "
             f"{len(branches)}. Rename it."
+        )
+    if needs_folders and (lacking := [b.name for b in branches if b.folder is None]):
+        raise SettingsError(
+            f"The model '{lacking[0]}' has no folder for its predictions. Name one in "
+            f"Branch.folder."
         )
     if not all(folders):
         raise SettingsError("The folder of an output is empty text. Name a folder for each output.")

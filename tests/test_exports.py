@@ -17,25 +17,26 @@ from bulk_inferencer import errors
 
 COMPONENTS = [
     "BranchInferencer", "BulkInferencer", "CascadeInferencer", "InferenceSummary",
-    "ModelComparison",
+    "ModelComparison", "PredictionTable", "latest_results",
 ]  # fmt: skip
 CORE = [
-    "BatchBounds", "Branch", "CascadeModel", "Checkpoint", "Column", "Comparing", "Comparison",
-    "DamagedFiles", "Decision", "ExitWhen", "FailureLimit", "HookedModel", "InferenceJob",
-    "Limits", "Outputs", "SavedModel", "SplitRouting", "Stage", "Summary", "TFServing",
-    "VertexEndpoint", "bulk_inferencer_pb2", "read_predictions", "run",
+    "BatchBounds", "Branch", "CSV", "CascadeModel", "Checkpoint", "Column", "Comparing",
+    "Comparison", "DamagedFiles", "Decision", "ExitWhen", "FailureLimit", "HookedModel",
+    "InferenceJob", "InputFormat", "JSONLines", "Limits", "Outputs", "Parquet", "PythonModel",
+    "SavedModel", "SplitRouting", "Stage", "Summary", "TFRecord", "TFServing", "TableSettings",
+    "VertexEndpoint", "WholeFiles", "bulk_inferencer_pb2", "predict", "read_predictions", "run",
 ]  # fmt: skip
 EXPORTED = {
     "bulk_inferencer": sorted(COMPONENTS + CORE),
     "bulk_inferencer.beam": [
         "ABTest", "BatchBounds", "Cascade", "Column", "CreateModelHandler", "ExitWhen", "Limits",
-        "PredictionsToExamples", "RecordFailure", "Results", "RunInference",
+        "PredictionsToExamples", "PythonModel", "RecordFailure", "Results", "RunInference",
         "RunInferenceOnKeyedBatches", "RunInferencePerModel", "RunInferencePerModelOnKeyedBatches",
         "SavedModel", "Stage", "TFServing", "VertexEndpoint",
     ],
     "bulk_inferencer.results": [
-        "BranchSummary", "Comparison", "Counts", "DamagedFile", "RecordPrediction", "Reused",
-        "StageCounts", "Summary", "read_prediction_logs", "read_predictions",
+        "BranchSummary", "Comparison", "Counts", "DamagedFile", "RecordPrediction", "Results",
+        "Reused", "StageCounts", "Summary", "read", "read_prediction_logs", "read_predictions",
     ],
 }  # fmt: skip
 MODULES = ["beam", "errors", "results", "serving"]
@@ -74,7 +75,7 @@ def test_types_of_settings_are_exported_as_well():
         for found in types_in(eval(field.type, vars(sys.modules[kind.__module__])))
         if getattr(found, "__module__", "").startswith("bulk_inferencer.")
     } - names
-    # A protocol, and what results hold: nobody makes these.
+    # Protocols, and what results hold: nobody makes these.
     assert hidden == {"Model", "Outcome", "PairComparison", "Work"}
 
 

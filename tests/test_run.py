@@ -215,7 +215,7 @@ def test_summary_holds_counts_model_work_and_versions(one_run, five):
     assert list(branch.seconds) == ["plan", "score", "commit"]
     assert branch.work.batch_records == Distribution(branch.work.batches, 11, 1, 5)
     assert branch.work.model_loads == branch.work.model_load_milliseconds.count == 1
-    libraries = ("tfx", "apache-beam", "tensorflow", "numpy")
+    libraries = ("tfx", "apache-beam", "tensorflow", "numpy", "pyarrow")
     assert branch.versions == {
         "bulk-inferencer": bulk_inferencer.__version__,
         "python": platform.python_version(),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bulk_inferencer._checks import check_number
 from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.input_format import Chunk, InputFile, Reader, Unreadable
+from bulk_inferencer._formats.rows import Rows, bytes_of, joined
 from bulk_inferencer.errors import InputError
 
 
@@ -48,21 +50,13 @@ class BatchBounds:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Consecutive records of one file; `first` is the number of the first one, from 0."""
-
-    path: str
-    first: int
-    records: list[bytes]
-
-
-@dataclass(frozen=True)
 class Segment:
     """Where `count` consecutive records of a batch come from; see `Chunk`."""
 
     path: str
     first: int
     count: int
+    before: Callable[[], int] = int  # which returns 0
 
 
 @dataclass(frozen=True)
@@ -70,20 +64,45 @@ class Batch:
     """Records that are scored together.
 
     Attributes:
-      records: serialized records.
+      records: serialized records, or `Rows`.
       segments: where they come from, in the same order.
+      unreadable: those that no model can take, by index.
     """
 
-    records: list[bytes]
+    records: Sequence[bytes]
     segments: tuple[Segment, ...]
+    unreadable: Mapping[int, Unreadable] = field(default_factory=dict)
 
     def locate(self, index: int) -> tuple[str, int]:
         """Returns the file of the record at `index`, and its number within the file, from 0."""
         for segment in self.segments:
             if index < segment.count:
-                return segment.path, segment.first + index
+                return segment.path, segment.before() + segment.first + index
             index -= segment.count
         raise IndexError("no such record in this batch")
+
+
+class _Filling:
+    """A batch that is being filled."""
+
+    def __init__(self) -> None:
+        self._parts: list[Sequence[bytes]] = []
+        self._segments: list[Segment] = []
+        self._unreadable: dict[int, Unreadable] = {}
+        self.count = self.bytes = 0
+
+    def add(self, chunk: Chunk, start: int, stop: int, size: int) -> None:
+        for index, reason in chunk.unreadable.items():
+            if start <= index < stop:
+                self._unreadable[self.count + index - start] = reason
+        self._parts.append(chunk.records[start:stop])
+        segment = Segment(chunk.path, chunk.first + start, stop - start, chunk.before)
+        self._segments.append(segment)
+        self.count += stop - start
+        self.bytes += size
+
+    def batch(self) -> Batch:
+        return Batch(joined(self._parts), tuple(self._segments), self._unreadable)
 
 
 def batches(
@@ -95,74 +114,68 @@ def batches(
     """
     most_records = most_records or (lambda: bounds.max_records)
     most = min(bounds.max_records, most_records())
-    records: list[bytes] = []
-    segments: list[Segment] = []
-    filled_bytes = 0
+    filling = _Filling()
     for chunk in chunks:
-        ends = np.cumsum(np.fromiter(map(len, chunk.records), np.int64, len(chunk.records)))
+        ends = _ends(chunk.records)
         start = 0
         while start < len(chunk.records):
             before = int(ends[start - 1]) if start else 0
-            fitting = np.searchsorted(ends, before + bounds.max_bytes - filled_bytes, side="right")
-            stop = min(int(fitting), start + most - len(records))
-            if stop <= start and not records:
+            fitting = np.searchsorted(ends, before + bounds.max_bytes - filling.bytes, side="right")
+            stop = min(int(fitting), start + most - filling.count)
+            if stop <= start and not filling.count:
                 stop = start + 1  # larger than max_bytes on its own
             if stop > start:
-                records += chunk.records[start:stop]
-                segments.append(Segment(chunk.path, chunk.first + start, stop - start))
-                filled_bytes += int(ends[stop - 1]) - before
-            if stop < len(chunk.records) or len(records) == most:
-                yield Batch(records, tuple(segments))
-                records, segments, filled_bytes = [], [], 0
+                filling.add(chunk, start, stop, int(ends[stop - 1]) - before)
+            if stop < len(chunk.records) or filling.count == most:
+                yield filling.batch()
+                filling = _Filling()
                 most = min(bounds.max_records, most_records())
             start = max(start, stop)
-    if records:
-        yield Batch(records, tuple(segments))
+    if filling.count:
+        yield filling.batch()
+
+
+def _ends(records: Sequence[bytes]) -> np.ndarray:
+    """Returns how many bytes there are up to each record's end; for rows, on average."""
+    if isinstance(records, Rows):
+        return np.arange(1, len(records) + 1) * bytes_of(records) // len(records)
+    return np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
 
 
 def read_batches(
-    paths: Iterable[str],
+    reader: Reader,
+    files: Iterable[InputFile],
     bounds: BatchBounds,
     most_records: Callable[[], int] | None = None,
     *,
-    sizes: Mapping[str, int] | None = None,
     on_damage: Callable[[str, InputError], None] | None = None,
 ) -> Iterator[Batch]:
-    """Yields the records of TFRecord files as batches, in order; see `batches`.
+    """Yields the records of files as batches, in order; see `batches`.
 
     Args:
-      paths: the files.
+      reader: reads the files.
+      files: the files, or parts of files.
       bounds: bounds of a batch and of a record.
       most_records: see `batches`.
-      sizes: the bytes that files should have, by path.
       on_damage: is called with a file that cannot be read to its end, and the error. If it does not
         raise, the next file follows the records before the damage.
 
     Raises:
       InputError: a file cannot be read to its end, and there is no `on_damage`.
     """
-    return batches(_chunks(paths, bounds, sizes or {}, on_damage), bounds, most_records)
+    return batches(_chunks(reader, files, bounds, on_damage), bounds, most_records)
 
 
 def _chunks(
-    paths: Iterable[str],
+    reader: Reader,
+    files: Iterable[InputFile],
     bounds: BatchBounds,
-    sizes: Mapping[str, int],
     on_damage: Callable[[str, InputError], None] | None,
 ) -> Iterator[Chunk]:
-    for path in paths:
-        first = 0
-        chunks = tfrecord.read_chunks(
-            path,
-            bounds.max_bytes,
-            max_record_bytes=bounds.max_record_bytes,
-            listed_bytes=sizes.get(path),
-        )
+    for file in files:
         try:
-            for records in chunks:
-                yield Chunk(path, first, records)
-                first += len(records)
+            yield from reader.read(file, bounds.max_bytes, bounds.max_record_bytes)
         except InputError as error:
             if on_damage is None:
                 raise
-            on_damage(path, error)
+            on_damage(file.path, error)

@@ -193,7 +193,7 @@ def kinds_of_features(record: bytes) -> dict[str, Kind]:
       DecodeError: the record is neither.
     """
     kinds = {}
-    for name, feature in _features_quietly(record).items():
+    for name, feature in features_of_record(record).items():
         if kind := feature.WhichOneof("kind"):
             kinds[name] = Kind(_DTYPE_OF_LIST[kind], len(getattr(feature, kind).value))
     return kinds
@@ -202,7 +202,7 @@ def kinds_of_features(record: bytes) -> dict[str, Kind]:
 def whole_features(record: bytes, names: Collection[str]) -> frozenset[str]:
     """Returns those of the features that hold integers; none if the record is no tf.Example."""
     with contextlib.suppress(DecodeError):
-        features = _features_quietly(record)
+        features = features_of_record(record)
         own = [name for name in names if name in features]
         return frozenset(name for name in own if features[name].HasField("int64_list"))
     return frozenset()
@@ -253,7 +253,12 @@ def _parsed_values(records: Sequence[bytes], name: str) -> list[list[Any]]:
     return values
 
 
-def _features_quietly(record: bytes) -> Any:
+def features_of_record(record: bytes) -> Any:
+    """Returns the map of features of a tf.Example, or of a tf.SequenceExample's context.
+
+    Raises:
+      DecodeError: the record is neither.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # protobuf's, about an end of a group
         return _features(record)

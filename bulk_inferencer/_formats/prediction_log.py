@@ -56,10 +56,12 @@ class PredictionLogEncoder:
           input_name: the name under which a `predict_log` carries the record.
         """
         self._encode_responses: Callable[[Outputs, int], list[bytes]]
+        bare_request = b""
         if any(signature.method == PREDICT for signature in signatures):
             kind = PREDICT
             names = ",".join(signature.name for signature in signatures)
             model_spec = wire.field(3, names.encode())
+            bare_request = wire.field(1, model_spec)
             levels = (
                 (_STRING_TENSOR_OF_ONE, 8),  # string_val of the tensor
                 (wire.field(1, input_name.encode()), 2),  # value of the map entry
@@ -76,19 +78,29 @@ class PredictionLogEncoder:
         self._header = functools.lru_cache(maxsize=1 << 16)(
             functools.partial(_log_header, levels, _LOG_FIELD[kind])
         )
+        self._bare_header = functools.lru_cache(maxsize=1 << 12)(
+            functools.partial(_bare_log_header, wire.field(1, bare_request), _LOG_FIELD[kind])
+        )
 
-    def encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
+    def encode(self, records: Sequence[bytes] | None, outputs: Outputs) -> list[bytes]:
         """Returns one serialized PredictionLog per record.
 
         Args:
-          records: n serialized records.
+          records: n serialized records; None for logs whose requests hold none.
           outputs: arrays of shape [n, ...] by name; strings as object arrays of `bytes`. Records
             whose rows are masked do not have the output, and their logs leave it out.
 
         Raises:
           ModelError: this kind of log cannot carry an output of that dtype or shape.
         """
+        if records is None:
+            count = max(map(len, outputs.values()), default=0)
+            return encode_groups(self._encode_without, [b""] * count, outputs)
         return encode_groups(self._encode, records, outputs)
+
+    def _encode_without(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
+        responses = self._encode_responses(outputs, len(records))
+        return [self._bare_header(len(response)) + response for response in responses]
 
     def _encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
         responses = self._encode_responses(outputs, len(records))
@@ -108,6 +120,11 @@ def _log_header(
     for before, number in levels:
         request = before + wire.header(number, len(request) + record_bytes) + request
     return wire.header(log_field, len(request) + record_bytes + response_bytes) + request
+
+
+def _bare_log_header(request: bytes, log_field: int, response_bytes: int) -> bytes:
+    """Returns what precedes a response, where the request has no record."""
+    return wire.header(log_field, len(request) + response_bytes) + request
 
 
 def _predict_responses(model_spec: bytes, outputs: Outputs, count: int) -> list[bytes]:

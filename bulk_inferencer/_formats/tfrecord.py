@@ -5,11 +5,12 @@ Source of the format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tf
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import struct
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -17,7 +18,8 @@ from isal import igzip_lib, isal_zlib
 
 from bulk_inferencer import _files
 from bulk_inferencer._formats import foreign, wire
-from bulk_inferencer.errors import InputError
+from bulk_inferencer._formats.damage import DamagedError, check_size, reading, too_long
+from bulk_inferencer._formats.inflating import DEFLATE_ERROR, inflated
 
 _logger = logging.getLogger(__name__)
 
@@ -32,18 +34,13 @@ _LENGTH = struct.Struct("<Q")
 _HEADER = struct.Struct("<QI")  # the length of a record and its checksum
 _CHECKSUM_BYTES = 4  # after the record
 _GZIP_MAGIC = b"\x1f\x8b"
-_DEFLATE_ERROR = cast(type[Exception], igzip_lib.error)
-_COMPRESSED_NAMES = (".gz", ".gzip", ".zlib")
 _GZIP_WINDOW_BITS = 31  # 15, plus 16 for a gzip header; it holds no time, so bytes repeat
 # What fits into the processor's cache is parsed fastest.
 _BLOCK_BYTES = 1 << 20
-_STORED_BYTES = 1 << 19  # of a compressed file, read at a time
 _START_BYTES = 1 << 12  # enough to tell what a file is
 _MAX_CACHED_LENGTHS = 1 << 16
 NO_LIMIT = 1 << 62
 MAX_RECORD_BYTES = 512 << 20
-
-_WRITE_AGAIN = "Write the file again, or leave it out of the examples."
 
 
 def read_chunks(
@@ -75,39 +72,14 @@ def read_chunks(
         are raised unchanged, so that the runner retries.
     """
     read = 0
-    try:
-        with _files.open_to_read(path) as file:
-            for records in _chunks(file, min(max_bytes, _BLOCK_BYTES), max_record_bytes):
-                read += len(records)
-                yield records
-            check_size(path, file.tell(), listed_bytes)
-    except PermissionError as error:
-        raise InputError(
-            f"Cannot read {path}: {error.strerror}. Let this process read it, or leave it out."
-        ) from error
-    except (FileNotFoundError, IsADirectoryError, _DamagedError) as error:
-        advice = getattr(error, "advice", _WRITE_AGAIN)
-        raise InputError(
-            f"Cannot read {path} as TFRecord: {error} (after record {read}). {advice}"
-        ) from error
-
-
-def check_size(path: str, found_bytes: int, listed_bytes: int | None = None) -> None:
-    """Checks the size of a file that has been read, or listed.
-
-    Raises:
-      InputError: it is another than the one that it should have, or compressed and empty.
-    """
-    if listed_bytes is not None and found_bytes != listed_bytes:
-        raise InputError(
-            f"{path} had {listed_bytes} bytes when the run began, and {found_bytes} when it was "
-            f"read. Run again when nothing writes to it any more."
-        )
-    if not found_bytes and path.lower().endswith(_COMPRESSED_NAMES):
-        raise InputError(
-            f"{path} is empty, although a compressed file never is, not even one without records. "
-            f"{_WRITE_AGAIN}"
-        )
+    with (
+        reading(path, "TFRecord", lambda: f"after record {read}"),
+        _files.open_to_read(path) as file,
+    ):
+        for records in _chunks(file, min(max_bytes, _BLOCK_BYTES), max_record_bytes):
+            read += len(records)
+            yield records
+        check_size(path, file.tell(), listed_bytes)
 
 
 def _chunks(file: BinaryIO, block_bytes: int, max_record_bytes: int) -> Iterator[list[bytes]]:
@@ -133,12 +105,12 @@ def _chunks(file: BinaryIO, block_bytes: int, max_record_bytes: int) -> Iterator
         pieces.append(buffer[parsed.end :])
         missing = parsed.missing
     if any(pieces):
-        raise _foreign(start) or _DamagedError("the file ends within a record")
+        raise _foreign(start) or DamagedError("the file ends within a record")
 
 
-def _foreign(start: bytes | None) -> _DamagedError | None:
-    known = foreign.recognized(start) if start else None
-    return _DamagedError(f"it is {known[0]}", known[1]) if known else None
+def _foreign(start: bytes | None) -> DamagedError | None:
+    kind = foreign.kind_of(start) if start else None
+    return DamagedError(f"it is {kind.what}", kind.advice) if kind else None
 
 
 def frame(payloads: Sequence[bytes]) -> bytes:
@@ -173,29 +145,34 @@ def _header(length: int) -> bytes:
     return _HEADER.pack(length, _masked_checksums([_LENGTH.pack(length)])[0])
 
 
-class _DamagedError(Exception):
-    """What is wrong with the content of a file, and what to do about it."""
-
-    def __init__(self, message: str, advice: str = _WRITE_AGAIN) -> None:
-        super().__init__(message)
-        self.advice = advice
-
-
 def _content(file: BinaryIO, block_bytes: int) -> Iterator[bytes]:
     """Yields what is in a file, decompressed if need be, in blocks of at most so many bytes."""
     start = file.read(_START_BYTES)
     file.seek(0)
     # The length that begins a plain file may look like gzip, but then its checksum is right.
-    if _begins_with_length(start):
+    if begins_with_length(start):
         return iter(functools.partial(file.read, block_bytes), b"")
     if start.startswith(_GZIP_MAGIC):
-        return _inflated(file, igzip_lib.DECOMP_GZIP, block_bytes)
+        return inflated(file, igzip_lib.DECOMP_GZIP, block_bytes)
     if _is_zlib(start):
-        return _inflated(file, igzip_lib.DECOMP_ZLIB, block_bytes)
+        return inflated(file, igzip_lib.DECOMP_ZLIB, block_bytes)
     return iter(functools.partial(file.read, block_bytes), b"")
 
 
-def _begins_with_length(start: bytes) -> bool:
+def start_of(file: BinaryIO) -> tuple[bytes, bool]:
+    """Returns how an open file begins, decompressed if need be, and whether it was compressed.
+
+    Of compressed data that is damaged, nothing comes back.
+    """
+    with contextlib.suppress(DamagedError):
+        start = next(_content(file, _START_BYTES), b"")
+        file.seek(0)
+        return start, not file.read(_START_BYTES).startswith(start[: _HEADER.size])
+    return b"", True
+
+
+def begins_with_length(start: bytes) -> bool:
+    """Returns whether a file that begins like this holds TFRecords."""
     return start[: _HEADER.size] == _header(int.from_bytes(start[: _LENGTH.size], "little"))
 
 
@@ -206,63 +183,9 @@ def _is_zlib(start: bytes) -> bool:
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
     try:
         content = inflater.decompress(start, _HEADER.size)
-    except _DEFLATE_ERROR:
+    except DEFLATE_ERROR:
         return False
-    return _begins_with_length(content) or (inflater.eof and not content)
-
-
-def _inflated(file: BinaryIO, flag: int, block_bytes: int) -> Iterator[bytes]:
-    """Yields what a compressed file holds, up to the very byte where it is damaged, if it is."""
-    given = 0
-    damage = None
-    # Of a block within which there is damage nothing comes back, so it is read again, in parts.
-    for size in (block_bytes, 1 << 10, 1):
-        inflater = _Inflater(file, flag)
-        try:
-            again = 0
-            while again < given:
-                again += len(inflater.read(min(_BLOCK_BYTES, given - again)))
-            while block := inflater.read(size):
-                given += len(block)
-                yield block
-            return
-        except _DEFLATE_ERROR as error:
-            damage = error
-    raise _DamagedError(f"its compressed data is damaged ({damage})")
-
-
-class _Inflater:
-    """Reads a compressed file from its start, whatever it holds: gzip may have several members."""
-
-    def __init__(self, file: BinaryIO, flag: int) -> None:
-        file.seek(0)
-        self._file = file
-        self._flag = flag
-        self._inflater = igzip_lib.IgzipDecompressor(flag=flag)
-
-    def read(self, most: int) -> bytes:
-        """Returns at least one byte and at most so many; none at the end of the file."""
-        content = b""
-        while not content:
-            stored = b""
-            if self._inflater.eof:
-                stored = self._after_member()
-                if not stored:
-                    break
-                self._inflater = igzip_lib.IgzipDecompressor(flag=self._flag)
-            elif self._inflater.needs_input:
-                stored = self._file.read(_STORED_BYTES)
-                if not stored:
-                    raise _DamagedError("its compressed data ends too early")
-            content = self._inflater.decompress(stored, most)
-        return content
-
-    def _after_member(self) -> bytes:
-        """Returns what follows the end of a member, but for zeros, with which some files end."""
-        stored: bytes = self._inflater.unused_data.lstrip(b"\0")
-        while not stored and (more := self._file.read(_STORED_BYTES)):
-            stored = more.lstrip(b"\0")
-        return stored
+    return begins_with_length(content) or (inflater.eof and not content)
 
 
 class _Parsed(NamedTuple):
@@ -278,7 +201,7 @@ class _Parsed(NamedTuple):
     records: list[bytes]
     end: int
     missing: int
-    damage: _DamagedError | None
+    damage: DamagedError | None
 
 
 def _parse(buffer: bytes, max_record_bytes: int) -> _Parsed:
@@ -296,30 +219,23 @@ def _parse(buffer: bytes, max_record_bytes: int) -> _Parsed:
             if stop > last_stop:
                 missing = stop - last_stop
                 if stop - start > max_record_bytes:
-                    damage = _too_long(stop - start, max_record_bytes)
+                    damage = too_long(stop - start, max_record_bytes)
                 break
             records.append(buffer[start:stop])
             position = stop + _CHECKSUM_BYTES
-    except _DamagedError as error:
+    except DamagedError as error:
         damage = error
     lengths = np.fromiter(map(len, records), np.int64, len(records))
     differ = _written_checksums(buffer, lengths) != _masked_checksums(records)
     if differ.any() or (records and lengths.max() > max_record_bytes):
         first = int((differ | (lengths > max_record_bytes)).argmax())
         damage = (
-            _DamagedError("a record does not match its checksum")
+            DamagedError("a record does not match its checksum")
             if differ[first]
-            else _too_long(int(lengths[first]), max_record_bytes)
+            else too_long(int(lengths[first]), max_record_bytes)
         )
         records = records[:first]
     return _Parsed(records, position, missing, damage)
-
-
-def _too_long(length: int, most: int) -> _DamagedError:
-    return _DamagedError(
-        f"the next record has {length} bytes, but BatchBounds.max_record_bytes is {most}",
-        f"If records are this long, raise the setting. If not, the file is damaged. {_WRITE_AGAIN}",
-    )
 
 
 def _run_of_one_length(buffer: bytes) -> tuple[list[bytes], int]:
@@ -352,7 +268,7 @@ class _Lengths(dict[bytes, int]):
     def __missing__(self, header: bytes) -> int:
         length = int.from_bytes(header[: _LENGTH.size], "little")
         if header != _header(length):
-            raise _DamagedError("a length does not match its checksum")
+            raise DamagedError("a length does not match its checksum")
         if len(self) >= _MAX_CACHED_LENGTHS:
             self.clear()
         self[header] = length

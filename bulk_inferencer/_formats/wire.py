@@ -55,11 +55,31 @@ def padded_varints(values: np.ndarray, width: int = _MAX_VARINT_BYTES) -> np.nda
     """
     if values.dtype != np.uint64:
         values = values.astype(np.int64)
+    if width == _MAX_VARINT_BYTES:
+        return _ten_byte_varints(values.astype(np.uint64, copy=False))
     unsigned = values.astype(np.uint64, copy=False)[..., np.newaxis]
     shifts = np.arange(0, 7 * width, 7, dtype=np.uint64)
     groups = ((unsigned >> shifts) & np.uint64(0x7F)).astype(np.uint8)
     groups[..., :-1] |= 0x80
     return groups.reshape(len(values), -1)
+
+
+def _ten_byte_varints(values: np.ndarray) -> np.ndarray:
+    """Returns what `padded_varints` returns, several times faster: eight groups at once."""
+    groups = values & np.uint64(0x00FF_FFFF_FFFF_FFFF)
+    # One group of 7 bits for each byte: halves move apart, then quarters, then eighths.
+    for low, high, shift in (
+        (0x0000_0000_0FFF_FFFF, 0x00FF_FFFF_F000_0000, 4),
+        (0x0000_3FFF_0000_3FFF, 0x0FFF_C000_0FFF_C000, 2),
+        (0x007F_007F_007F_007F, 0x3F80_3F80_3F80_3F80, 1),
+    ):
+        groups = groups & np.uint64(low) | (groups & np.uint64(high)) << np.uint64(shift)
+    groups |= np.uint64(0x8080_8080_8080_8080)
+    cells = np.empty((*values.shape, _MAX_VARINT_BYTES), np.uint8)
+    cells[..., :8] = groups.astype("<u8", copy=False)[..., np.newaxis].view(np.uint8)
+    cells[..., 8] = values >> np.uint64(56) | np.uint64(0x80)
+    cells[..., 9] = values >> np.uint64(63)
+    return cells.reshape(len(values), -1)
 
 
 def raw_bytes(values: np.ndarray) -> np.ndarray:

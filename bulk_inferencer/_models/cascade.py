@@ -9,32 +9,35 @@ All stages run in one process, batch by batch; nothing in between goes through d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bulk_inferencer._checks import check_number, check_tuple, doubled
 from bulk_inferencer._formats import dtypes
-from bulk_inferencer._formats.example import Column, append_columns, check_columns
+from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._formats.first_records import FirstRecords
-from bulk_inferencer._formats.partial import plain, rows_with, spread
+from bulk_inferencer._formats.partial import plain, rows_with
 from bulk_inferencer._formats.record_format import check_has_features
+from bulk_inferencer._models.cascade_predictor import Appending, CascadePredictor
 from bulk_inferencer._models.predictor import (
     Model,
-    OutOfMemory,
-    Prediction,
     Predictor,
-    RecordError,
     check_is_model,
     check_name,
     fitted,
-    reason_of,
     stamp,
 )
-from bulk_inferencer._signatures import PREDICT, Signature, output_names
-from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError, prefix_errors
+from bulk_inferencer._signatures import (
+    PREDICT,
+    OutputType,
+    Signature,
+    common_type,
+    output_names,
+    output_types,
+)
+from bulk_inferencer.errors import ModelError, SettingsError, prefix_errors
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,8 @@ class CascadeModel:
         for stage in self.stages:
             with prefix_errors(stage.label):
                 predictors.append(stage.model.load(record_format))
-        return _CascadePredictor(self.stages, predictors)
+        signature = _signature(self.stages, [own.signatures for own in predictors])
+        return CascadePredictor(self.stages, predictors, signature)
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of all settings and models, or an empty string if one has none."""
@@ -243,72 +247,10 @@ class CascadeModel:
             with prefix_errors(stage.label):
                 model = fitted(stage.model, record_format, first)
             stages.append(replace(stage, model=model))
-            first = first.with_features(column.name for column in stage.columns)
+            if stage.columns:
+                names = [column.name for column in stage.columns]
+                first = first.with_features(names, Appending(stages[-1], record_format))
         return CascadeModel(stages)
-
-
-class _CascadePredictor:
-    def __init__(self, stages: Sequence[Stage], predictors: Sequence[Predictor]) -> None:
-        self._stages = tuple(zip(stages, predictors, strict=True))
-        self.signatures = (_signature(stages, [p.signatures for p in predictors]),)
-
-    @property
-    def input_name(self) -> str:
-        return self._stages[0][1].input_name
-
-    def predict(self, batch: Sequence[bytes]) -> Prediction:
-        count = len(batch)
-        records, rows = list(batch), np.arange(count)
-        counts = {stage.name: 0 for stage, _ in self._stages}
-        versions: set[str] = set()
-        by_stage: dict[str, np.ndarray] = {}
-        final: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for stage, predictor in self._stages:
-            with prefix_errors(stage.label):
-                with _blaming_records(stage):
-                    prediction = predictor.predict(records)
-                outputs = dict(prediction.outputs)
-                counts[stage.name] = len(rows)
-                versions.update(f"{stage.name}/{version}" for version in prediction.versions)
-                leaves = np.full(len(rows), stage is self._stages[-1][0])
-                for exit_when in stage.exit_when:
-                    leaves |= exit_when.settles(outputs)
-                for name, values in outputs.items():
-                    if len(rows) < count and not values.size:
-                        continue  # an array without values cannot show which records have it
-                    by_stage[f"{stage.name}/{name}"] = spread([(rows, values)], count)
-                    if rows_with(values)[leaves].any():
-                        final.setdefault(name, []).append((rows[leaves], values[leaves]))
-                if leaves.all():
-                    break
-                stays = np.flatnonzero(~leaves)
-                rows = rows[stays]
-                records = append_columns(
-                    [records[i] for i in stays],
-                    {name: values[stays] for name, values in outputs.items()},
-                    stage.columns,
-                    replace_features=True,
-                )
-        _check_alike(final)
-        found = {name: spread(parts, count) for name, parts in final.items()} | by_stage
-        # Outputs of stages that did not run exist, too: no record has them.
-        absent = np.ma.masked_all(count, object)  # type: ignore[no-untyped-call]
-        # Sorted, since which stages settle records changes from batch to batch, and a second
-        # attempt has to write the same as the first one.
-        known = dict.fromkeys(self.signatures[0].outputs, absent)
-        return Prediction({**known, **dict(sorted(found.items()))}, counts, frozenset(versions))
-
-
-def _check_alike(final: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
-    """Checks that an output does not change its dtype or shape with the stage it comes from."""
-    for name, parts in final.items():
-        kinds = sorted({(str(values.dtype), values.shape[1:]) for _, values in parts})
-        if len(kinds) > 1:
-            listed = " and ".join(f"{dtype} of shape {list(shape)}" for dtype, shape in kinds)
-            raise ModelError(
-                f"Output '{name}' differs between the stages that settle records: it is {listed}. "
-                f"Rename or cast it in one of the serving signatures."
-            )
 
 
 def _check_stage(stage: Stage, signatures: Sequence[Signature], record_format: str) -> None:
@@ -332,8 +274,8 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
       SettingsError: two outputs would have the same name.
     """
     names: list[str] = []
-    final: dict[str, None] = {}
-    by_stage: dict[str, None] = {}
+    final: dict[str, list[OutputType | None]] = {}
+    by_stage: dict[str, OutputType | None] = {}
     is_known = True
     for stage, own in zip(stages, signatures, strict=True):
         names += [f"{stage.name}/{signature.name}" for signature in own]
@@ -344,29 +286,28 @@ def _signature(stages: Sequence[Stage], signatures: Sequence[Sequence[Signature]
                 f"{', '.join(sorted(ambiguous))}, so that their outputs would be mixed up. Rename "
                 f"that stage."
             )
-        known = output_names(own)
+        known, types = output_names(own), output_types(own)
         is_known = is_known and bool(known)
         settles = stage is stages[-1] or bool(stage.exit_when)
-        final.update(dict.fromkeys(known if settles else ()))
-        by_stage.update(dict.fromkeys(f"{stage.name}/{output}" for output in known))
+        for output in known:
+            by_stage[f"{stage.name}/{output}"] = types.get(output)
+            if settles:
+                final.setdefault(output, []).append(types.get(output))
     if taken := sorted(final.keys() & by_stage.keys()):
         raise SettingsError(
             f"{', '.join(taken)} is the name of an output, and also <stage>/<output> of another "
             f"stage. Rename that stage."
         )
     outputs = (*final, *by_stage) if is_known else ()
-    return Signature(",".join(names), PREDICT, outputs, tuple(stage.name for stage in stages))
+    all_types = [*map(_common, final.values()), *by_stage.values()]
+    known_types = tuple(own for own in all_types if own is not None)
+    if len(known_types) != len(outputs):
+        known_types = ()
+    stage_names = tuple(stage.name for stage in stages)
+    return Signature(",".join(names), PREDICT, outputs, stage_names, known_types)
 
 
-@contextmanager
-def _blaming_records(stage: Stage) -> Iterator[None]:
-    """Names the stage in the errors that a model raises because of its batch."""
-    try:
-        yield
-    except BulkInferencerError:
-        raise
-    except OutOfMemory as error:
-        raise OutOfMemory(f"{stage.label}: {error}") from error
-    except Exception as error:  # a model may run any code
-        reason = reason_of(error)
-        raise RecordError(reason.error_type, f"{stage.label}: {reason.message}") from error
+def _common(types: Sequence[OutputType | None]) -> OutputType | None:
+    """Returns the type of an output of several stages; None if that is not known."""
+    known = [own for own in types if own is not None]
+    return common_type(known) if len(known) == len(types) else None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from bulk_inferencer._formats import first_records
-from bulk_inferencer._formats.example import whole_features
+from bulk_inferencer._formats.column_values import check_features, list_with_gap
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.rows import Rows, as_list
 from bulk_inferencer._models import missing_features
+from bulk_inferencer._models.column_feeds import (
+    FEATURE_DTYPES,
+    check_columns,
+    features_of_columns,
+)
+from bulk_inferencer._models.example_feeds import FeatureParser
 from bulk_inferencer._models.inputs import (
     DENSE,
     RAGGED,
@@ -30,13 +39,6 @@ from bulk_inferencer.errors import ModelError
 
 TakesRecords: TypeAlias = bool | tuple[str, ...] | None
 
-# Features of a tf.Example are float32, int64 or bytes; other inputs are cast from the nearest.
-_PARSED_DTYPES = {
-    **dict.fromkeys(("float16", "bfloat16", "float32", "float64"), "float32"),
-    **dict.fromkeys(("bool", "int8", "int16", "int32", "int64"), "int64"),
-    **dict.fromkeys(("uint8", "uint16", "uint32", "uint64"), "int64"),
-    "string": "string",
-}
 _ADVICE = "Export a signature with one string input of shape [None] that parses the records."
 
 _Model = TypeVar("_Model", bound=Any)  # a dataclass with `takes_records`
@@ -95,7 +97,8 @@ class Feeds:
 
     A signature whose only input is a vector of strings gets the records themselves, unless the
     input is named like a feature of theirs. Any other signature gets the features that its inputs
-    are named after. They are parsed from tf.Examples, once for all signatures.
+    are named after: the columns of rows, or what is parsed from tf.Examples, once for all
+    signatures.
 
     All threads of a process share it.
     """
@@ -123,8 +126,7 @@ class Feeds:
             _plan(name, definition, (parts or {}).get(name, {}), record_format, takes_records)
             for name, definition in definitions.items()
         )
-        self._features = _features_of(self._plans)
-        self._whole: frozenset[str] = frozenset()  # features of integers, for inputs of floats
+        self._parser = _parser_of(self._plans)
         self._lock = threading.Lock()
 
     @property
@@ -145,12 +147,18 @@ class Feeds:
             return None
         return tuple(sorted({name for plan in self._plans for name in plan.takes_records}))
 
-    def fit(self, first: FirstRecords) -> None:
-        """Decides by the features of the records, if there are records and they have to tell."""
+    def fit(self, first: FirstRecords, where: str = "The model") -> None:
+        """Decides by the features of the records, if there are records and they have to tell.
+
+        Raises:
+          ModelError: the model, `where`, may want a column of text, but none has the input's name.
+        """
         undecided = {name for plan in self._plans for name in plan.undecided}
         by_feature = first.having(undecided)
-        if not undecided or not (by_feature or first.count):
+        if not undecided or not (by_feature or first.count or first.columns):
             return
+        if first.columns and undecided - by_feature:
+            missing_features.check_text(where, undecided - by_feature, first.columns)
         plans = tuple(
             plan._replace(
                 takes_records=plan.takes_records | (plan.undecided - by_feature),
@@ -159,7 +167,7 @@ class Feeds:
             for plan in self._plans
         )
         # In this order: another thread takes decided plans as a sign that all is ready.
-        self._features = _features_of(plans)
+        self._parser = _parser_of(plans)
         self._plans = plans
 
     def fitted(self, model: _Model, first: FirstRecords, where: str) -> _Model:
@@ -169,7 +177,7 @@ class Feeds:
           ModelError: no record has a feature for an input.
         """
         is_told = self.is_decided
-        self.fit(first)
+        self.fit(first, where)
         self.check_features(first, where)
         return model if is_told else replace(model, takes_records=self.takes_records)
 
@@ -177,13 +185,22 @@ class Feeds:
         """Compares the inputs with the features of the records.
 
         Raises:
-          ModelError: none of the records has a feature that the model, `where`, cannot do without.
+          ModelError: none of the records has a feature that the model, `where`, cannot do without,
+            or the column of its name has a type that no value of the input has.
+          InputError: the model takes records, but a column cannot become a part of one.
         """
+        columns = first.columns
         for plan in self._plans:
             wanted = {name: own for name, own in plan.parsed.items() if own.default is None}
             missing = wanted.keys() - first.having(wanted)
+            if missing and columns:
+                raise ModelError(missing_features.of_columns(where, wanted, missing, columns))
             if missing and first.count:
                 raise ModelError(missing_features.message(where, wanted, missing, first.seen))
+            if columns:
+                check_columns(where, plan.parsed, columns)
+                if plan.takes_records:
+                    check_features(columns)
 
     def __call__(self, batch: Sequence[bytes]) -> list[list[Call]]:
         """Returns the calls that each signature needs.
@@ -191,64 +208,32 @@ class Feeds:
         Raises:
           tf.errors.OpError: a record is not a tf.Example or lacks a feature. If the message quotes
             a record that is not UTF-8, TensorFlow raises a UnicodeDecodeError instead.
-          RecordError: a number does not fit into its input's integers.
+          RecordError: a number does not fit into its input's integers; or a row of a table does
+            not fit.
         """
         import tensorflow as tf
 
         if not self.is_decided:
             with self._lock:  # The first batch decides for all.
-                self.fit(first_records.of_batch(batch))
-        records = tf.constant(batch, tf.string)
-        parsed = self._parse(batch, records) if self._features else {}
+                try:
+                    self.fit(first_records.of_batch(batch))
+                except ModelError as error:  # but the rows of another batch may have the column
+                    raise RecordError(type(error).__name__, str(error)) from error
+        take: Callable[[Mapping[str, Input]], dict[str, Any]]
+        if isinstance(batch, Rows):
+            take = functools.partial(features_of_columns, batch.columns)
+        else:
+            take = self._parser(batch)
+        records: Any = None
+        if any(plan.takes_records for plan in self._plans):
+            if isinstance(batch, Rows):
+                _check_no_gaps(batch.columns)
+            records = tf.constant(as_list(batch), tf.string)
         calls = []
         for plan in self._plans:
-            features = {name: _cast(name, parsed[name], own) for name, own in plan.parsed.items()}
-            features |= dict.fromkeys(plan.takes_records, records)
+            features = take(plan.parsed) | dict.fromkeys(plan.takes_records, records)
             calls.append(list(_calls(plan, features, len(batch))))
         return calls
-
-    def _parse(self, batch: Sequence[bytes], records: Any) -> dict[str, Any]:
-        """Returns the features. Integers may stay integers where the input takes floats."""
-        import tensorflow as tf
-
-        tried = self._whole  # which another thread may change
-        try:
-            return _parsed(records, self._features, tried)
-        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-            floats = {name for name, own in self._features.items() if own.dtype == tf.float32}
-            held = [whole_features(record, floats) for record in batch]
-            whole = floats.intersection(*held)
-            mixed = floats.intersection(set().union(*held)) - whole
-            if whole == tried and not mixed:
-                raise
-        self._whole = frozenset(whole)
-        rest = {name: own for name, own in self._features.items() if name not in mixed}
-        parsed = _parsed(records, rest, whole) if rest else {}
-        for name in mixed:
-            # TensorFlow parses one dtype at a time.
-            is_whole = np.array([name in own for own in held])
-            rows = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
-            feature = {name: self._features[name]}
-            values = [
-                _parsed(tf.gather(records, own_rows), feature, own_whole)[name]
-                for own_rows, own_whole in zip(rows, ([name], []), strict=True)
-            ]
-            # Exact for all floats of a tf.Example, and for integers up to 2**53.
-            joined = tf.concat([tf.cast(own, tf.float64) for own in values], 0)
-            parsed[name] = tf.gather(joined, np.argsort(np.concatenate(rows)))
-        return parsed
-
-
-def _parsed(records: Any, features: Mapping[str, Any], whole: Iterable[str]) -> dict[str, Any]:
-    """Returns features by name; the `whole` ones as integers."""
-    import tensorflow as tf
-
-    integers = {name: features[name]._replace(dtype=tf.int64) for name in whole}
-    for name, own in integers.items():
-        if isinstance(own, tf.io.FixedLenFeature):  # whose default is a float
-            integers[name] = own._replace(default_value=None)
-    parsed: dict[str, Any] = tf.io.parse_example(records, {**features, **integers})
-    return parsed
 
 
 def _plan(
@@ -281,15 +266,18 @@ def _plan(
 def _check(plan: _Plan, record_format: str) -> None:
     if plan.parsed and record_format == FORMAT_PROTO:
         raise ModelError(
-            f"Signature '{plan.signature}' takes ({_listed(plan.inputs)}), which can only be "
-            f"parsed from {FORMAT_TF_EXAMPLE} records, not from {record_format}. {_ADVICE}"
+            f"Signature '{plan.signature}' takes ({_listed(plan.inputs)}), but nobody knows how to "
+            f"make that of whole files or {record_format} records. Write a preprocess function "
+            f"that returns one serialized tf.Example for each of them, with a feature for each "
+            f"input. Or export a signature with one string input of shape [None], which gets the "
+            f"bytes."
         )
     for name, own in plan.parsed.items():
         start = f"Input '{name}' of signature '{plan.signature}' is {own}."
         if own.kind not in (DENSE, RAGGED, SPARSE):
             raise ModelError(f"{start} That cannot be made from features. {_ADVICE}")
         is_known = own.kind != DENSE or own.row_shape is not None
-        if not is_known or own.dtype not in _PARSED_DTYPES:
+        if not is_known or own.dtype not in FEATURE_DTYPES:
             raise ModelError(
                 f"{start} To be parsed from tf.Examples, it needs a dtype that they can hold, and "
                 f"a known shape after the batch dimension. {_ADVICE}"
@@ -302,46 +290,14 @@ def _check(plan: _Plan, record_format: str) -> None:
         )
 
 
-def _features_of(plans: Iterable[_Plan]) -> dict[str, Any]:
-    """Returns what `tf.io.parse_example` is to parse, by feature."""
-    features: dict[str, Any] = {}
-    for plan in plans:
-        for name, own in plan.parsed.items():
-            feature = _feature_of(own)
-            if features.setdefault(name, feature) != feature:
-                raise ModelError(
-                    f"Signatures disagree on input '{name}': it is {features[name]} in one, but "
-                    f"{feature} in '{plan.signature}'. Score them in separate runs."
-                )
-    return features
+def _parser_of(plans: Iterable[_Plan]) -> FeatureParser:
+    return FeatureParser({plan.signature: plan.parsed for plan in plans})
 
 
-def _feature_of(own: Input) -> Any:
-    import tensorflow as tf
-
-    dtype = _PARSED_DTYPES[own.dtype]
-    if own.kind == DENSE or own.row_shape is not None:
-        row_shape = own.row_shape or ()
-        default = None if own.default is None else np.reshape(own.default, row_shape).tolist()
-        return tf.io.FixedLenFeature(row_shape, dtype, default)
-    return tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
-
-
-def _cast(name: str, feature: Any, own: Input) -> Any:
-    """Returns a feature in its input's dtype; integers that do not fit would wrap around."""
-    import tensorflow as tf
-
-    if isinstance(feature, tf.RaggedTensor):
-        return feature.with_flat_values(_cast(name, feature.flat_values, own))
-    dtype = tf.as_dtype(own.dtype)
-    if feature.dtype == dtype:
-        return feature
-    if dtype.is_integer:
-        is_outside = (feature > min(dtype.max, tf.int64.max)) | (feature < dtype.min)
-        if tf.reduce_any(is_outside):
-            value = tf.boolean_mask(feature, is_outside)[0].numpy()
-            raise RecordError("OverflowError", f"input '{name}' takes {dtype.name}, got {value}")
-    return tf.cast(feature, dtype)
+def _check_no_gaps(columns: pa.Table) -> None:
+    """Raises RecordError for a row that would lose a part of a list as a tf.Example."""
+    if name := list_with_gap(columns):
+        raise RecordError("ValueError", f"column '{name}' has a list with a null inside")
 
 
 def _calls(plan: _Plan, features: Mapping[str, Any], count: int) -> Iterator[Call]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models import importing
 from bulk_inferencer._models.predictor import (
     Model,
@@ -17,10 +18,9 @@ from bulk_inferencer._models.predictor import (
     Predictor,
     check_is_model,
     fitted,
-    reason_of,
-    shown,
     stamp,
 )
+from bulk_inferencer._models.returned import arrays
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import HookError
 
@@ -43,7 +43,9 @@ class HookedModel:
     Attributes:
       model: the model.
       preprocess: takes a batch of n serialized records and returns n records, which the model gets
-        instead. Either a function, or the name to import it by, as `package.module:function`.
+        instead. Either a function, or the name to import it by, as `package.module:function`. Of
+        `FORMAT_PROTO` records and whole files, it may make tf.Examples, whose features a model then
+        gets by name.
       postprocess: takes the n records as they were read and the outputs, arrays of shape [n, ...]
         by name, and returns the outputs for the results, with n rows each. Either a function or
         its name. The results are then a `predict_log`, whatever the signature's method is.
@@ -71,10 +73,12 @@ class HookedModel:
         """
         for hook in filter(None, self._hooks()):
             _logger.info("Hook: %s.", importing.origin(hook))
-        return _signatures(self.model.check(record_format), self.postprocess)
+        return self._signatures(self.model.check(self._inner_format(record_format)), record_format)
 
     def load(self, record_format: str) -> Predictor:
-        return _HookedPredictor(self.model.load(record_format), *self._hooks())
+        predictor = self.model.load(self._inner_format(record_format))
+        signatures = self._signatures(predictor.signatures, record_format)
+        return _HookedPredictor(predictor, signatures, *self._hooks())
 
     def fingerprint(self) -> str:
         """Returns the fingerprint of the model alone."""
@@ -88,7 +92,22 @@ class HookedModel:
         """Returns the same hooks around the model as it is called for what `preprocess` returns."""
         preprocess, _ = self._hooks()
         records = first.mapped(preprocess) if preprocess else first
-        return replace(self, model=fitted(self.model, record_format, records))
+        inner_format = self._inner_format(record_format)
+        return replace(self, model=fitted(self.model, inner_format, records))
+
+    def _inner_format(self, record_format: str) -> str:
+        """Returns the format of what the model gets."""
+        is_changed = record_format == FORMAT_PROTO and self.preprocess is not None
+        return FORMAT_TF_EXAMPLE if is_changed else record_format
+
+    def _signatures(self, inner: Sequence[Signature], record_format: str) -> tuple[Signature, ...]:
+        if self.postprocess is not None:
+            # Only a `predict_log` holds outputs of any name, and they belong to no stage any more.
+            return tuple(Signature(signature.name, PREDICT) for signature in inner)
+        if self._inner_format(record_format) != record_format:
+            # The logs of other methods hold a tf.Example, but this one is not what was read.
+            return tuple(signature._replace(method=PREDICT) for signature in inner)
+        return tuple(inner)
 
     def _hooks(self) -> list[Any]:
         hooks = (("preprocess", self.preprocess), ("postprocess", self.postprocess))
@@ -97,12 +116,16 @@ class HookedModel:
 
 class _HookedPredictor:
     def __init__(
-        self, predictor: Predictor, preprocess: Preprocess | None, postprocess: Postprocess | None
+        self,
+        predictor: Predictor,
+        signatures: tuple[Signature, ...],
+        preprocess: Preprocess | None,
+        postprocess: Postprocess | None,
     ) -> None:
+        self.signatures = signatures
         self._predictor = predictor
         self._preprocess = preprocess
         self._postprocess = postprocess
-        self.signatures = _signatures(predictor.signatures, postprocess)
 
     @property
     def input_name(self) -> str:
@@ -116,24 +139,16 @@ class _HookedPredictor:
         prediction = self._predictor.predict(records)
         if not self._postprocess:
             return prediction
-        returned = self._postprocess(list(batch), dict(prediction.outputs))
-        outputs = _arrays(self._postprocess, returned, len(batch))
+        given = self._postprocess(list(batch), dict(prediction.outputs))
+        start = f"postprocess ({importing.name_of(self._postprocess)}) returned"
+        outputs = arrays(given, len(batch), start, HookError)
         # Without stages: these outputs no longer belong to any.
         return Prediction(outputs, versions=prediction.versions)
 
 
-def _signatures(
-    signatures: Sequence[Signature], postprocess: Postprocess | str | None
-) -> tuple[Signature, ...]:
-    if postprocess is None:
-        return tuple(signatures)
-    # Only a `predict_log` holds outputs of any name, and they no longer belong to any stage.
-    return tuple(s._replace(method=PREDICT, outputs=(), stages=()) for s in signatures)
-
-
 def _check_records(hook: Preprocess, records: Any, count: int) -> None:
     """Checks what `preprocess` returned, so that no record is scored in another one's place."""
-    returned = f"preprocess ({_name(hook)}) returned"
+    returned = f"preprocess ({importing.name_of(hook)}) returned"
     got = len(records) if isinstance(records, list) else f"{type(records).__name__} instead of"
     if got != count:
         raise HookError(
@@ -146,54 +161,3 @@ def _check_records(hook: Preprocess, records: Any, count: int) -> None:
             f"{returned} records of type {', '.join(sorted(kinds))}, not bytes. Serialize them: "
             f"example.SerializeToString()."
         )
-
-
-def _arrays(hook: Postprocess, outputs: Any, count: int) -> dict[str, np.ndarray]:
-    """Returns what `postprocess` returned, checked and as arrays."""
-    returned = f"postprocess ({_name(hook)}) returned"
-    if not isinstance(outputs, Mapping):
-        raise HookError(
-            f"{returned} an object of type {type(outputs).__name__}, not a dict of outputs. Return "
-            f"{{name: array}}, with one row for each record."
-        )
-    arrays = {}
-    for name, values in outputs.items():
-        if not isinstance(name, str):
-            raise HookError(
-                f"{returned} an output whose name is {shown(name)}, not a string. Give every "
-                f"output a name."
-            )
-        try:
-            arrays[name] = _array(values)
-        except (TypeError, ValueError) as error:
-            raise HookError(
-                f"{returned} an output '{name}' that is not an array of numbers or strings: "
-                f"{reason_of(error).message}. Pad rows to one length."
-            ) from error
-        if arrays[name].shape[:1] != (count,):
-            raise HookError(
-                f"{returned} an output '{name}' of shape {arrays[name].shape} for a batch of "
-                f"{count}. Return one row for each record."
-            )
-    return arrays
-
-
-def _array(values: Any) -> np.ndarray:
-    if isinstance(values, np.ma.MaskedArray):
-        return values  # from a cascade: the masked rows belong to records without the output
-    array = np.asarray(values)
-    if array.dtype.kind not in "SUO":
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    # From the values as they came: NumPy's own strings lose zero bytes at their ends.
-    strings = np.array(values, dtype=object)
-    for index, value in np.ndenumerate(strings):
-        if isinstance(value, str):
-            strings[index] = value.encode()
-        elif not isinstance(value, bytes):
-            raise TypeError(f"one value is of type {type(value).__name__}")
-    return strings
-
-
-def _name(hook: Callable) -> str:
-    module, name = getattr(hook, "__module__", ""), getattr(hook, "__qualname__", repr(hook))
-    return f"{module}.{name}" if module else name

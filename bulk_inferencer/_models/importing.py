@@ -37,6 +37,13 @@ def function(setting: str, value: Callable[..., Any] | str) -> Callable[..., Any
     return found
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """Returns the name of a function after its module, for messages."""
+    module = getattr(function, "__module__", "")
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{module}.{name}" if module else name
+
+
 def origin(function: Callable[..., Any]) -> str:
     """Returns the name of a function, its file and the SHA-256 of that, for the log."""
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
@@ -47,3 +54,23 @@ def origin(function: Callable[..., Any]) -> str:
     if not path.is_file():
         return f"{name}, whose source is not known"
     return f"{name} from {path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def digest(function: Callable[..., Any]) -> str:
+    """Returns a digest of a function and of the module that defines it.
+
+    It is empty if the module has no file, or if the function holds values from elsewhere.
+    """
+    if not (inspect.isfunction(function) or inspect.isclass(function)):
+        return ""
+    if getattr(function, "__closure__", None):
+        return ""
+    try:
+        path = Path(inspect.getsourcefile(function) or "")
+    except TypeError:
+        return ""
+    if not path.is_file():
+        return ""
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", 0)
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{function.__qualname__} {line} {source}"

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from bulk_inferencer._models.signature_defs import tensor_dtype, tensor_shape
+
 # The tensors that make up a ragged or sparse input, by its name.
 Parts: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -148,7 +150,7 @@ def _of_info(name: str, definition: Any) -> Input:
     encoding = info.WhichOneof("encoding")
     if encoding == "coo_sparse":
         tensors = tuple(f"{name}_{part}" for part in _SPARSE_PARTS)
-        return Input(SPARSE, _dtype(info), _shape(info), tensors)
+        return Input(SPARSE, tensor_dtype(info), tensor_shape(info), tensors)
     if encoding == "composite_tensor":
         return _of_composite(name, info.composite_tensor)
     default = None
@@ -156,21 +158,21 @@ def _of_info(name: str, definition: Any) -> Input:
         import tensorflow as tf
 
         default = tf.make_ndarray(definition.defaults[name])
-    return Input(DENSE, _dtype(info), _shape(info), (name,), default)
+    return Input(DENSE, tensor_dtype(info), tensor_shape(info), (name,), default)
 
 
 def _of_composite(name: str, composite: Any) -> Input:
     tensors = tuple(f"{name}_component_{i}" for i in range(len(composite.components)))
     values = composite.components[0]
     kind = composite.type_spec.type_spec_class_name
-    if kind == "RaggedTensorSpec" and len(tensors) == 2 and len(_shape(values) or (0,)) == 1:
-        return Input(RAGGED, _dtype(values), (None, None), tensors)
-    return Input(f"a {kind} of", _dtype(values), _shape(values), tensors)
+    if kind == "RaggedTensorSpec" and len(tensors) == 2 and len(tensor_shape(values) or (0,)) == 1:
+        return Input(RAGGED, tensor_dtype(values), (None, None), tensors)
+    return Input(f"a {kind} of", tensor_dtype(values), tensor_shape(values), tensors)
 
 
 def _of_parts(infos: Sequence[Any], tensors: tuple[str, ...]) -> Input | None:
     """Returns a ragged or sparse input; None if its tensors do not look like the parts of one."""
-    first, *others = [(_dtype(info), _shape(info)) for info in infos]
+    first, *others = [(tensor_dtype(info), tensor_shape(info)) for info in infos]
     if len(others) == 2 and first == ("int64", (None, 2)) and others[1] == ("int64", (2,)):
         return Input(SPARSE, others[0][0], (None, None), tensors)
     if set(others) <= {("int64", (None,)), ("int32", (None,))}:
@@ -179,15 +181,3 @@ def _of_parts(infos: Sequence[Any], tensors: tuple[str, ...]) -> Input | None:
         kind = RAGGED if is_simple else f"ragged{times}, with values of"
         return Input(kind, first[0], (None, None) if is_simple else first[1], tensors)
     return None
-
-
-def _dtype(info: Any) -> str:
-    import tensorflow as tf
-
-    return str(tf.as_dtype(info.dtype).name)
-
-
-def _shape(info: Any) -> tuple[int | None, ...] | None:
-    if info.tensor_shape.unknown_rank:
-        return None
-    return tuple(None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim)

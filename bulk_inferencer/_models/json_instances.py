@@ -10,12 +10,16 @@ a tf.Example with x = 1.0, words = [b"a", b"b"]
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from bulk_inferencer._formats.column_values import STRING, is_text, values_of
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer._models.predictor import RecordError
 from bulk_inferencer.errors import EndpointError
 
@@ -25,6 +29,34 @@ _LARGEST_JSON_INTEGER = 2**53
 _NUMBERS = (int, float, type(None))  # null is how JSON writes NaN
 _KINDS = {bool: "booleans", bytes: "strings", **dict.fromkeys(_NUMBERS, "numbers")}
 _DTYPES: dict[str, Any] = {"booleans": bool, "numbers": np.float64, "strings": object}
+
+
+def instances(batch: Sequence[bytes], input_name: str = "") -> list[dict[str, Any]]:
+    """Returns the instance for each record or row; see `instance`.
+
+    Numbers of rows are as precise as their columns, lists are lists whatever their length, text is
+    text, and a value that is missing is null.
+    """
+    if input_name or not isinstance(batch, Rows):
+        return [instance(record, input_name) for record in batch]
+    table = batch.columns
+    columns = [_of_column(name, table[name]) for name in table.column_names]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _of_column(name: str, column: pa.ChunkedArray) -> list[Any]:
+    """Returns what the instance of each row holds."""
+    values = values_of(name, column)
+    flat: Any = values.flat
+    if values.dtype != STRING:
+        listed = flat.tolist()
+    elif is_text(column.type):
+        listed = flat.cast(pa.large_string()).to_pylist()
+    else:
+        listed = [_base64(value) for value in flat.to_pylist()]
+    ends = values.offsets.tolist()
+    rows = [listed[start:stop] for start, stop in itertools.pairwise(ends)]
+    return rows if values.is_list else [row[0] if row else None for row in rows]
 
 
 def instance(record: bytes, input_name: str = "") -> dict[str, Any]:

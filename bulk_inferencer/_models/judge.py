@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from bulk_inferencer._formats.rows import taken
 from bulk_inferencer._models.answers import Fault, Refused
 from bulk_inferencer._models.predictor import NothingScored, Prediction, RecordError
 from bulk_inferencer._models.retries import Caller, TransientError
@@ -39,7 +40,7 @@ class Judge:
     def __init__(self, caller: Caller) -> None:
         """Judges the answers of the caller's server, and pauses as the caller does."""
         self._caller = caller
-        self._scored: bytes | None = None  # a record that the server has scored
+        self._scored: Sequence[bytes] | None = None  # a record that the server has scored
         self._searches = 0  # for such a record, in vain
         self._scores_nothing = False
 
@@ -60,7 +61,8 @@ class Judge:
         except Refused as refused:
             answer = refused
         else:
-            self._scored = batch[0]
+            if self._scored is None:
+                self._scored = taken(batch, [0])
             return prediction
         if self._scored is None and answer.fault is Fault.UNCERTAIN:
             if self._scores_nothing:
@@ -73,12 +75,12 @@ class Judge:
     def _look_for_witness(self, score: _Score, batch: Sequence[bytes], answer: Refused) -> None:
         """Tries single records from all over the batch, until one of them is scored."""
         # At random, since what is wrong with records may recur at equal distances.
-        shuffled = random.Random(0).sample(batch, len(batch))
+        shuffled = random.Random(0).sample(range(len(batch)), len(batch))
         untried = itertools.cycle(shuffled)
 
         def attempt() -> None:
             if self._scored is None:  # or another thread has found one
-                self._score_alone(score, next(untried))
+                self._score_alone(score, taken(batch, [next(untried)]))
 
         try:
             seconds = self._caller.limits.total_seconds
@@ -131,9 +133,9 @@ class Judge:
             f"also to a record that it has scored before. {_ADVICE}"
         )
 
-    def _score_alone(self, score: _Score, record: bytes) -> None:
+    def _score_alone(self, score: _Score, record: Sequence[bytes]) -> None:
         try:
-            score([record])
+            score(record)
         except BulkInferencerError:
             raise
         except Exception as error:

@@ -240,8 +240,8 @@ def check_is_model(value: Any) -> None:
         if known := recognition.about_object(value):
             raise SettingsError(f"{shown(value)} is not a model, but {known}.")
         raise SettingsError(
-            f"{shown(value)} is not a model. Use SavedModel(path), TFServing(address, model_name) "
-            f"or VertexEndpoint(name)."
+            f"{shown(value)} is not a model. Use SavedModel(path), PythonModel(load_model, path), "
+            f"TFServing(address, model_name) or VertexEndpoint(name)."
         )
 
 

@@ -11,10 +11,9 @@ from bulk_inferencer import _files
 
 _EXPORT = "save it with bulk_inferencer.serving.export(model, folder, feature_spec)"
 _LOAD_KERAS = f"Load it with keras.models.load_model, {_EXPORT}"
-_CONVERT = (
-    "Workers load SavedModels only. Convert it to one, or serve it with TensorFlow Serving or "
-    "Vertex AI, and use TFServing or VertexEndpoint"
-)
+# What any library's model can be scored with.
+_LOAD_PYTHON = "Use PythonModel(load_model, path): load_model(path) returns a function that scores"
+_SAVE_PYTHON = f"Workers load a model of their own: save it to a file. {_LOAD_PYTHON}"
 _ONLY_WEIGHTS = f"Build the model, load them into it, {_EXPORT}"
 # By how a file's name ends; the first that fits counts.
 _KINDS_OF_FILES = {
@@ -25,9 +24,9 @@ _KINDS_OF_FILES = {
         "a model of TensorFlow Lite",
         f"Take the model that it was made from and {_EXPORT}",
     ),
-    r"\.onnx": ("an ONNX model", _CONVERT),
-    r"\.(pt|pth|pt2|safetensors)|pytorch_model\.bin": ("a model of PyTorch", _CONVERT),
-    r"\.(pkl|pickle|joblib)": ("a pickled object", _CONVERT),
+    r"\.onnx": ("an ONNX model", _LOAD_PYTHON),
+    r"\.(pt|pth|pt2|safetensors)|pytorch_model\.bin": ("a model of PyTorch", _LOAD_PYTHON),
+    r"\.(pkl|pickle|joblib)": ("a pickled object", _LOAD_PYTHON),
     r"\.(zip|tar|tgz|tar\.gz)": ("an archive", "Unpack it, and name the folder"),
     r"(\.index|\.meta|\.data-\d{5}-of-\d{5}|(^|/)checkpoint)": (
         "a checkpoint of TensorFlow, which holds weights without a signature",
@@ -57,7 +56,7 @@ def about_object(value: Any) -> str:
                 f"and use SavedModel(folder)"
             )
         if library in _KINDS_OF_OBJECTS:
-            return f"{_KINDS_OF_OBJECTS[library]}. {_CONVERT}"
+            return f"{_KINDS_OF_OBJECTS[library]}. {_SAVE_PYTHON}"
     return ""
 
 

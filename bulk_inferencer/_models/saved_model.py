@@ -17,6 +17,7 @@ import numpy as np
 from bulk_inferencer import _files
 from bulk_inferencer._checks import check_tuple
 from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._imports import import_large
 from bulk_inferencer._models import custom_ops, model_files, recognition, signature_defs
 from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords, rows_of
 from bulk_inferencer._models.inputs import parts_of, tensor_names
@@ -196,6 +197,7 @@ def _checked_array(name: str, value: Any, count: int) -> np.ndarray:
 
 
 def _saved_model_proto(path: str) -> Any:
+    import_large("tensorflow")
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2

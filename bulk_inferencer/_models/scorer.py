@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.rows import bytes_of
 from bulk_inferencer._models import usage
 from bulk_inferencer._models.pace import Pace, Took
 from bulk_inferencer._models.predictor import (
@@ -148,8 +149,7 @@ class Scorer:
                 work.halved()
                 self.pace.did_not_fit(stop - start)
         else:
-            record_bytes = sum(map(len, records[start:stop]))
-            work.called(stop - start, record_bytes, seconds)
+            work.called(stop - start, bytes_of(records[start:stop]), seconds)
             yield Scored(start, stop, prediction)
             return
         # Not in `except`, where the traceback would keep the failed batch alive.

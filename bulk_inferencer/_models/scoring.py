@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bulk_inferencer._formats.batches import BatchBounds, Chunk, batches
+import numpy as np
+
+from bulk_inferencer._formats.batches import BatchBounds, batches
+from bulk_inferencer._formats.input_format import Chunk
 from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._formats.rows import as_list, taken
 from bulk_inferencer._models.predictor import Model, Prediction
 from bulk_inferencer._models.scorer import Failed, Scorer
 from bulk_inferencer._work import Work
@@ -20,13 +24,28 @@ class ScoredRows:
 
     Attributes:
       rows: k indexes in the batch, in ascending order.
+      records: the k records.
       prediction: what the model returned, arrays of shape [k, ...].
-      logs: k serialized PredictionLogs.
+      encode: makes PredictionLogs of the records, or of None, and the outputs.
     """
 
     rows: Sequence[int]
+    records: Sequence[bytes]
     prediction: Prediction
-    logs: list[bytes]
+    encode: Callable[[Sequence[bytes] | None, Mapping[str, np.ndarray]], list[bytes]]
+
+    @functools.cached_property
+    def logs(self) -> list[bytes]:
+        """The k serialized PredictionLogs, made when they are first asked for.
+
+        Raises:
+          ModelError: a PredictionLog cannot carry an output.
+        """
+        return self.encode(as_list(self.records), self.prediction.outputs)
+
+    def logs_without_records(self) -> list[bytes]:
+        """Returns the PredictionLogs without the records; see `logs`."""
+        return self.encode(None, self.prediction.outputs)
 
 
 class LogScorer:
@@ -78,7 +97,7 @@ class LogScorer:
         Raises:
           BulkInferencerError: the model fails, and no record is at fault.
         """
-        records = batch if rows is None else [batch[i] for i in rows]
+        records = batch if rows is None else taken(batch, rows)
         rows = range(len(batch)) if rows is None else rows
         with prefix_errors(self._label):
             for result in self._scorer.score(records, work):
@@ -86,18 +105,23 @@ class LogScorer:
                     yield replace(result, index=rows[result.index])
                     continue
                 scored = slice(result.start, result.stop)
-                logs = self._encoder.encode(records[scored], result.prediction.outputs)
-                yield ScoredRows(rows[scored], result.prediction, logs)
+                yield ScoredRows(rows[scored], records[scored], result.prediction, self._encode)
 
-    def fails(self, record: bytes) -> bool:
-        """Returns whether a record cannot be scored, and forgets its prediction.
+    def _encode(
+        self, records: Sequence[bytes] | None, outputs: Mapping[str, np.ndarray]
+    ) -> list[bytes]:
+        with prefix_errors(self._label):
+            return self._encoder.encode(records, outputs)
+
+    def fails(self, records: Sequence[bytes]) -> bool:
+        """Returns whether one of the records cannot be scored, and forgets the predictions.
 
         Raises:
           BulkInferencerError: see `score`.
         """
-        return any(isinstance(result, Failed) for result in self.score([record], Work()))
+        return any(isinstance(result, Failed) for result in self.score(records, Work()))
 
-    def logs(self, records: list[bytes], work: Work) -> list[bytes | Failed]:
+    def logs(self, records: Sequence[bytes], work: Work) -> list[bytes | Failed]:
         """Returns a serialized PredictionLog or a failure for each record, in order."""
         logs: list[bytes | Failed] = []
         for batch in batches([Chunk("", 0, records)], self._bounds):

@@ -18,6 +18,7 @@ from bulk_inferencer._signatures import (
     REGRESS,
     REGRESS_OUTPUT,
     SCORES_OUTPUT,
+    OutputType,
     Signature,
 )
 from bulk_inferencer.errors import ModelError
@@ -57,10 +58,32 @@ def select(
 
 def signatures(definitions: Mapping[str, Any]) -> tuple[Signature, ...]:
     """Returns what results need to know about SignatureDefs."""
-    return tuple(
-        Signature(name, method_of(definition), tuple(sorted(definition.outputs)))
-        for name, definition in definitions.items()
-    )
+    return tuple(_signature(name, definition) for name, definition in definitions.items())
+
+
+def _signature(name: str, definition: Any) -> Signature:
+    outputs = sorted(definition.outputs.items())
+    types = tuple(_output_type(info) for _, info in outputs)
+    return Signature(name, method_of(definition), tuple(n for n, _ in outputs), types=types)
+
+
+def _output_type(info: Any) -> OutputType:
+    shape = tensor_shape(info)
+    return OutputType(tensor_dtype(info), None if shape is None else shape[1:])
+
+
+def tensor_dtype(info: Any) -> str:
+    """Returns the dtype of a TensorInfo, as TensorFlow names it."""
+    import tensorflow as tf
+
+    return str(tf.as_dtype(info.dtype).name)
+
+
+def tensor_shape(info: Any) -> tuple[int | None, ...] | None:
+    """Returns the shape of a TensorInfo, None for unknown sizes; None if the rank is unknown."""
+    if info.tensor_shape.unknown_rank:
+        return None
+    return tuple(None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim)
 
 
 def check_rows(name: str, output: np.ndarray, count: int) -> None:

@@ -38,10 +38,11 @@ class VertexEndpoint:
     ```
 
     Each tf.Example becomes an instance, such as `{"x": 1.0, "words": [{"b64": "..."}, ...]}`: a
-    feature with one value is that value alone, and bytes are in base64. With `input_name`, the
-    instance holds the record itself, of any format, in base64 under that name. Numbers come back as
-    float64, since JSON does not tell their types, and null as NaN. Predictions that are not objects
-    become an output named `outputs`.
+    feature with one value is that value alone, and bytes are in base64. A row of a table becomes
+    one with its columns: lists and text are what they are, and what is missing is null. With
+    `input_name`, the instance holds the record itself, of any format, in base64 under that name.
+    Numbers come back as float64, since JSON does not tell their types, and null as NaN. Predictions
+    that are not objects become an output named `outputs`.
 
     Attributes:
       name: `projects/<project>/locations/<location>/endpoints/<endpoint>`.
@@ -86,7 +87,8 @@ class VertexEndpoint:
         if not self.input_name and record_format != FORMAT_TF_EXAMPLE:
             raise ModelError(
                 f"Instances for {self.uri} can only be made from {FORMAT_TF_EXAMPLE} records, not "
-                f"from {record_format}. Set VertexEndpoint.input_name to send records as they are."
+                f"from {record_format}. Set VertexEndpoint.input_name to send records as they are, "
+                f"or write a preprocess function that returns a serialized tf.Example for each."
             )
         return (Signature(self.signature, PREDICT),)
 
@@ -120,7 +122,7 @@ class VertexPredictor:
         return self._judge.predict(self._score, batch)
 
     def _score(self, batch: Sequence[bytes]) -> Prediction:
-        instances = [json_instances.instance(record, self._model.input_name) for record in batch]
+        instances = json_instances.instances(batch, self._model.input_name)
         request = self._raw_request(instances) if self._model.raw else self._request(instances)
 
         def attempt(timeout_seconds: float) -> Any:

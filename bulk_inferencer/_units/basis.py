@@ -13,19 +13,23 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import CodeType
 from typing import Any
 
+import pyarrow as pa
+
 from bulk_inferencer import _files
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._models import importing
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._units.plan import identity
 
 # Fields of our own settings that make no difference to what is in the results: where files lie, how
-# messages begin, and how a server is reached. A file with a longer record is damaged, and units of
-# damaged files are never reused.
+# they are cut, how messages begin, and how a server is reached. A file with a longer record is
+# damaged, and units of damaged files are never reused.
 _WITHOUT_EFFECT = (
     *("folder", "path", "label", "labels", "files_folder", "manifests_folder", "claim"),
     *("max_record_bytes", "limits", "credentials", "channel_options"),
+    *("known_parts", "part_bytes", "block_bytes"),
 )
 # Those that may hold the name of a function, as `package.module:function`.
-_FUNCTIONS = ("preprocess", "postprocess", "client")
+_FUNCTIONS = ("preprocess", "postprocess", "client", "load_model")
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,7 @@ def basis_of(
             "the versions of libraries": digest_of(versions),
         },
         inputs={
-            split: digest_of([(file.path, file.bytes, file.modified) for file in files])
-            for split, files in inputs.items()
+            split: digest_of([identity(file) for file in files]) for split, files in inputs.items()
         },
     )
 
@@ -117,6 +120,8 @@ def _plain(value: Any, within: tuple[Any, ...]) -> Any:
         return repr(value)
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, pa.Schema):
+        return value.serialize().to_pybytes().hex()
     if is_dataclass(value) and not isinstance(value, type):
         return _dataclass(value, within)
     if isinstance(value, Mapping):

@@ -15,7 +15,6 @@ from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_lim
 from bulk_inferencer._units.manifest import BranchAccount, Manifest, Shard
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
-from bulk_inferencer._units.sinks import prediction_logs
 from bulk_inferencer._units.sinks.sink import Sink
 from bulk_inferencer.errors import ReconciliationError, prefix_errors
 from bulk_inferencer.results.summary import Counts
@@ -53,7 +52,7 @@ def close_books(
       ReconciliationError: units or counts do not add up.
       FailureLimitError: too many records failed.
     """
-    books = add_up(units, manifests, task.labels, is_split=task.routing is not None)
+    books = add_up(units, manifests, task.labels, task.sinks, task.routing is not None)
     check_failure_limit(failure_limit, manifests, task.labels)
     return books
 
@@ -112,11 +111,13 @@ def add_up(
     units: Sequence[Unit],
     manifests: Sequence[Manifest],
     labels: Mapping[str, str],
+    sinks: Sequence[Sink],
     is_split: bool = False,
 ) -> Books:
     """Returns the sums of all manifests, after checking them against each other.
 
-    With `is_split`, each record goes to one of the models instead of to all.
+    What the sinks say that they have written must be what the models predicted. With `is_split`,
+    each record goes to one of the models instead of to all.
 
     Raises:
       ReconciliationError: a unit has no manifest, or more than one, or its counts do not add up.
@@ -138,7 +139,7 @@ def add_up(
         unrouted[manifest.split] += manifest.unrouted
         for branch, label in labels.items():
             with prefix_errors(label):
-                counts[branch][manifest.split] += _branch_counts(manifest, branch, is_split)
+                counts[branch][manifest.split] += _branch_counts(manifest, branch, sinks, is_split)
             accounts[branch].merge(manifest.branches[branch])
         routed = sum(account.examples_read for account in manifest.branches.values())
         _check(
@@ -150,27 +151,39 @@ def add_up(
     return Books(counts, accounts, unrouted)
 
 
-def _branch_counts(manifest: Manifest, branch: str, is_split: bool) -> Counts:
+def _branch_counts(
+    manifest: Manifest, branch: str, sinks: Sequence[Sink], is_split: bool
+) -> Counts:
     account = manifest.branches[branch]
-    shards = manifest.sinks[prediction_logs.name_of(branch)].shards
-    read, predicted = account.examples_read, account.predictions_made
-    failed, written = account.examples_failed, sum(shard.records for shard in shards)
+    read, predicted, failed = (
+        account.examples_read,
+        account.predictions_made,
+        account.examples_failed,
+    )
     _check(
         manifest,
         read == predicted + failed,
         f"{read} records were read, but {predicted} were predicted and {failed} failed",
     )
-    _check(
-        manifest,
-        predicted == written,
-        f"{predicted} predictions were made, but {written} were written",
-    )
+    shards: Sequence[Shard] | None = None  # of the first sink that writes predictions
+    for sink in sinks:
+        of_sink = manifest.sinks[sink.name]
+        written = sink.predictions_written(of_sink).get(branch)
+        if written is None:
+            continue
+        shards = of_sink.shards if shards is None else shards
+        _check(
+            manifest,
+            predicted == written,
+            f"{predicted} predictions were made, but {written} were written to {sink.folder}",
+        )
+    shards = shards or ()
     _check(
         manifest,
         is_split or read == manifest.examples_read,
         f"{manifest.examples_read} records were read, but {read} went to the model",
     )
-    return Counts(read, written, failed, len(shards), sum(shard.bytes for shard in shards))
+    return Counts(read, predicted, failed, len(shards), sum(shard.bytes for shard in shards))
 
 
 def _check(manifest: Manifest, adds_up: bool, what: str) -> None:

@@ -6,31 +6,16 @@ import contextlib
 import logging
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from bulk_inferencer import _files, _layout, _patterns
 from bulk_inferencer._files import Stored
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer.errors import InputError, SettingsError
 
 _logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 3
 _A_SHARD = _layout.shard_name(0, 1)
-
-
-@dataclass(frozen=True, order=True)
-class InputFile:
-    """A file of records.
-
-    Attributes:
-      path: where it is.
-      bytes: its size, as stored.
-      modified: when it was last written, in seconds since 1970; 0 if the filesystem does not say.
-    """
-
-    path: str
-    bytes: int
-    modified: float = 0.0
 
 
 def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) -> list[InputFile]:
@@ -90,7 +75,7 @@ def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> 
     roots = _files.identities(folder.rstrip("/") for folder in folders)
     for split, pattern in ((split, p) for split, own in splits.items() for p in map(_whole, own)):
         if not _patterns.has_wildcard(pattern):
-            continue
+            pattern = f"{_files.literal(pattern)}/**"  # in case it is a folder
         start = _patterns.fixed_folder(pattern)
         absolute = _files.literal(_files.identities([start])[start]) + "/" + pattern[len(start) :]
         for folder, root in roots.items():
@@ -104,8 +89,8 @@ def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> 
 
 
 def _whole(pattern: str) -> str:
-    """Returns a pattern of files: a folder with a `/` at its end means all of them."""
-    return pattern + "*" if pattern.endswith("/") else pattern
+    """Returns a pattern of files: a folder with a `/` at its end means all files below it."""
+    return pattern + "**" if pattern.endswith("/") else pattern
 
 
 def _means(pattern: str, path: str) -> bool:
@@ -123,6 +108,8 @@ def _result_names(split: str) -> list[str]:
         ),
         _layout.failed_examples(split, _A_SHARD),
         _layout.output_examples(split, _A_SHARD),
+        *(_layout.prediction_table(split, _A_SHARD, own) for own in _layout.TABLE_FORMATS),
+        *(_layout.failure_table(split, _A_SHARD, own) for own in _layout.TABLE_FORMATS),
     ]
 
 
@@ -130,9 +117,9 @@ def _find(split: str, pattern: str) -> tuple[dict[str, Stored], int]:
     """Returns the files that a pattern means, and how many others it skips."""
     with _listing(pattern):
         named = _files.stored(pattern)
-        if not _patterns.has_wildcard(pattern):
-            return ({} if named is None else {pattern: named}), 0
-        matches = _files.matching(pattern)
+        if named is None and not _patterns.has_wildcard(pattern):
+            pattern = f"{_files.literal(pattern)}/**"  # a folder, if anything
+        matches = _files.matching(pattern) if _patterns.has_wildcard(pattern) else {}
     if named is not None:
         if pattern in matches and len(matches) > 1:
             raise InputError(
@@ -194,16 +181,13 @@ def _nothing_found(split: str, missing: Sequence[str], hidden: int) -> InputErro
         return InputError(f"Split '{split}' lists no files. Name some, or set allow_empty_splits.")
     first = ", ".join(missing[:_MOST_NAMED])
     more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
-    hints = ""
-    for path in missing[:_MOST_NAMED]:
-        if not _patterns.has_wildcard(path) and _files.matching(_files.literal(path) + "/*"):
-            hints += f" {path} is a folder: name its files, as in {path}/*."
+    hint = ""
     if hidden:
-        hints += (
+        hint = (
             f" Files were skipped because their names begin with '.' or '_': {hidden}. Name them "
             f"exactly to score them."
         )
     return InputError(
-        f"There are no files for split '{split}' at {first}{more}.{hints} Correct the path, leave "
+        f"There are no files for split '{split}' at {first}{more}.{hint} Correct the path, leave "
         f"it out, or set allow_empty_splits if there may be none."
     )

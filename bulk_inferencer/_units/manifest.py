@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._units.output_notes import OutputNotes
 from bulk_inferencer._work import Work
 from bulk_inferencer.results import codec

@@ -9,9 +9,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bulk_inferencer import _layout
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._units.manifest import Manifest
 
 _TARGET_BYTES = 64 << 20
@@ -42,22 +43,28 @@ class Unit:
     @property
     def key(self) -> str:
         """A digest of its split and files: the unit keeps it, whatever its number is."""
-        files = [(file.path, file.bytes, file.modified) for file in self.files]
+        files = [identity(file) for file in self.files]
         return hashlib.sha256(json.dumps([self.split, files]).encode()).hexdigest()[:32]
+
+
+def identity(file: InputFile) -> tuple[Any, ...]:
+    """Returns what tells a file, or a part of one, from others and from what it was before."""
+    part = (file.part.start, file.part.stop) if file.part else ()
+    return (file.path, file.bytes, file.modified, *part)
 
 
 def plan_units(
     splits: Mapping[str, Sequence[InputFile]],
     earlier: Iterable[tuple[str, tuple[InputFile, ...]]] = (),
 ) -> list[Unit]:
-    """Packs each split's files into units of about equal size.
+    """Packs each split's files, and parts of files, into units of about equal size.
 
-    A file is never cut, since gzip cannot be read from the middle. A split gets one unit per
-    64 MiB, and at least 64 so that there is something to share among workers, but never more units
-    than files. A split without files gets one empty unit, so that it has a shard too.
+    A split gets one unit per 64 MiB, and at least 64 so that there is something to share among
+    workers, but never more units than files and parts. A split without files gets one empty unit,
+    so that it has a shard too.
 
     Args:
-      splits: the input files of each split.
+      splits: the input files of each split, or their parts.
       earlier: split and files of units that an earlier run has finished. They stay as they are if
         their files are still the same; only the other files are packed anew.
 
@@ -80,8 +87,8 @@ def plan_units(
 
 
 def _packed(files: Iterable[InputFile]) -> list[tuple[InputFile, ...]]:
-    files = sorted(files, key=lambda file: (-file.bytes, file.path))
-    wanted = max(_MIN_UNITS, math.ceil(sum(file.bytes for file in files) / _TARGET_BYTES))
+    files = sorted(files, key=lambda file: (-file.own_bytes, file))
+    wanted = max(_MIN_UNITS, math.ceil(sum(file.own_bytes for file in files) / _TARGET_BYTES))
     count = max(1, min(len(files), wanted))
     bins: list[list[InputFile]] = [[] for _ in range(count)]
     filled = [(0, i) for i in range(count)]
@@ -89,7 +96,7 @@ def _packed(files: Iterable[InputFile]) -> list[tuple[InputFile, ...]]:
         load, i = heapq.heappop(filled)
         bins[i].append(file)
         # Empty files count too, so that every unit gets a file.
-        heapq.heappush(filled, (load + max(1, file.bytes), i))
+        heapq.heappush(filled, (load + max(1, file.own_bytes), i))
     return [tuple(sorted(unit_files)) for unit_files in bins]
 
 

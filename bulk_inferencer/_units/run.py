@@ -15,12 +15,16 @@ Nothing here knows which engine runs it: a thread of a worker calls `run_unit`, 
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import Batch, BatchBounds, read_batches
+from bulk_inferencer._formats.input_format import Reader
+from bulk_inferencer._formats.rows import joined
+from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._models.predictor import Files, Model, check_unchanged
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import LogScorer, ScoredRows
@@ -31,7 +35,7 @@ from bulk_inferencer._units.failure_watch import Attempt, FailureWatch
 from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import Routes, SplitRouting
-from bulk_inferencer._units.sinks.sink import BranchResult, ScoredBatch, Sink
+from bulk_inferencer._units.sinks.sink import BranchResult, OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, judge, sample
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer._work import Work
@@ -64,20 +68,42 @@ class Scoring:
           BulkInferencerError: see `run_unit`.
         """
         records = batch.records
-        routes = self.routing.route(records) if self.routing else _ALL_TO_ALL
+        unreadable = [Failed(row, *reason) for row, reason in sorted(batch.unreadable.items())]
+        routes = self._routes(records, unreadable)
         attempt.scored(None, len(records) - len(routes.failed))
         for failed in routes.failed:
             attempt.failed(None, failed, batch)
         branches = {}
         for name, scorer in self.scorers.items():
             rows = routes.rows.get(name)
-            results = list(_watched(scorer.score(records, work[name], rows), name, batch, attempt))
+            if not self.routing and unreadable:
+                rows = [row for row in range(len(records)) if row not in batch.unreadable]
+            scored = scorer.score(records, work[name], rows)
+            if not self.routing:  # Each model fails on what could not be read.
+                scored = itertools.chain(unreadable, scored)
+            results = list(_watched(scored, name, batch, attempt))
             branches[name] = BranchResult(
-                examples_read=len(records if rows is None else rows),
+                examples_read=len(rows) if self.routing and rows is not None else len(records),
                 scored=[result for result in results if isinstance(result, ScoredRows)],
-                failed=[result for result in results if isinstance(result, Failed)],
+                failed=sorted(
+                    (result for result in results if isinstance(result, Failed)),
+                    key=lambda failed: failed.index,
+                ),
             )
         return ScoredBatch(batch, branches, routes.failed, routes.keys)
+
+    def _routes(self, records: Sequence[bytes], unreadable: Sequence[Failed]) -> Routes:
+        if not self.routing:
+            return _ALL_TO_ALL
+        routes = self.routing.route(records)
+        if not unreadable:
+            return routes
+        bad = {failed.index for failed in unreadable}
+        return Routes(
+            {name: [row for row in rows if row not in bad] for name, rows in routes.rows.items()},
+            routes.keys,
+            [*unreadable, *(failed for failed in routes.failed if failed.index not in bad)],
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +116,7 @@ class UnitTask:
     bounds: BatchBounds
     routing: SplitRouting | None
     sinks: tuple[Sink, ...]
+    reader: Reader = field(default_factory=TFRecord)
     failure_limit: FailureLimit = _NO_LIMIT
     damaged_files: DamagedFiles = _FAIL
     drawn: Mapping[str, Sequence[Drawn]] = field(default_factory=dict)  # by split; see `spot_check`
@@ -105,7 +132,7 @@ class UnitTask:
           BulkInferencerError: see `Model.load`.
         """
         every = [part for drawn in self.drawn.values() for part in drawn]
-        elsewhere = functools.partial(beginnings, every)
+        elsewhere = functools.partial(beginnings, self.reader, every)
         scorers = {
             name: LogScorer.load(
                 model, self.record_format, self.bounds, self.labels[name], elsewhere
@@ -123,9 +150,10 @@ class UnitTask:
     def _spot_check(
         self, scorers: Mapping[str, LogScorer], split: str, branch: str
     ) -> Verdict | None:
-        records = sample(self.drawn.get(split, ()), self.bounds)
+        records = sample(self.reader, self.drawn.get(split, ()), self.bounds)
         if self.routing:
-            records = [records[i] for i in self.routing.route(records).rows[branch]]
+            read = [record for record in records if record is not None]
+            records = [read[i] for i in self.routing.route(joined(read)).rows[branch]]
         return judge(records, scorers[branch].fails, self.failure_limit.max_fraction)
 
 
@@ -139,9 +167,15 @@ class LoadedTask:
 
     def run(self, unit: Unit, new_work: Callable[[], Work] = Work) -> Manifest:
         """Runs a unit and leaves its manifest, which finishes it; see `run_unit`."""
-        folder = self.task.files_folder
+        task = self.task
         manifest = run_unit(
-            unit, self.scoring, self.sinks, new_work, folder, self.task.damaged_files
+            unit,
+            self.scoring,
+            self.sinks,
+            new_work,
+            task.files_folder,
+            task.damaged_files,
+            task.reader,
         )
         try:
             write_manifest(self.task.manifests_folder, manifest)
@@ -159,6 +193,7 @@ def run_unit(
     new_work: Callable[[], Work] = Work,
     files_folder: str = "",
     damaged_files: DamagedFiles = _FAIL,
+    reader: Reader | None = None,
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
@@ -177,13 +212,17 @@ def run_unit(
     work = {name: account.work for name, account in branches.items()}
     with scoring.watch.attempt(unit.split, unit.key) as attempt, UnitFiles(files_folder) as files:
         opened = {sink.name: sink.open(unit, files) for sink in sinks}
-        sizes = {file.path: file.bytes for file in unit.files}
         damage = DamageList(damaged_files, unit.split)
         room = _Room(scoring.bounds.first_records)
         for batch in read_batches(
-            sizes, scoring.bounds, lambda: room.records, sizes=sizes, on_damage=damage.add
+            reader or TFRecord(),
+            unit.files,
+            scoring.bounds,
+            lambda: room.records,
+            on_damage=damage.add,
         ):
             scored = scoring.score(batch, work, attempt)
+            scored = _fitting(scored, opened.values(), attempt)
             read += len(batch.records)
             unrouted += len(scored.unrouted)
             for name, result in scored.branches.items():
@@ -204,6 +243,19 @@ def run_unit(
         damaged_files=damage.found,
         key=unit.key,
     )
+
+
+def _fitting(scored: ScoredBatch, sinks: Iterable[OpenSink], attempt: Attempt) -> ScoredBatch:
+    """Makes failures of predictions that a sink cannot hold, so that no sink has them."""
+    unfit: dict[str, dict[int, Failed]] = {}
+    for sink in sinks:
+        for branch, failures in sink.unfit(scored).items():
+            unfit.setdefault(branch, {}).update(failures)
+    for branch, failures in unfit.items():
+        attempt.scored(branch, -len(failures))
+        for failed in failures.values():
+            attempt.failed(branch, failed, scored.batch)
+    return scored.without(unfit) if unfit else scored
 
 
 def _watched(
@@ -238,6 +290,7 @@ class _Room:
         for result in scored.branches.values():
             for piece in result.scored[-1:]:
                 arrays = sum(values.nbytes for values in piece.prediction.outputs.values())
-                logs = piece.logs[:_SOME_LOGS]
-                size += arrays / len(piece.rows) + sum(map(len, logs)) / len(logs)
+                size += arrays / len(piece.rows)
+                if logs := vars(piece).get("logs", ())[:_SOME_LOGS]:  # if a sink has made them
+                    size += sum(map(len, logs)) / len(logs)
         self.records = max(1, int(_PREDICTION_BYTES / size))

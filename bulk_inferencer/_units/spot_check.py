@@ -17,12 +17,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from bulk_inferencer._formats.batches import BatchBounds, read_batches
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.batches import Batch, BatchBounds, read_batches
+from bulk_inferencer._formats.input_format import InputFile, Reader
 from bulk_inferencer.errors import InputError
 
 # How likely it may be that a split within its limit is found hopeless.
@@ -31,6 +31,10 @@ _RECORDS, _MOST_RECORDS = 64, 512
 # A check ends after so many records, or later, once no more of them failed than the limit allows.
 _FEW_RECORDS = 8
 _FEW_FILES = 4
+
+
+# A record as a batch of one; None if it could not be read.
+Sample: TypeAlias = Sequence[bytes] | None
 
 
 @dataclass(frozen=True)
@@ -53,41 +57,46 @@ def draw(split: str, files: Iterable[InputFile], max_fraction: float) -> tuple[D
 
     Where nearly all records may fail, even all that are drawn would prove nothing.
     """
-    filled = sorted(file for file in files if file.bytes > 0)
+    filled = sorted(file for file in files if file.own_bytes > 0)
     if not filled:
         return ()
     records = _RECORDS
     if 0 < max_fraction < 1:
         enough = 2 * math.ceil(math.log(_CHANCE) / math.log(max_fraction))
         records = min(_MOST_RECORDS, max(_RECORDS, enough))
-    sizes = [file.bytes for file in filled]
+    sizes = [file.own_bytes for file in filled]
     drawn = Counter(random.Random(split).choices(filled, sizes, k=records))
     return tuple(Drawn(file, count) for file, count in sorted(drawn.items()))
 
 
-def sample(drawn: Sequence[Drawn], bounds: BatchBounds) -> list[bytes]:
+def sample(reader: Reader, drawn: Sequence[Drawn], bounds: BatchBounds) -> list[Sample]:
     """Returns records of the drawn files in random order; the same each time.
 
     Each record has the same chance to come first, however many bytes those of its file take.
     """
     random = np.random.default_rng(0)
-    found: list[tuple[float, bytes]] = []
+    found: list[tuple[float, int, Sample]] = []
     for part in drawn:
-        count, kept = 0, list[tuple[float, bytes]]()
+        count, kept = 0, list[tuple[float, int, Sample]]()
         with contextlib.suppress(InputError):  # Its unit will say so.
-            for batch in read_batches([part.file.path], bounds):
-                count += len(batch.records)
+            for batch in read_batches(reader, [part.file], bounds):
                 keys = random.random(len(batch.records))
                 smallest = np.argsort(keys)[: part.records]
-                kept += [(keys[i], batch.records[i]) for i in smallest]
+                kept += [(keys[i], count + i, _drawn_from(batch, i)) for i in smallest]
                 kept = heapq.nsmallest(part.records, kept)
+                count += len(batch.records)
         # A file was drawn by its bytes, but stands for its records.
-        weight = part.records / part.file.bytes * count
-        found += [(random.exponential(len(kept) / weight), record) for _, record in kept]
-    return [record for _, record in sorted(found)]
+        weight = part.records / part.file.own_bytes * count
+        found += [(random.exponential(len(kept) / weight), n, record) for _, n, record in kept]
+    return [record for _, _, record in sorted(found, key=lambda own: own[:2])]
 
 
-def beginnings(drawn: Sequence[Drawn]) -> Iterator[bytes]:
+def _drawn_from(batch: Batch, index: int) -> Sample:
+    index = int(index)
+    return None if index in batch.unreadable else batch.records[index : index + 1]
+
+
+def beginnings(reader: Reader, drawn: Sequence[Drawn]) -> Iterator[bytes]:
     """Yields a few records of the first batch of a few files, in random order; the same each time.
 
     Unlike `sample`, it does not read whole files.
@@ -95,17 +104,18 @@ def beginnings(drawn: Sequence[Drawn]) -> Iterator[bytes]:
     dice = random.Random(0)
     for part in dice.sample(drawn, min(_FEW_FILES, len(drawn))):
         with contextlib.suppress(InputError):  # Its unit will say so.
-            for batch in itertools.islice(read_batches([part.file.path], BatchBounds()), 1):
+            batches = read_batches(reader, [part.file], BatchBounds())
+            for batch in itertools.islice(batches, 1):
                 yield from dice.sample(batch.records, min(_FEW_RECORDS, len(batch.records)))
 
 
 def judge(
-    records: Iterable[bytes], fails: Callable[[bytes], bool], max_fraction: float
+    records: Iterable[Sample], fails: Callable[[Sequence[bytes]], bool], max_fraction: float
 ) -> Verdict | None:
     """Tries records until it is all but certain that too many fail; None if it is not."""
     failed = 0
     for tried, record in enumerate(records, 1):
-        failed += fails(record)
+        failed += record is None or fails(record)
         if _chance(failed, tried, max_fraction) < _CHANCE:
             return Verdict(failed, tried)
         if tried >= _FEW_RECORDS and failed <= max_fraction * tried:

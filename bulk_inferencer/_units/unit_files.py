@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Sequence
 
 import google_crc32c
+import pyarrow as pa
 
 from bulk_inferencer import _files
 from bulk_inferencer._formats import tfrecord
-from bulk_inferencer._layout import GZIP, WORK_FOLDER
+from bulk_inferencer._formats.table_writer import table_writer
+from bulk_inferencer._layout import GZIP, NONE, WORK_FOLDER
 from bulk_inferencer._units.manifest import Shard
 from bulk_inferencer.errors import OutputError
 
@@ -35,6 +37,12 @@ class ShardWriter:
     def write_lines(self, lines: Sequence[bytes]) -> None:
         """Appends lines of text; in a compressed file, as one gzip member."""
         self._write(b"".join(line + b"\n" for line in lines), len(lines))
+
+    def write_part(self, part: bytes, records: int) -> None:
+        """Appends a part of a file whose format is up to the caller, and as many records to it."""
+        if part:
+            self._append(part)
+        self._records += records
 
     def close(self) -> Shard:
         """Closes the file and describes it."""
@@ -63,6 +71,23 @@ class ShardWriter:
         self._checksum = google_crc32c.extend(self._checksum, stored)
 
 
+class TableShard:
+    """Writes one file of a table; see `UnitFiles.open_table`."""
+
+    def __init__(self, file: ShardWriter, table_format: str, schema: pa.Schema) -> None:
+        self._file = file
+        self._table = table_writer(table_format, schema)
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows."""
+        self._file.write_part(self._table.add(table), table.num_rows)
+
+    def close(self) -> Shard:
+        """Closes the file and describes it."""
+        self._file.write_part(self._table.end(), 0)
+        return self._file.close()
+
+
 class UnitFiles:
     """The files of one unit. An error within `with` deletes them.
 
@@ -87,6 +112,12 @@ class UnitFiles:
         writer = ShardWriter(posixpath.join(waits_in, attempt), compression)
         self._writers.append(writer)
         return writer
+
+    def open_table(
+        self, folder: str, name: str, table_format: str, schema: pa.Schema
+    ) -> TableShard:
+        """Opens a file for the rows of a table; see `open`."""
+        return TableShard(self.open(folder, name, NONE), table_format, schema)
 
     def __enter__(self) -> UnitFiles:
         return self

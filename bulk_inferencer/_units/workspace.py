@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulk_inferencer import _files, _layout
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._layout import SUMMARY_FILE, WORK_FOLDER
 from bulk_inferencer._units import checkpoint
 from bulk_inferencer._units.basis import Basis
 from bulk_inferencer._units.checkpoint import Checkpoint, Unfinished
 from bulk_inferencer._units.claim import Claims, claimed
 from bulk_inferencer._units.commit import final_names, results_in, take_back
-from bulk_inferencer._units.inputs import InputFile
 from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.plan import Unit, numbered, plan_units
 from bulk_inferencer._units.run import UnitTask

@@ -12,7 +12,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._units.outcomes import check_outcomes
 from bulk_inferencer._units.sinks.output_examples import check_no_variant
-from bulk_inferencer.components import channels, executor, keys, settings
+from bulk_inferencer.components import arguments, channels, executor, keys, model_settings, settings
 from bulk_inferencer.components.artifacts import ModelComparison
 from bulk_inferencer.errors import SettingsError
 
@@ -30,7 +30,7 @@ class BranchInferencerSpec(ComponentSpec):
     INPUTS = channels.COMMON_INPUTS
     OUTPUTS = {
         **channels.COMMON_OUTPUTS,
-        **channels.EXAMPLES_OUTPUT,
+        **channels.OPTIONAL_OUTPUTS,
         keys.COMPARISON: ChannelParameter(type=ModelComparison, optional=True),
     }
 
@@ -58,6 +58,9 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
       - `output_examples`: only with `output_example_spec`; each record with its predictions as
         further features: `<model>/<column>` for every model, or, with `Routing.split`, `<column>`
         and the model's name in `variant`.
+      - `prediction_table`: only with `table_spec`; a row for each record: its features that are
+        kept, and its predictions: `<model>/<output>` of every model, or, with `Routing.split`,
+        `<output>` and the model's name in `variant`.
       - `comparison`: how the models' outputs differ or, with `Routing.split`, the business outcomes
         of each model if `ComparisonSpec.outcomes` names a table of them.
     """
@@ -65,22 +68,23 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = BranchInferencerSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.BranchExecutor)
 
-    @settings.naming_settings()
+    @arguments.naming_settings()
     def __init__(
         self,
         examples: channels.Channels,
         models: Mapping[str, types.BaseChannel],
         model_blessings: Mapping[str, types.BaseChannel] | None = None,
-        routing: our.Routing | settings.Json | None = None,
-        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
-        model_specs: Mapping[str, settings.AnyModelSpec] | None = None,
-        output_example_spec: settings.AnyOutputExampleSpec | None = None,
-        comparison_spec: our.ComparisonSpec | settings.Json | None = None,
+        routing: our.Routing | arguments.Json | None = None,
+        data_spec: arguments.AnyDataSpec | arguments.Unknown | None = None,
+        model_specs: Mapping[str, arguments.AnyModelSpec] | None = None,
+        output_example_spec: arguments.AnyOutputExampleSpec | None = None,
+        comparison_spec: our.ComparisonSpec | arguments.Json | None = None,
+        table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
     ) -> None:
         """Constructs the component.
 
         Settings are our messages, those of TFX, or their JSON as text or as a dict. Only
-        `data_spec` may also be a `RuntimeParameter` or placeholder.
+        `data_spec` and `table_spec` may also be a `RuntimeParameter` or placeholder.
 
         Args:
           examples: a channel of `Examples`, or a list of them.
@@ -89,12 +93,13 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
           model_blessings: channels of `ModelBlessing` by the models' names. A model that has one
             runs only if the blessing is for this model.
           routing: which model a record goes to; default: all of them.
-          data_spec: which splits, how many records may fail, what to do about damaged files, and
-            where what was scored waits for the next run.
+          data_spec: which splits, which columns of tables the models see, how many records may
+            fail, what to do about damaged files, and where what was scored waits for the next run.
           model_specs: signatures, tags, gate policy and so on by the models' names. The tightest
             batch bounds apply to all of them.
           output_example_spec: which outputs become features of `output_examples`.
           comparison_spec: what the comparison keeps, and the outcomes of an A/B test.
+          table_spec: what `prediction_table` is like: format, and which features are kept.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -103,22 +108,23 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         channels.check_by_name(models=models, model_blessings=blessings, model_specs=given_specs)
         specs = {name: our.ModelSpec() for name in models}
         for name, spec in given_specs.items():
-            specs[name] = settings.to_message(f"model_specs['{name}']", spec, our.ModelSpec)
+            specs[name] = arguments.to_message(f"model_specs['{name}']", spec, our.ModelSpec)
         if not specs:
             raise SettingsError("models is empty. Give at least one model.")
         inputs = {
             **channels.examples_by_key(examples),
             **channels.models_by_key(models, blessings, specs),
         }
-        routing = settings.to_message(keys.ROUTING, routing, our.Routing)
-        comparison_spec = settings.to_message(
+        data_spec = arguments.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec)
+        routing = arguments.to_message(keys.ROUTING, routing, our.Routing)
+        comparison_spec = arguments.to_message(
             keys.COMPARISON_SPEC, comparison_spec, our.ComparisonSpec
         )
         optional = channels.output_examples(output_example_spec, *specs.values())
         if split := settings.routing(routing):
             split.check_names(specs)
             if columns_spec := optional.get(keys.OUTPUT_EXAMPLE_SPEC):
-                check_no_variant(settings.columns(columns_spec, *specs.values()))
+                check_no_variant(model_settings.columns(columns_spec, *specs.values()))
         if comparison_spec.outcomes:
             check_outcomes(comparison_spec.outcomes, split)
         if comparison_spec.outcomes or (len(specs) > 1 and not split):
@@ -132,9 +138,10 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
                 **inputs,
                 **results,
                 **optional,
+                **channels.prediction_table(table_spec, data_spec),
                 **channels.run_id(*specs.values()),
                 **channels.new(channels.COMMON_OUTPUTS),
-                data_spec=settings.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec),
+                data_spec=data_spec,
                 model_specs=our.ModelSpecs(models=specs),
                 routing=routing,
                 comparison_spec=comparison_spec,

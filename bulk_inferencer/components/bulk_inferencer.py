@@ -12,7 +12,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._gate import INFRA_BLESSING, MODEL_BLESSING
-from bulk_inferencer.components import channels, executor, keys, settings
+from bulk_inferencer.components import arguments, channels, executor, keys
 from bulk_inferencer.errors import SettingsError
 
 
@@ -33,7 +33,7 @@ class BulkInferencerSpec(ComponentSpec):
         MODEL_BLESSING: ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
         INFRA_BLESSING: ChannelParameter(type=standard_artifacts.InfraBlessing, optional=True),
     }
-    OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.EXAMPLES_OUTPUT}
+    OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.OPTIONAL_OUTPUTS}
 
 
 class BulkInferencer(base_beam_component.BaseBeamComponent):
@@ -56,24 +56,27 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
       - `failed_examples`: those records themselves, as examples with the same splits.
       - `output_examples`: only with `output_example_spec`; each record with its prediction as
         further features.
+      - `prediction_table`: only with `table_spec`; a row for each record: its features that are
+        kept, and its prediction.
     """
 
     SPEC_CLASS = BulkInferencerSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
-    @settings.naming_settings()
+    @arguments.naming_settings()
     def __init__(
         self,
         examples: channels.Channels,
         model_export: types.BaseChannel | None = None,
         model_blessing: types.BaseChannel | None = None,
-        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
-        model_spec: settings.AnyModelSpec | settings.Unknown | None = None,
-        output_example_spec: settings.AnyOutputExampleSpec | settings.Unknown | None = None,
+        data_spec: arguments.AnyDataSpec | arguments.Unknown | None = None,
+        model_spec: arguments.AnyModelSpec | arguments.Unknown | None = None,
+        output_example_spec: arguments.AnyOutputExampleSpec | arguments.Unknown | None = None,
         infra_blessing: types.BaseChannel | None = None,
         model: types.BaseChannel | None = None,
-        module_file: str | os.PathLike[str] | settings.Unknown | None = None,
-        module_path: str | settings.Unknown | None = None,
+        module_file: str | os.PathLike[str] | arguments.Unknown | None = None,
+        module_path: str | arguments.Unknown | None = None,
+        table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
     ) -> None:
         """Constructs the component.
 
@@ -86,23 +89,26 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
           model_export: a channel of `Model` or `PushedModel`. Optional if `model_spec` names an
             endpoint; then it is the model that the blessings have to bless.
           model_blessing: a channel of `ModelBlessing`. If given, it must bless this model.
-          data_spec: which splits, how many records may fail, what to do about damaged files, and
-            where what was scored waits for the next run.
+          data_spec: which splits, which columns of tables the model sees, how many records may
+            fail, what to do about damaged files, and where what was scored waits for the next run.
           model_spec: signatures, tags, gate policy, batch bounds and modules with custom ops, or
             the endpoint that serves the model.
           output_example_spec: which outputs become features of `output_examples`.
           infra_blessing: a channel of `InfraBlessing`. If given, it must bless this model.
           model: another name of `model_export`: the one that TFX's BulkInferrer uses.
-          module_file: a Python file with the hooks `preprocess(batch)`,
-            `postprocess(records, outputs)` or both; see `bulk_inferencer.HookedModel`. TFX packages
-            it, with the other Python files in its folder, for remote workers.
-          module_path: an importable module with hooks, instead of a file.
+          module_file: a Python file with any of `preprocess(batch)` and
+            `postprocess(records, outputs)`, see `bulk_inferencer.HookedModel`, and
+            `load_model(path)`, which loads a model that is no SavedModel, see
+            `bulk_inferencer.PythonModel`. TFX packages it, with the other Python files in its
+            folder, for remote workers.
+          module_path: an importable module with these functions, instead of a file.
+          table_spec: what `prediction_table` is like: format, and which features are kept.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
         """
-        data_spec = settings.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec)
-        model_spec = settings.to_setting(keys.MODEL_SPEC, model_spec, our.ModelSpec)
+        data_spec = arguments.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec)
+        model_spec = arguments.to_setting(keys.MODEL_SPEC, model_spec, our.ModelSpec)
         blessings = {MODEL_BLESSING: model_blessing, INFRA_BLESSING: infra_blessing}
         given = {kind: channel for kind, channel in blessings.items() if channel is not None}
         needs_model = bool(given) or not channels.may_have_endpoint(model_spec)
@@ -116,6 +122,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
                 **_hooks(module_file, module_path),
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
                 **channels.output_examples(output_example_spec, model_spec, may_be_unknown=True),
+                **channels.prediction_table(table_spec, data_spec),
                 **channels.run_id(model_spec),
                 data_spec=data_spec,
                 model_spec=model_spec,
@@ -147,9 +154,9 @@ def _model(
 
 
 def _hooks(
-    module_file: str | os.PathLike[str] | settings.Unknown | None,
-    module_path: str | settings.Unknown | None,
-) -> dict[str, str | settings.Unknown]:
+    module_file: str | os.PathLike[str] | arguments.Unknown | None,
+    module_path: str | arguments.Unknown | None,
+) -> dict[str, str | arguments.Unknown]:
     """Returns the module with hooks as an execution property."""
     if module_file and module_path:
         raise SettingsError(
@@ -162,5 +169,5 @@ def _hooks(
     given = {name: value for name, value in hooks.items() if value}
     for name, value in given.items():
         if isinstance(value, str):
-            settings.check_text(name, value)
+            arguments.check_text(name, value)
     return given

@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types.component_spec import ComponentSpec, ExecutionParameter
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
-from bulk_inferencer.components import channels, executor, keys, settings
+from bulk_inferencer.components import arguments, channels, executor, keys
 from bulk_inferencer.errors import SettingsError
 
 
@@ -21,7 +21,7 @@ class CascadeInferencerSpec(ComponentSpec):
         keys.CASCADE_SPEC: ExecutionParameter(type=our.CascadeSpec),
     }
     INPUTS = channels.COMMON_INPUTS
-    OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.EXAMPLES_OUTPUT}
+    OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.OPTIONAL_OUTPUTS}
 
 
 class CascadeInferencer(base_beam_component.BaseBeamComponent):
@@ -52,20 +52,21 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = CascadeInferencerSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.CascadeExecutor)
 
-    @settings.naming_settings()
+    @arguments.naming_settings()
     def __init__(
         self,
         examples: channels.Channels,
         models: Mapping[str, types.BaseChannel],
-        stages: Sequence[our.StageSpec | settings.Json],
+        stages: Sequence[our.StageSpec | arguments.Json],
         model_blessings: Mapping[str, types.BaseChannel] | None = None,
-        data_spec: settings.AnyDataSpec | settings.Unknown | None = None,
-        output_example_spec: settings.AnyOutputExampleSpec | None = None,
+        data_spec: arguments.AnyDataSpec | arguments.Unknown | None = None,
+        output_example_spec: arguments.AnyOutputExampleSpec | None = None,
+        table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
     ) -> None:
         """Constructs the component.
 
         Settings are our messages, those of TFX, or their JSON as text or as a dict. Only
-        `data_spec` may also be a `RuntimeParameter` or placeholder.
+        `data_spec` and `table_spec` may also be a `RuntimeParameter` or placeholder.
 
         Args:
           examples: a channel of `Examples`, or a list of them.
@@ -75,10 +76,11 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
             outputs become features for the next stage, and which records it settles.
           model_blessings: channels of `ModelBlessing` by the stages' names. A model that has one
             runs only if the blessing is for this model.
-          data_spec: which splits, how many records may fail, what to do about damaged files, and
-            where what was scored waits for the next run.
+          data_spec: which splits, which columns of tables the models see, how many records may
+            fail, what to do about damaged files, and where what was scored waits for the next run.
           output_example_spec: which outputs become features of `output_examples`: `<output>` of the
             last stage, or `<stage>/<output>` of any.
+          table_spec: what `prediction_table` is like: format, and which features are kept.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -88,11 +90,12 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
         if not isinstance(stages, (list, tuple)):
             raise SettingsError(
                 f"stages must be a list of bulk_inferencer_pb2.StageSpec, not "
-                f"{settings.a_type(stages)}. Put the stages into a list, in their order."
+                f"{arguments.a_type(stages)}. Put the stages into a list, in their order."
             )
-        given = [settings.to_message("stages", stage, our.StageSpec) for stage in stages]
+        given = [arguments.to_message("stages", stage, our.StageSpec) for stage in stages]
         spec = our.CascadeSpec(stages=given)
-        settings.to_message("stages", spec, our.CascadeSpec)
+        arguments.to_message("stages", spec, our.CascadeSpec)
+        data_spec = arguments.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec)
         specs = {stage.name: stage.model_spec for stage in given}
         inputs = {
             **channels.examples_by_key(examples),
@@ -104,8 +107,9 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
                 **inputs,
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
                 **channels.output_examples(output_example_spec, our.ModelSpec()),
+                **channels.prediction_table(table_spec, data_spec),
                 **channels.run_id(*specs.values()),
-                data_spec=settings.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec),
+                data_spec=data_spec,
                 cascade_spec=spec,
                 required_blessings=",".join(blessings),
             )

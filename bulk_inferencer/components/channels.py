@@ -14,8 +14,8 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._models.predictor import check_name
-from bulk_inferencer.components import keys, settings
-from bulk_inferencer.components.artifacts import InferenceSummary
+from bulk_inferencer.components import arguments, keys, model_settings, settings
+from bulk_inferencer.components.artifacts import InferenceSummary, PredictionTable
 from bulk_inferencer.errors import SettingsError
 
 Channels: TypeAlias = types.BaseChannel | Sequence[types.BaseChannel]
@@ -52,6 +52,7 @@ COMMON_INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Example
 COMMON_PARAMETERS = {
     keys.DATA_SPEC: ExecutionParameter(type=our.DataSpec),
     keys.OUTPUT_EXAMPLE_SPEC: ExecutionParameter(type=our.OutputExampleSpec, optional=True),
+    keys.TABLE_SPEC: ExecutionParameter(type=our.TableSpec, optional=True),
     keys.REQUIRED_BLESSINGS: ExecutionParameter(type=str),
     keys.RUN_ID: ExecutionParameter(type=str, optional=True),
 }
@@ -59,10 +60,11 @@ COMMON_OUTPUTS = {
     keys.SUMMARY: ChannelParameter(type=InferenceSummary),
     keys.FAILED_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
 }
-RESULT_OUTPUT = {keys.INFERENCE_RESULT: ChannelParameter(type=standard_artifacts.InferenceResult)}
-EXAMPLES_OUTPUT = {
-    keys.OUTPUT_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True)
+OPTIONAL_OUTPUTS = {
+    keys.OUTPUT_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True),
+    keys.PREDICTION_TABLE: ChannelParameter(type=PredictionTable, optional=True),
 }
+RESULT_OUTPUT = {keys.INFERENCE_RESULT: ChannelParameter(type=standard_artifacts.InferenceResult)}
 
 
 def new(*outputs: Mapping[str, ChannelParameter]) -> dict[str, types.BaseChannel]:
@@ -70,8 +72,12 @@ def new(*outputs: Mapping[str, ChannelParameter]) -> dict[str, types.BaseChannel
     return {k: types.Channel(type=p.type) for group in outputs for k, p in group.items()}
 
 
+def _optional(key: str) -> dict[str, types.BaseChannel]:
+    return new({key: OPTIONAL_OUTPUTS[key]})
+
+
 def output_examples(
-    spec: Any, *model_specs: our.ModelSpec | settings.Unknown, may_be_unknown: bool = False
+    spec: Any, *model_specs: our.ModelSpec | arguments.Unknown, may_be_unknown: bool = False
 ) -> dict[str, Any]:
     """Returns what a component with output examples has: an output and an execution property.
 
@@ -80,14 +86,35 @@ def output_examples(
     """
     if spec is None:
         return {}
-    convert: Any = settings.to_setting if may_be_unknown else settings.to_message
+    convert: Any = arguments.to_setting if may_be_unknown else arguments.to_message
     found = convert(keys.OUTPUT_EXAMPLE_SPEC, spec, our.OutputExampleSpec)
-    if not any(isinstance(given, settings.Unknown) for given in (found, *model_specs)):
-        settings.columns(found, *model_specs)
-    return {keys.OUTPUT_EXAMPLE_SPEC: found, **new(EXAMPLES_OUTPUT)}
+    if not any(isinstance(given, arguments.Unknown) for given in (found, *model_specs)):
+        model_settings.columns(found, *model_specs)
+    return {keys.OUTPUT_EXAMPLE_SPEC: found, **_optional(keys.OUTPUT_EXAMPLES)}
 
 
-def run_id(*model_specs: our.ModelSpec | settings.Unknown) -> dict[str, Any]:
+def prediction_table(spec: Any, data_spec: our.DataSpec | arguments.Unknown) -> dict[str, Any]:
+    """Returns what a component with a table has: an output and an execution property.
+
+    Raises:
+      SettingsError: the settings of the table are inconsistent, or there are neither PredictionLogs
+        nor a table.
+    """
+    if spec is not None:
+        found = arguments.to_setting(keys.TABLE_SPEC, spec, our.TableSpec)
+        return {keys.TABLE_SPEC: found, **_optional(keys.PREDICTION_TABLE)}
+    has_logs = isinstance(data_spec, arguments.Unknown) or settings.logs(data_spec).get(
+        "prediction_logs", True
+    )
+    if not has_logs:
+        raise SettingsError(
+            "DataSpec.prediction_logs is false and there is no table_spec, so the predictions "
+            "would be lost. Give a table_spec, or leave out prediction_logs."
+        )
+    return {}
+
+
+def run_id(*model_specs: our.ModelSpec | arguments.Unknown) -> dict[str, Any]:
     """Returns a property that differs from run to run where a model may be behind an endpoint.
 
     What answers there may have changed since the last run, and TFX cannot see it: the property
@@ -95,20 +122,20 @@ def run_id(*model_specs: our.ModelSpec | settings.Unknown) -> dict[str, Any]:
     default of the process that runs the task.
     """
     # The value of a parameter may name an endpoint even if its default does not.
-    if not any(isinstance(s, settings.Unknown) or may_have_endpoint(s) for s in model_specs):
+    if not any(isinstance(s, arguments.Unknown) or may_have_endpoint(s) for s in model_specs):
         return {}
     name = constants.PIPELINE_RUN_ID_PARAMETER_NAME
     return {keys.RUN_ID: RuntimeParameter(name=name, ptype=str, default=_PROCESS_ID)}
 
 
-def may_have_endpoint(model_spec: our.ModelSpec | settings.Unknown) -> bool:
+def may_have_endpoint(model_spec: our.ModelSpec | arguments.Unknown) -> bool:
     """Returns whether an endpoint may stand in for the model."""
-    if isinstance(model_spec, settings.Unknown):
+    if isinstance(model_spec, arguments.Unknown):
         is_parameter = isinstance(model_spec, RuntimeParameter)
         if not is_parameter or model_spec.default is None:
             return True
         default = {keys.MODEL_SPEC: str(model_spec.default)}
-        model_spec = settings.parse(default, keys.MODEL_SPEC, our.ModelSpec)
+        model_spec = arguments.parse(default, keys.MODEL_SPEC, our.ModelSpec)
     return model_spec.WhichOneof("endpoint") is not None
 
 
@@ -149,17 +176,17 @@ def _checked(name: str, channel: Any, kinds: Sequence[str], sources: str) -> typ
     return channel
 
 
-def check_by_name(**arguments: Any) -> None:
+def check_by_name(**given: Any) -> None:
     """Checks that arguments hold something for each model by its name.
 
     Raises:
       SettingsError: one does not.
     """
-    for name, value in arguments.items():
+    for name, value in given.items():
         if not isinstance(value, Mapping):
             raise SettingsError(
                 f"{name} must be a dict keyed by model name, such as {{'five': ...}}, not "
-                f"{settings.a_type(value)}."
+                f"{arguments.a_type(value)}."
             )
 
 

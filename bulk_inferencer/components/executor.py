@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,16 @@ from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.hooks import HookedModel
 from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._run import run
-from bulk_inferencer.components import gated_model, inputs, keys, properties, settings, user_module
+from bulk_inferencer.components import (
+    arguments,
+    gated_model,
+    inputs,
+    keys,
+    model_settings,
+    properties,
+    settings,
+    user_module,
+)
 from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
@@ -70,7 +79,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
             self._beam_pipeline_args = beam_engine.with_runner(self._beam_pipeline_args)
         return super()._make_beam_pipeline()
 
-    @settings.naming_settings()
+    @arguments.naming_settings()
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
@@ -84,7 +93,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
             arguments.
           output_dict: an artifact for each output of the component.
           exec_properties: settings, as JSON of our protos; `required_blessings`, the names of the
-            blessings that must be there; `module_file` or `module_path`, a module with hooks.
+            blessings that must be there; `module_file` or `module_path`, a module with functions.
 
         Raises:
           BulkInferencerError: see `bulk_inferencer.run`. A `GateError` means that a model was not
@@ -97,25 +106,26 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         beam_engine.open_filesystems(uris, self._beam_pipeline_args)
         branches = self._planned_branches(input_dict, exec_properties)
         running = [branch for branch in branches if branch.gate.is_open]
-        payload_format = None
+        found_format = None
         if running:  # A closed gate must not fail because of examples that nobody would read.
             inputs.check_examples(input_dict)
             check_access(artifact.uri for artifact in examples)
-            payload_format = inputs.payload_format(examples)
-        data_spec = settings.parse(exec_properties, keys.DATA_SPEC, our.DataSpec)
+            found_format = inputs.examples_format(examples)
+        record_format = found_format.records if found_format else None
+        data_spec = arguments.parse(exec_properties, keys.DATA_SPEC, our.DataSpec)
         example_splits = settings.example_splits(data_spec)
         checkpoint = settings.checkpoint(data_spec)
-        comparison_spec = settings.parse(exec_properties, keys.COMPARISON_SPEC, our.ComparisonSpec)
-        routing = settings.parse(exec_properties, keys.ROUTING, our.Routing)
+        comparison_spec = arguments.parse(exec_properties, keys.COMPARISON_SPEC, our.ComparisonSpec)
+        routing = arguments.parse(exec_properties, keys.ROUTING, our.Routing)
         packages = [f"--extra_package={path}" for path in user_module.packages(exec_properties)]
         self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
-        with user_module.hooks(exec_properties if running else {}) as hooks:
+        with user_module.functions(exec_properties if running else {}) as functions:
             job = InferenceJob(
                 splits=inputs.splits(examples, example_splits) if running else {},
                 branches=[
                     Branch(
                         branch.name,
-                        HookedModel(branch.model, **hooks) if hooks else branch.model,
+                        _with_functions(branch, functions),
                         inputs.single(output_dict, branch.name).uri,
                         branch.gate,
                     )
@@ -127,9 +137,13 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                     compression=settings.compression(data_spec),
                     comparison=_optional_uri(output_dict, keys.COMPARISON),
                     comparing=settings.comparing(comparison_spec),
+                    **settings.logs(data_spec),
+                    **_table(output_dict, exec_properties),
                     **_output_examples(output_dict, exec_properties, branches),
                 ),
-                record_format=payload_format or FORMAT_TF_EXAMPLE,
+                input_format=found_format.files if found_format else None,
+                **settings.view(data_spec),
+                record_format=record_format or FORMAT_TF_EXAMPLE,
                 bounds=settings.batch_bounds(
                     data_spec, *(gated.spec for branch in running for gated in branch.gated)
                 ),
@@ -145,7 +159,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         for branch in branches:
             result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
             properties.describe_result(result, found, branch.gated, examples)
-        properties.describe_others(output_dict, summary, payload_format)
+        properties.describe_others(output_dict, summary, record_format)
 
     def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
@@ -160,9 +174,9 @@ class Executor(_InferencerExecutor):
     def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
     ) -> list[_PlannedBranch]:
-        spec = settings.parse(exec_properties, keys.MODEL_SPEC, our.ModelSpec)
+        spec = arguments.parse(exec_properties, keys.MODEL_SPEC, our.ModelSpec)
         gated = gated_model.read(input_dict, exec_properties, spec)
-        model = settings.model(spec, gated.path)
+        model = model_settings.model(spec, gated.path)
         return [_PlannedBranch(keys.INFERENCE_RESULT, model, [gated], spec)]
 
 
@@ -172,12 +186,12 @@ class CascadeExecutor(_InferencerExecutor):
     def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
     ) -> list[_PlannedBranch]:
-        spec = settings.parse(exec_properties, keys.CASCADE_SPEC, our.CascadeSpec)
+        spec = arguments.parse(exec_properties, keys.CASCADE_SPEC, our.CascadeSpec)
         gated = [
             gated_model.read(input_dict, exec_properties, stage.model_spec, stage.name)
             for stage in spec.stages
         ]
-        cascade = settings.cascade(spec, {stage.name: stage.path for stage in gated})
+        cascade = model_settings.cascade(spec, {stage.name: stage.path for stage in gated})
         # The names of a cascade's outputs do not depend on the signatures of its stages.
         return [_PlannedBranch(keys.INFERENCE_RESULT, cascade, gated, our.ModelSpec())]
 
@@ -188,17 +202,41 @@ class BranchExecutor(_InferencerExecutor):
     def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
     ) -> list[_PlannedBranch]:
-        specs = settings.parse(exec_properties, keys.MODEL_SPECS, our.ModelSpecs)
+        specs = arguments.parse(exec_properties, keys.MODEL_SPECS, our.ModelSpecs)
         branches = []
-        for name in settings.names(exec_properties, keys.MODEL_NAMES):
+        for name in arguments.names(exec_properties, keys.MODEL_NAMES):
             spec = specs.models.get(name) or our.ModelSpec()
             gated = gated_model.read(input_dict, exec_properties, spec, name)
-            branches.append(_PlannedBranch(name, settings.model(spec, gated.path), [gated], spec))
+            branches.append(
+                _PlannedBranch(name, model_settings.model(spec, gated.path), [gated], spec)
+            )
         return branches
+
+
+def _with_functions(branch: _PlannedBranch, functions: Mapping[str, Callable[..., Any]]) -> Model:
+    """Returns the branch's model with the functions of the user's module."""
+    hooks = dict(functions)
+    model = branch.model
+    if load := hooks.pop(user_module.LOAD_MODEL, None):
+        (gated,) = branch.gated
+        model = model_settings.python_model(gated.spec, load, gated.path)
+    elif branch.gate.is_open:
+        for gated in branch.gated:
+            model_settings.check_needs_no_module(gated.spec)
+    return HookedModel(model, **hooks) if hooks else model
 
 
 def _optional_uri(output_dict: inputs.Artifacts, key: str) -> str | None:
     return inputs.single(output_dict, key).uri if output_dict.get(key) else None
+
+
+def _table(output_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of `Outputs` that are about a table, if there is one."""
+    folder = _optional_uri(output_dict, keys.PREDICTION_TABLE)
+    if not folder:
+        return {}
+    spec = arguments.parse(exec_properties, keys.TABLE_SPEC, our.TableSpec)
+    return {"table": folder, "table_settings": settings.table(spec)}
 
 
 def _output_examples(
@@ -210,9 +248,9 @@ def _output_examples(
     folder = _optional_uri(output_dict, keys.OUTPUT_EXAMPLES)
     if not folder:
         return {}
-    spec = settings.parse(exec_properties, keys.OUTPUT_EXAMPLE_SPEC, our.OutputExampleSpec)
+    spec = arguments.parse(exec_properties, keys.OUTPUT_EXAMPLE_SPEC, our.OutputExampleSpec)
     return {
         "output_examples": folder,
-        "columns": settings.columns(spec, *(branch.columns_spec for branch in branches)),
+        "columns": model_settings.columns(spec, *(branch.columns_spec for branch in branches)),
         "replace_features": spec.replace_features,
     }

@@ -14,10 +14,10 @@ from tfx.utils import path_utils
 
 from bulk_inferencer import _files, _gate
 from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer._models import model_files
 from bulk_inferencer._models.predictor import model_label
-from bulk_inferencer._models.saved_model import SavedModel
-from bulk_inferencer.components import inputs, keys, settings
-from bulk_inferencer.errors import GateError, ModelError
+from bulk_inferencer.components import arguments, inputs, keys, model_settings
+from bulk_inferencer.errors import GateError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GatedModel:
 
     @property
     def path(self) -> str:
-        """The folder with `saved_model.pb`, empty where there is no artifact."""
+        """The folder with the model's files, empty where there is no artifact."""
         return _model_path(self.artifact) if self.artifact else ""
 
 
@@ -56,7 +56,7 @@ def read(
       GateError: the model was not blessed, or there is none yet, and its gate policy is `FAIL`.
       InputError: there is more than one model.
     """
-    required = settings.names(exec_properties, keys.REQUIRED_BLESSINGS)
+    required = arguments.names(exec_properties, keys.REQUIRED_BLESSINGS)
     model_keys = [keys.PUSHED_MODEL, keys.MODEL]
     blessing_keys = {kind: kind for kind in (_gate.MODEL_BLESSING, _gate.INFRA_BLESSING)}
     if name:  # Of several models, those that must be blessed are required by their names.
@@ -74,7 +74,7 @@ def read(
         decision = _gate.ABSENT
     else:
         decision = _decide(artifact, blessings, required)
-    policy = settings.gate_policy(spec)
+    policy = model_settings.gate_policy(spec)
     if not decision.is_open and policy != "SKIP":
         decision = _overruled(decision, policy, f"{model_label(name)}: " if name else "")
     return GatedModel(name, spec, artifact, tuple(blessings.values()), decision)
@@ -103,15 +103,23 @@ def decide_together(models: Sequence[GatedModel]) -> _gate.Decision:
 
 
 def _model_path(model: types.Artifact) -> str:
-    """Returns the folder with `saved_model.pb` of a Model or PushedModel.
-
-    A Trainer puts it below the artifact's folder; a Pusher, or whoever imports a SavedModel, into
-    that folder itself.
-    """
-    is_pushed = model.type_name == standard_artifacts.PushedModel.TYPE_NAME
-    if is_pushed or _files.exists(posixpath.join(model.uri, "saved_model.pb")):
+    """Returns the folder with the files of a Model or PushedModel."""
+    if model.type_name == standard_artifacts.PushedModel.TYPE_NAME:
         return str(model.uri)
-    return str(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
+    return _folder_in(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def _folder_in(uri: str, is_old: bool = False) -> str:
+    """Returns the folder with the files of a model.
+
+    A Trainer puts them below the artifact's folder; a Pusher, or whoever imports a model, into that
+    folder itself.
+    """
+    if _files.exists(posixpath.join(uri, "saved_model.pb")):
+        return str(uri)
+    trained = str(path_utils.serving_model_path(uri, is_old))
+    # Models of Python have files of any name.
+    return trained if _files.files_below(trained) or not _files.files_below(uri) else str(uri)
 
 
 def _decide(
@@ -124,11 +132,10 @@ def _decide(
     path = _model_path(model)
 
     def has_content_of(uri: str) -> bool:
-        try:
-            other = SavedModel(path_utils.serving_model_path(uri))
-            return SavedModel(path).fingerprint() == other.fingerprint()
-        except ModelError:
+        other = _folder_in(uri)
+        if not _files.files_below(path) or not _files.files_below(other):
             return False
+        return model_files.fingerprint(path) == model_files.fingerprint(other)
 
     candidate = _gate.Candidate(model.id, model.name, model.uri, has_content_of)
     arrived = [_blessing(kind, artifact) for kind, artifact in blessings.items()]

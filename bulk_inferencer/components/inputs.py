@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.types import artifact_utils
 
 from bulk_inferencer import _files
+from bulk_inferencer._formats.input_format import InputFormat
+from bulk_inferencer._formats.parquet import Parquet
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.components import keys
 from bulk_inferencer.errors import InputError
@@ -19,7 +24,18 @@ Artifacts = Mapping[str, Sequence[types.Artifact]]
 _EXAMPLES_KEY = re.compile(rf"{keys.EXAMPLES}(_\d+)?")
 
 # How Examples artifacts name TFRecord files; one without the property holds them too.
-_TFRECORD_FORMATS = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
+_TFRECORD_FILES = ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP")
+# The payload that stands for tables. TFX's ExampleGens then write Parquet files, and say all the
+# same that they were TFRecord files.
+_PARQUET = "FORMAT_PARQUET"
+_PARQUET_FILES = (*_TFRECORD_FILES, "FILE_FORMAT_PARQUET")
+
+
+class ExamplesFormat(NamedTuple):
+    """The format of examples: that of their files, and that of their records."""
+
+    files: InputFormat
+    records: str
 
 
 def single(artifacts: Artifacts, key: str) -> types.Artifact:
@@ -57,28 +73,34 @@ def check_examples(artifacts: Artifacts) -> None:
         )
 
 
-def payload_format(examples: Sequence[types.Artifact]) -> str:
-    """Returns the format of the records.
+def examples_format(examples: Sequence[types.Artifact]) -> ExamplesFormat:
+    """Returns what the artifacts say of their format; no file is opened.
 
     Raises:
-      InputError: there are no examples, or several formats, or files other than TFRecord.
+      InputError: there are no examples, or several formats, or files that are neither TFRecord nor
+        Parquet files.
     """
     formats = {}
     for artifact in examples:
-        file_format = artifact.get_string_custom_property("file_format")
-        if file_format not in _TFRECORD_FORMATS:
+        payload = examples_utils.get_payload_format_string(artifact)
+        files = artifact.get_string_custom_property("file_format")
+        if files not in (_PARQUET_FILES if payload == _PARQUET else _TFRECORD_FILES):
             raise InputError(
-                f"The examples at {artifact.uri} are {file_format} files, but only TFRecord files "
-                f"can be scored. Write them with an ExampleGen whose output is TFRecord."
+                f"The examples at {artifact.uri} are {files} files with the payload {payload}, but "
+                f"only TFRecord files and Parquet files with the payload {_PARQUET} can be scored. "
+                f"Write them with an ExampleGen that makes one of these."
             )
-        formats[artifact.uri] = examples_utils.get_payload_format_string(artifact)
+        formats[artifact.uri] = payload
     if len(set(formats.values())) != 1:
         listed = ", ".join(f"{name} at {uri}" for uri, name in sorted(formats.items()))
         raise InputError(
             f"All examples must have the same payload format, but there are "
             f"{listed or 'no examples'}. Score each format with a BulkInferencer of its own."
         )
-    return next(iter(formats.values()))
+    (payload,) = set(formats.values())
+    if payload == _PARQUET:
+        return ExamplesFormat(Parquet(), FORMAT_TF_EXAMPLE)
+    return ExamplesFormat(TFRecord(), payload)
 
 
 def splits(examples: Sequence[types.Artifact], wanted: Sequence[str]) -> dict[str, list[str]]:

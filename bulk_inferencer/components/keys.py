@@ -15,7 +15,7 @@ SUMMARY = "summary"
 FAILED_EXAMPLES = "failed_examples"
 OUTPUT_EXAMPLES = "output_examples"
 COMPARISON = "comparison"
-PREDICTION_TABLE = "prediction_table"  # reserved: nothing writes it yet
+PREDICTION_TABLE = "prediction_table"
 
 # Execution properties
 DATA_SPEC = "data_spec"
@@ -25,6 +25,7 @@ CASCADE_SPEC = "cascade_spec"
 ROUTING = "routing"
 COMPARISON_SPEC = "comparison_spec"
 OUTPUT_EXAMPLE_SPEC = "output_example_spec"
+TABLE_SPEC = "table_spec"
 MODEL_NAMES = "model_names"
 REQUIRED_BLESSINGS = "required_blessings"
 MODULE_FILE = "module_file"

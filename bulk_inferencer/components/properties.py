@@ -48,10 +48,12 @@ def describe_result(
 def describe_others(
     output_dict: inputs.Artifacts, summary: Summary, payload_format: str | None
 ) -> None:
-    """Sets the properties of the summary and of the examples; they have no format if none ran."""
+    """Sets the properties of what all models share; examples have no format if none ran."""
     if not names_models(summary.branches):  # Named models have a gate each.
         gate = summary.branches[keys.INFERENCE_RESULT].gate.verdict
-        inputs.single(output_dict, keys.SUMMARY).set_string_custom_property(keys.GATE, gate)
+        for key in (keys.SUMMARY, keys.PREDICTION_TABLE):
+            for artifact in output_dict.get(key) or []:
+                artifact.set_string_custom_property(keys.GATE, gate)
     splits = {split for branch in summary.branches.values() for split in branch.splits}
     for key in (keys.FAILED_EXAMPLES, keys.OUTPUT_EXAMPLES):
         for artifact in output_dict.get(key) or []:

@@ -1,4 +1,4 @@
-"""The user's module with hooks, as TFX hands it to an executor."""
+"""The user's module with functions of their own, as TFX hands it to an executor."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bulk_inferencer._models.predictor import reason_of
 from bulk_inferencer.components import keys
 from bulk_inferencer.errors import SettingsError
 
+PREPROCESS, POSTPROCESS, LOAD_MODEL = "preprocess", "postprocess", "load_model"
 _NAME_OF_FILE = "bulk_inferencer_module_file"
 
 
@@ -28,7 +29,7 @@ def packages(exec_properties: Mapping[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def hooks(exec_properties: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def functions(exec_properties: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the functions of the user's module by name; there are none without a module.
 
     TFX's own helpers reload a module that has the same name as an earlier one, which mixes the two:
@@ -40,7 +41,7 @@ def hooks(exec_properties: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with udf_utils.TempPipInstallContext(packages(exec_properties)) as installed:
         _forget_modules(installed.temp_directory)
         try:
-            yield _import_hooks(name, file) if path or file else {}
+            yield _import_functions(name, file) if path or file else {}
         finally:
             _forget_modules(installed.temp_directory)
             sys.modules.pop(_NAME_OF_FILE, None)
@@ -53,7 +54,7 @@ def _forget_modules(folder: str | None) -> None:
     importlib.invalidate_caches()
 
 
-def _import_hooks(module_path: str | None, module_file: str | None) -> dict[str, Any]:
+def _import_functions(module_path: str | None, module_file: str | None) -> dict[str, Any]:
     where = module_path or module_file
     try:
         if module_path:
@@ -62,13 +63,15 @@ def _import_hooks(module_path: str | None, module_file: str | None) -> dict[str,
             module = _import_file(io_utils.ensure_local(module_file))
     except Exception as error:  # Importing a user's module may raise anything.
         raise SettingsError(
-            f"Cannot import the hooks of {where}: {reason_of(error)}. Fix the module."
+            f"Cannot import {where}: {reason_of(error)}. Fix the module."
         ) from error
-    found = {n: getattr(module, n) for n in ("preprocess", "postprocess") if hasattr(module, n)}
+    names = (PREPROCESS, POSTPROCESS, LOAD_MODEL)
+    found = {name: getattr(module, name) for name in names if hasattr(module, name)}
     if not found:
         raise SettingsError(
-            f"{where} defines no hook. Define preprocess(batch), postprocess(records, outputs) or "
-            f"both at the top level of the module."
+            f"{where} has nothing that the component could use. Define preprocess(batch), "
+            f"postprocess(records, outputs) or load_model(path), or several of them, at the top "
+            f"level of the module."
         )
     return found
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from bulk_inferencer.results.reader import RecordPrediction as RecordPrediction
     from bulk_inferencer.results.reader import read_prediction_logs as read_prediction_logs
     from bulk_inferencer.results.reader import read_predictions as read_predictions
+    from bulk_inferencer.results.run_results import Results as Results
+    from bulk_inferencer.results.run_results import read as read
     from bulk_inferencer.results.summary import BranchSummary as BranchSummary
     from bulk_inferencer.results.summary import Counts as Counts
     from bulk_inferencer.results.summary import DamagedFile as DamagedFile
@@ -24,9 +26,11 @@ _MODULE_OF_NAME = {
     "Counts": "bulk_inferencer.results.summary",
     "DamagedFile": "bulk_inferencer.results.summary",
     "RecordPrediction": "bulk_inferencer.results.reader",
+    "Results": "bulk_inferencer.results.run_results",
     "Reused": "bulk_inferencer.results.summary",
     "StageCounts": "bulk_inferencer.results.summary",
     "Summary": "bulk_inferencer.results.summary",
+    "read": "bulk_inferencer.results.run_results",
     "read_prediction_logs": "bulk_inferencer.results.reader",
     "read_predictions": "bulk_inferencer.results.reader",
 }

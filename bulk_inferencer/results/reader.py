@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,9 @@ from bulk_inferencer._access import check_access
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 from bulk_inferencer.errors import InputError
+from bulk_inferencer.results.places import branch_of, nothing_found, summaries_beside
+from bulk_inferencer.results.shards import PARTIAL, Shard, check_counts, check_names, log_shards
 from bulk_inferencer.results.summary import Counts, Summary
-
-_PARTIAL = (
-    "The results are not complete: files were lost, or the run did not end. Run again, or set "
-    "allow_partial to read what is there."
-)
 
 
 class RecordPrediction(NamedTuple):
@@ -31,12 +28,12 @@ class RecordPrediction(NamedTuple):
     ```
 
     Attributes:
-      record: the serialized record.
+      record: the serialized record; None where the PredictionLogs were written without records.
       outputs: arrays by output name, without a batch dimension; strings as object arrays of
         `bytes`. Outputs of a multi-inference log are named `<signature>/<output>`.
     """
 
-    record: bytes
+    record: bytes | None
     outputs: dict[str, np.ndarray]
 
 
@@ -62,34 +59,19 @@ def read_prediction_logs(
     """
     folder = _files.as_path("The folder of predictions", uri)
     check_access([folder])
-    shards = _shards(folder, split)
+    shards = log_shards(folder, split)
     if not allow_partial:
-        _check_names(folder, shards)
+        check_names(folder, shards)
         found = _summary_of(folder, summary)
         if found is not None:  # It is written last, when everything else is there.
             splits = found if split is None else {s: c for s, c in found.items() if s == split}
-            check_complete(folder, splits)
-        elif _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
-            raise InputError(f"A run that writes to {folder} has not ended. {_PARTIAL}")
+            check_counts(folder, shards, splits)
+        else:
+            check_has_ended(folder)
     if not shards:
-        raise _nothing_found(folder, split)
+        raise nothing_found(folder, split)
     # Checked above at once, and not only when the first prediction is asked for.
-    return _logs(list(shards))
-
-
-def _nothing_found(folder: str, split: str | None) -> InputError:
-    which = f" of split '{split}'" if split else ""
-    below = posixpath.join(folder, _layout.INFERENCE_RESULT)
-    if not _files.exists(folder):
-        hint = "There is no such folder."
-    elif split is None and _shards(below, None):
-        hint = f"They are in {below}."
-    else:
-        hint = (
-            "Check the folder and the split. A model that was not blessed leaves no predictions; "
-            "its summary.json says so."
-        )
-    return InputError(f"There are no predictions{which} in {folder}. {hint}")
+    return parsed_logs(shards)
 
 
 def read_predictions(
@@ -110,114 +92,93 @@ def check_complete(folder: str, splits: Mapping[str, Counts]) -> None:
     Raises:
       InputError: it does not.
     """
-    for split, counts in splits.items():
-        shards = _shards(folder, split)
-        found = (len(shards), sum(shards.values()))
-        if found != (counts.shards, counts.bytes_written):
-            raise InputError(
-                f"The summary says that {folder} holds {counts.shards} shards of split '{split}' "
-                f"with {counts.bytes_written} bytes, but there are {found[0]} with {found[1]} "
-                f"bytes. {_PARTIAL}"
-            )
+    check_counts(folder, log_shards(folder), splits)
 
 
-def _shards(folder: str, split: str | None) -> dict[str, int]:
-    """Returns the sizes of the files of predictions, by path."""
-    pattern = _layout.prediction_logs_pattern(split)
-    files = _files.matching(_files.literal(folder) + "/*")
-    return {p: f.bytes for p, f in files.items() if pattern.fullmatch(posixpath.basename(p))}
+def check_has_ended(folder: str) -> None:
+    """Checks that no run has left its working files in a folder.
 
-
-def _check_names(folder: str, shards: Iterable[str]) -> None:
-    """Checks that of `SSSSS-of-NNNNN`, each number is there."""
-    pattern = _layout.prediction_logs_pattern(None)
-    numbers: dict[str, dict[int, list[int]]] = {}
-    for path in shards:
-        match = pattern.fullmatch(posixpath.basename(path))
-        assert match  # that is how they were found
-        by_count = numbers.setdefault(match["split"], {})
-        by_count.setdefault(int(match["count"]), []).append(int(match["index"]))
-    for split, by_count in numbers.items():
-        if len(by_count) > 1:
-            counts = " and ".join(map(str, sorted(by_count)))
-            raise InputError(
-                f"The shards of split '{split}' in {folder} belong to several runs: their names "
-                f"say that there are {counts} of them. Keep the files of one run."
-            )
-        ((count, found),) = by_count.items()
-        if missing := sorted(set(range(count)) - set(found)):
-            first = ", ".join(map(str, missing[:5]))
-            raise InputError(
-                f"{len(missing)} of {count} shards of split '{split}' are missing from {folder}, "
-                f"such as {first}. {_PARTIAL}"
-            )
-        if len(found) > count:
-            raise InputError(
-                f"{folder} has {len(found)} files for {count} shards of split '{split}', some of "
-                f"them twice, with and without .gz. Keep one of each."
-            )
+    Raises:
+      InputError: one has.
+    """
+    if _files.files_below(posixpath.join(folder, _layout.WORK_FOLDER)):
+        raise InputError(f"A run that writes to {folder} has not ended. {PARTIAL}")
 
 
 def _summary_of(folder: str, summary: str | os.PathLike[str] | None) -> Mapping[str, Counts] | None:
     """Returns the counts of the predictions in a folder by split, if a summary has them."""
-    if summary is not None:
-        places = [_files.as_path("summary", summary)]
+    if summary is None:
+        place = next(iter(summaries_beside(folder)), None)
     else:
-        # `results/summary` beside `results/inference_result`, and in TFX `summary/7` beside
-        # `inference_result/7`.
-        parent, name = posixpath.split(folder.rstrip("/"))
-        places = [posixpath.join(parent, "summary")]
-        places.append(posixpath.join(posixpath.dirname(parent), "summary", name))
-    for place in places:
-        if _files.exists(posixpath.join(place, _layout.SUMMARY_FILE)):
-            branches = Summary.read(place).branches
-            branch = _branch_of(folder, branches)
-            return branches[branch].splits if branch else {}
-    if summary is not None:
-        raise InputError(f"There is no {_layout.SUMMARY_FILE} in {places[0]}. Correct the folder.")
-    return None
+        place = _files.as_path("summary", summary)
+        if not _files.exists(posixpath.join(place, _layout.SUMMARY_FILE)):
+            raise InputError(f"There is no {_layout.SUMMARY_FILE} in {place}. Correct the folder.")
+    if place is None:
+        return None
+    branches = Summary.read(place).branches
+    branch = branch_of(folder, branches)
+    return branches[branch].splits if branch else {}
 
 
-def _branch_of(folder: str, branches: Mapping[str, Any]) -> str | None:
-    if len(branches) == 1:
-        return next(iter(branches))
-    names = folder.rstrip("/").split("/")[-2:]
-    return next((name for name in reversed(names) if name in branches), None)
+def serialized_logs(shards: Iterable[Shard]) -> Iterator[list[bytes]]:
+    """Yields the serialized PredictionLogs of shards in chunks, in order."""
+    for shard in shards:
+        yield from tfrecord.read_chunks(shard.path, max_record_bytes=tfrecord.NO_LIMIT)
 
 
-def _logs(shards: Iterable[str]) -> Iterator[Any]:
+def parsed_logs(shards: Iterable[Shard]) -> Iterator[Any]:
+    """Yields the PredictionLog protos of shards, in order."""
     from tensorflow_serving.apis import prediction_log_pb2
 
-    for path in shards:
-        for chunk in tfrecord.read_chunks(path, max_record_bytes=tfrecord.NO_LIMIT):
-            for log in chunk:
-                yield prediction_log_pb2.PredictionLog.FromString(log)
+    for chunk in serialized_logs(shards):
+        yield from map(prediction_log_pb2.PredictionLog.FromString, chunk)
+
+
+def record_of(log: Any) -> bytes | None:
+    """Returns the serialized record that a PredictionLog proto holds, if it does."""
+    kind = _kind_of(log)
+    request = getattr(log, kind).request
+    if kind == "predict_log":
+        values = next((tensor.string_val for tensor in request.inputs.values()), ())
+        return values[0] if values else None
+    examples = request.input.example_list.examples
+    return examples[0].SerializeToString() if examples else None
 
 
 def prediction_of(log: Any) -> RecordPrediction:
     """Returns the record and the outputs of a PredictionLog proto."""
+    kind = _kind_of(log)
+    response = getattr(log, kind).response
+    return RecordPrediction(record_of(log), _OUTPUTS_OF_KIND[kind](response))
+
+
+def _kind_of(log: Any) -> str:
+    kind = str(log.WhichOneof("log_type"))
+    if kind not in _OUTPUTS_OF_KIND:
+        raise InputError(
+            f"A PredictionLog should hold one of {', '.join(_OUTPUTS_OF_KIND)}, but one holds "
+            f"{kind}. Read it with read_prediction_logs."
+        )
+    return kind
+
+
+def _predict_outputs(response: Any) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
-    kind = log.WhichOneof("log_type")
-    entry = getattr(log, kind)
-    if kind == "predict_log":
-        (record,) = next(iter(entry.request.inputs.values())).string_val
-        arrays = {name: tf.make_ndarray(t) for name, t in entry.response.outputs.items()}
-        return RecordPrediction(record, {n: a.reshape(a.shape[1:]) for n, a in arrays.items()})
-    record = entry.request.input.example_list.examples[0].SerializeToString()
-    if kind == "classify_log":
-        return RecordPrediction(record, _classification(entry.response.result))
-    if kind == "regress_log":
-        return RecordPrediction(record, _regression(entry.response.result))
+    arrays = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+    return {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
+
+
+def _multi_inference_outputs(response: Any) -> dict[str, np.ndarray]:
     outputs = {}
-    for result in entry.response.results:
+    for result in response.results:
         if result.HasField("classification_result"):
             values = _classification(result.classification_result)
         else:
             values = _regression(result.regression_result)
         for name, value in values.items():
             outputs[f"{result.model_spec.signature_name}/{name}"] = value
-    return RecordPrediction(record, outputs)
+    return outputs
 
 
 def _classification(result: Any) -> dict[str, np.ndarray]:
@@ -230,3 +191,11 @@ def _classification(result: Any) -> dict[str, np.ndarray]:
 
 def _regression(result: Any) -> dict[str, np.ndarray]:
     return {REGRESS_OUTPUT: np.float32(result.regressions[0].value).reshape(())}
+
+
+_OUTPUTS_OF_KIND: dict[str, Callable[[Any], dict[str, np.ndarray]]] = {
+    "predict_log": _predict_outputs,
+    "classify_log": lambda response: _classification(response.result),
+    "regress_log": lambda response: _regression(response.result),
+    "multi_inference_log": _multi_inference_outputs,
+}

@@ -14,6 +14,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, Schema
 from tfx.utils import import_utils, json_utils
 
 import bulk_inferencer
+from bulk_inferencer import PredictionTable
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.errors import SettingsError
 from tests.components.tfx_helpers import (
@@ -163,8 +164,9 @@ def test_name_that_cannot_stand_in_a_channel_is_refused():
 
 
 def test_every_channel_and_setting_of_the_components_is_reserved():
-    reserved = {"prediction_table", "self", "examples_1", "blessing_five", "data_specs"}
-    for made in (branch(output_example_spec=columns_spec(y5="y")), cascade()):
+    reserved = {"self", "examples_1", "blessing_five", "data_specs"}
+    optional = {"output_example_spec": columns_spec(y5="y"), "table_spec": {}}
+    for made in (branch(**optional), cascade()):
         reserved |= {*made.spec.INPUTS, *made.spec.OUTPUTS, *made.spec.PARAMETERS}
         # The input of a model must not have the name of one of them either.
         reserved |= {
@@ -186,6 +188,27 @@ def test_output_examples_are_an_output_only_where_columns_are_named(make):
     assert "output_example_spec" not in make().exec_properties
     with pytest.raises(SettingsError, match=r"^OutputExampleSpec\.output_columns_spec has no col"):
         make(output_example_spec=our.OutputExampleSpec())
+
+
+@COMPONENTS
+def test_table_is_an_output_only_where_it_is_asked_for(make):
+    for given in (our.TableSpec(), {}, parameter()):
+        made = make(table_spec=given)
+        assert made.outputs["prediction_table"].type is PredictionTable
+    assert message_of(make(table_spec={"keep": ["id"]}), "table_spec", our.TableSpec).keep == ["id"]
+    assert "prediction_table" not in make().outputs
+    assert "table_spec" not in make().exec_properties
+
+
+@COMPONENTS
+def test_predictions_need_a_place(make):
+    no_logs = our.DataSpec(prediction_logs=False)
+    message = (
+        "DataSpec.prediction_logs is false and there is no table_spec, so the predictions would be "
+        "lost. Give a table_spec, or leave out prediction_logs."
+    )
+    assert_refused(message, make, data_spec=no_logs)
+    assert "prediction_table" in make(data_spec=no_logs, table_spec={}).outputs
 
 
 @COMPONENTS
@@ -246,7 +269,7 @@ def test_component_shows_its_arguments_and_names_its_executor(make):
     assert import_utils.import_class_by_path(path) is component.EXECUTOR_SPEC.executor_class
 
 
-@pytest.mark.parametrize("name", ["InferenceSummary", "ModelComparison"])
+@pytest.mark.parametrize("name", ["InferenceSummary", "ModelComparison", "PredictionTable"])
 def test_artifact_type_is_found_as_package_and_class(name):
     found = getattr(bulk_inferencer, name)
     assert f"bulk_inferencer.{name}" == found.TYPE_NAME
@@ -257,7 +280,8 @@ def test_artifact_type_is_found_as_package_and_class(name):
 @COMPONENTS
 def test_component_survives_tfxs_json(make, count):
     examples = [channel(Examples) for _ in range(count)]
-    made = make(examples=examples, output_example_spec=columns_spec(y5="y")).with_id("mine")
+    optional = {"output_example_spec": columns_spec(y5="y"), "table_spec": {}}
+    made = make(examples=examples, **optional).with_id("mine")
     read = json_utils.loads(json_utils.dumps(made))
     assert (type(read), read.id) == (type(made), "mine")
     assert dict(read.exec_properties) == dict(made.exec_properties)

@@ -209,6 +209,28 @@ def test_there_can_only_be_one_model(model):
         gated_model.read({"model": [model, model]}, {}, ModelSpec())
 
 
-def test_saved_model_that_was_imported_as_a_model_is_found(model_uri, pushed_model_uri):
+def test_files_of_a_model_are_found_where_a_trainer_or_whoever_imports_it_puts_them(
+    model_uri, pushed_model_uri, tmp_path
+):
     assert read(model=artifact(Model, model_uri)).path == f"{model_uri}/Format-Serving"
     assert read(model=artifact(Model, pushed_model_uri)).path == pushed_model_uri
+    # Models of Python have files of other names.
+    imported, trained = tmp_path / "imported", tmp_path / "trained" / "Format-Serving"
+    for folder in (imported, trained):
+        folder.mkdir(parents=True)
+        (folder / "model.joblib").write_text("the model")
+    assert read(model=artifact(Model, imported)).path == str(imported)
+    assert read(model=artifact(Model, trained.parent)).path == str(trained)
+    nothing = artifact(Model, tmp_path / "nothing")
+    assert read(model=nothing).path == f"{tmp_path}/nothing/Format-Serving"
+
+
+def test_blessing_of_a_copy_counts_for_a_model_of_python_too(blessing, tmp_path):
+    for name, content in (("own", "5x"), ("copy/Format-Serving", "5x"), ("other", "10x")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.joblib").write_text(content)
+    own = artifact(Model, tmp_path / "own")
+    (tmp_path / "empty").mkdir()
+    for name, expected in (("copy", BLESSED), ("other", NOT_BLESSED), ("empty", NOT_BLESSED)):
+        given = blessing(blessed=1, current_model_id=6, current_model=str(tmp_path / name))
+        assert verdict(model=own, model_blessing=given) == expected

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bulk_inferencer._formats.parquet import Parquet
 from tfx.components.util import examples_utils
 from tfx.types.standard_artifacts import Examples
 
+from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.components import inputs
 from bulk_inferencer.errors import InputError
@@ -127,15 +129,25 @@ def test_folder_with_a_patterns_characters_in_its_name_is_taken_as_it_is(tmp_pat
 
 
 def test_tfrecord_files_have_several_names():
-    assert inputs.payload_format([artifact(Examples, "/e", ["a"])]) == "FORMAT_TF_EXAMPLE"
+    plain = inputs.examples_format([artifact(Examples, "/e", ["a"])])
+    assert plain == (TFRecord(), "FORMAT_TF_EXAMPLE")
     for file_format in ("", "tfrecords_gzip", "FORMAT_TFRECORDS_GZIP"):
         properties = {"file_format": file_format, "payload_format": "FORMAT_PROTO"}
-        assert inputs.payload_format([artifact(Examples, "/e", **properties)]) == "FORMAT_PROTO"
+        found = inputs.examples_format([artifact(Examples, "/e", **properties)])
+        assert found == (TFRecord(), "FORMAT_PROTO")
+
+
+def test_payload_says_that_files_are_parquet_even_where_tfxs_file_format_says_tfrecord():
+    for file_format in ("", "tfrecords_gzip", "FILE_FORMAT_PARQUET"):
+        properties = {"file_format": file_format, "payload_format": "FORMAT_PARQUET"}
+        found = inputs.examples_format([artifact(Examples, "/e", **properties)])
+        assert found == (Parquet(), "FORMAT_TF_EXAMPLE")
 
 
 OTHER_FORMAT = (
-    "The examples at /e are FORMAT_PARQUET files, but only TFRecord files can be scored. Write "
-    "them with an ExampleGen whose output is TFRecord."
+    "The examples at /e are FILE_FORMAT_PARQUET files with the payload FORMAT_TF_EXAMPLE, but only "
+    "TFRecord files and Parquet files with the payload FORMAT_PARQUET can be scored. Write them "
+    "with an ExampleGen that makes one of these."
 )
 SEVERAL_FORMATS = (
     "All examples must have the same payload format, but there are {}. Score each format with a "
@@ -146,17 +158,17 @@ SEVERAL_FORMATS = (
 @pytest.mark.parametrize(
     ("formats", "message"),
     [
-        ({"/e": {"file_format": "FORMAT_PARQUET"}}, OTHER_FORMAT),
+        ({"/e": {"file_format": "FILE_FORMAT_PARQUET"}}, OTHER_FORMAT),
         (
-            {"/1": {}, "/2": {"payload_format": "FORMAT_PROTO"}},
-            SEVERAL_FORMATS.format("FORMAT_TF_EXAMPLE at /1, FORMAT_PROTO at /2"),
+            {"/1": {}, "/2": {"payload_format": "FORMAT_PARQUET"}},
+            SEVERAL_FORMATS.format("FORMAT_TF_EXAMPLE at /1, FORMAT_PARQUET at /2"),
         ),
         ({}, SEVERAL_FORMATS.format("no examples")),
     ],
 )
-def test_examples_need_to_be_tfrecord_files_of_one_payload_format(formats, message):
+def test_examples_need_to_be_files_that_can_be_read_and_of_one_payload_format(formats, message):
     examples = [artifact(Examples, uri, **properties) for uri, properties in formats.items()]
-    assert_refused(message, inputs.payload_format, examples, error=InputError)
+    assert_refused(message, inputs.examples_format, examples, error=InputError)
 
 
 @pytest.mark.parametrize("artifacts", [{}, {"model": []}, {"model": [1, 2]}])

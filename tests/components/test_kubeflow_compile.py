@@ -71,6 +71,7 @@ def test_examples_compile_to_a_spec_that_kfp_loads(name, tmp_path, capsys):
     (task,) = (task for key, task in spec.root.dag.tasks.items() if key.endswith("Inferencer"))
     component = spec.components[task.component_ref.name]
     models, is_branch = MODELS_OF.get(name, []), name.endswith("_branch")
+    has_table = name == "five_times_table"
     of_models = [f"{kind}_{model}" for model in models for kind in ("model", "blessing")]
     inputs = {"examples", *(of_models or ["model", "model_blessing"])}
     assert component.input_definitions.artifacts.keys() == inputs
@@ -83,6 +84,7 @@ def test_examples_compile_to_a_spec_that_kfp_loads(name, tmp_path, capsys):
         "summary": "bulk_inferencer.InferenceSummary",
         "failed_examples": "tfx.Examples",
         **({"comparison": "bulk_inferencer.ModelComparison"} if is_branch else {}),
+        **({"prediction_table": "bulk_inferencer.PredictionTable"} if has_table else {}),
     }
     assert constant_of(task, "model_names") == (",".join(models) if is_branch else "")
 

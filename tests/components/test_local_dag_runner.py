@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from google.protobuf import json_format
 from tfx import v1 as tfx
@@ -103,6 +104,7 @@ def bulk(tmp_path_factory, uris):
         "output_example_spec": our.OutputExampleSpec(
             output_columns_spec=x_is_y, replace_features=True
         ),
+        "table_spec": our.TableSpec(format="CSV", keep_none=True),
     }
     as_json = {n: json_format.MessageToJson(spec, indent=None) for n, spec in settings.items()}
     nodes.bulk("Parameters", **{n: parameter(text, n) for n, text in as_json.items()})
@@ -159,6 +161,8 @@ def test_runtime_parameters_are_resolved_and_reach_the_job(bulk):
     assert signatures == "serving_default,length"
     assert summary_of(recorded.output("summary")).work.batches == 2
     assert examples_in(recorded.output("output_examples")) == [{"x": [50]}, {"x": [55]}]
+    (table,) = Path(recorded.output("prediction_table").uri).iterdir()
+    assert table.read_text().splitlines()[0] == '"serving_default/y","length/length"'
 
 
 def test_placeholders_and_dicts_reach_the_job_too(bulk):
@@ -319,6 +323,11 @@ def test_run_fails_where_a_resolver_finds_no_examples_or_no_model_that_must_be_t
 # Several models
 
 
+def rows_by_x(recorded):
+    rows = pd.read_parquet(recorded.output("prediction_table").uri).to_dict("records")
+    return {row["x"]: row for row in rows}
+
+
 @pytest.fixture(scope="module")
 def several(tmp_path_factory, uris):
     """Runs branches and cascades once; returns what is recorded of a node."""
@@ -329,6 +338,7 @@ def several(tmp_path_factory, uris):
         model_blessings={"five": nodes["blessing"]},
         output_example_spec=columns_spec(times="y"),
         comparison_spec=our.ComparisonSpec(key_features=["x"], most_different=2),
+        table_spec=our.TableSpec(),
     )
     nodes.bless("refusal", "ten", blessed=0)
     nodes.branch("OneRefused", model_blessings={"ten": nodes["refusal"]})
@@ -343,6 +353,7 @@ def several(tmp_path_factory, uris):
         routing=our.Routing(split=split),
         output_example_spec=columns_spec(y="y"),
         comparison_spec=our.ComparisonSpec(outcomes=str(outcomes)),
+        table_spec=our.TableSpec(keep_none=True),
     )
     five, ten = (our.StageSpec(name=name) for name in ("five", "ten"))
     settles = our.ExitWhen(output_key="y", at_least=50.0)
@@ -352,6 +363,7 @@ def several(tmp_path_factory, uris):
         ten,
         model_blessings={"five": nodes["blessing"]},
         output_example_spec=columns_spec(y="y", ten="ten/y"),
+        table_spec=our.TableSpec(),
     )
     blessings = {"five": nodes["blessing"], "ten": nodes["refusal"]}
     nodes.cascade("StageRefused", five, ten, model_blessings=blessings)
@@ -371,6 +383,10 @@ def test_every_model_has_a_result_of_its_own_and_they_are_compared(several):
         {"x": [10.0], "five/times": [50.0], "ten/times": [100.0]},
         {"x": [11.0], "five/times": [55.0], "ten/times": [110.0]},
     ]
+    assert recorded.output("prediction_table").type == "bulk_inferencer.PredictionTable"
+    table = rows_by_x(recorded)
+    assert list(table[11.0]) == ["split", "x", "five/y", "ten/y"]
+    assert list(table[11.0].values()) == ["unlabelled", 11.0, 55.0, 110.0]
     (pair,) = Comparison.read(recorded.output("comparison").uri).pairs
     y = pair.outputs["y"]
     assert (pair.models, y.records, y.max_absolute_difference) == (("five", "ten"), 5, 55.0)
@@ -412,6 +428,9 @@ def test_each_record_goes_to_one_model_and_outcomes_are_joined(several):
         variant = features["variant"][0].decode()
         assert features["user"][0].decode() in user_of[variant]
         assert features["y"] == [{"five": 5.0, "ten": 10.0}[variant]]
+    table = pd.read_parquet(recorded.output("prediction_table").uri)
+    of_variant = {name: set(rows["key"]) for name, rows in table.groupby("variant")}
+    assert of_variant == user_of
     for name, outcome in Comparison.read(recorded.output("comparison").uri).outcomes.items():
         assert outcome.count == len(user_of[name] & {"user1", "user2", "user3"})
 
@@ -426,6 +445,9 @@ def test_cascade_feeds_the_next_stage_what_is_not_settled(several):
     examples = recorded.output("output_examples")
     assert examples_in(examples, "train")[2] == {"x": [2.0], "y": [100.0], "ten": [100.0]}
     assert examples_in(examples)[1] == {"x": [11.0], "y": [55.0]}
+    table = rows_by_x(recorded)
+    assert (table[2.0]["y"], table[2.0]["five/y"], table[2.0]["ten/y"]) == (100, 10, 100)
+    assert pd.isna(table[11.0]["ten/y"])
     # In ML Metadata, each stage keeps its place.
     properties = custom_properties(recorded.output())
     five, ten = (ids_of(recorded.inputs[f"model_{name}"]) for name in ("five", "ten"))

@@ -17,17 +17,18 @@ CHECKOUT = Path(__file__).parents[2]
 PROTO = CHECKOUT / "proto" / "bulk_inferencer" / "bulk_inferencer.proto"
 GENERATED = ("bulk_inferencer/bulk_inferencer_pb2.py", "bulk_inferencer/bulk_inferencer_pb2.pyi")
 NUMBERS = ("int32", "int64", "double")
-SETTINGS = (*NUMBERS, "string", "bool", "GatePolicy", "Compression", "DamagedFiles")
+SETTINGS = (*NUMBERS, "string", "bool", "GatePolicy", "Compression", "DamagedFiles", "Format")
 FIRST_NUMBER_OF_OURS = 100
 SHARED = sorted(theirs.DESCRIPTOR.message_types_by_name)
 ADDED = {
     "DataSpec": {
         *("failure_limit", "compression", "checkpoint_dir", "keep_checkpoint", "checkpoint_days"),
-        *("damaged_files", "max_damaged_files", "max_record_bytes"),
+        *("damaged_files", "max_damaged_files", "max_record_bytes", "columns", "rename", "vectors"),
+        *("prediction_logs", "records_in_logs"),
     },
     "ModelSpec": {
         *("gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"),
-        "takes_records",
+        *("takes_records", "features", "allow_missing"),
     },
     "OutputExampleSpec": {"replace_features"},
 }

@@ -1,4 +1,4 @@
-"""Hooks as a setting of the component: a module of the user's, as a file or importable."""
+"""A module of the user's as a setting of the component, as a file or importable."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ def write_module(folder, source, name="user_hooks"):
     return str(path)
 
 
-def hooks_of(file):
-    with user_module.hooks({"module_file": file}) as hooks:
-        return hooks
+def functions_of(file):
+    with user_module.functions({"module_file": file}) as functions:
+        return functions
 
 
-def test_hooks_are_those_functions_that_the_module_has(tmp_path):
-    assert hooks_of(write_module(tmp_path, HOOKS)).keys() == {"preprocess", "postprocess"}
-    one = write_module(tmp_path, "def postprocess(records, outputs):\n    return outputs")
-    assert hooks_of(one).keys() == {"postprocess"}
-    assert hooks_of(None) == {}
+def test_functions_are_those_that_the_module_has(tmp_path):
+    assert functions_of(write_module(tmp_path, HOOKS)).keys() == {"preprocess", "postprocess"}
+    for one in ("postprocess", "load_model"):
+        path = write_module(tmp_path, f"def {one}(*arguments):\n    return arguments")
+        assert functions_of(path).keys() == {one}
+    assert functions_of(None) == {}
 
 
 def test_changed_file_is_read_anew(tmp_path):
     for number in (1, 22):
         path = write_module(tmp_path, f"def preprocess(batch):\n    return {number}")
-        assert hooks_of(path)["preprocess"]([]) == number
+        assert functions_of(path)["preprocess"]([]) == number
 
 
 @pytest.mark.parametrize(
@@ -81,17 +82,18 @@ def test_changed_file_is_read_anew(tmp_path):
 def test_module_that_cannot_be_imported_is_refused(tmp_path, source, name, reason):
     path = tmp_path / name
     path.write_text(source)
-    message = f"Cannot import the hooks of {path}: {reason}. Fix the module."
-    assert_refused(message, hooks_of, str(path))
+    message = f"Cannot import {path}: {reason}. Fix the module."
+    assert_refused(message, functions_of, str(path))
 
 
-def test_module_without_a_hook_is_refused(tmp_path):
+def test_module_without_any_of_the_functions_is_refused(tmp_path):
     path = write_module(tmp_path, "def preprocessing_fn(inputs):\n    return inputs")
     message = (
-        f"{path} defines no hook. Define preprocess(batch), postprocess(records, outputs) or both "
-        f"at the top level of the module."
+        f"{path} has nothing that the component could use. Define preprocess(batch), "
+        f"postprocess(records, outputs) or load_model(path), or several of them, at the top level "
+        f"of the module."
     )
-    assert_refused(message, hooks_of, path)
+    assert_refused(message, functions_of, path)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,7 @@ def recorded(tmp_path_factory, uris):
         for name, number, hook in [
             ("A", 1, "preprocess(batch):\n    return batch[::-1]"),
             ("B", 1000, "postprocess(records, outputs):\n    return {'y': outputs['y'] + K}"),
+            ("C", 7, "load_model(path):\n    return lambda features: {'y': features['x'] * K}"),
         ]:
             source = f"from constants import K\n\ndef {hook}\n"
             write_module(folder / name, f"K = {number}\n", name="constants")
@@ -122,8 +125,9 @@ def recorded(tmp_path_factory, uris):
 
 @pytest.mark.slow
 def test_module_file_is_packaged_and_those_of_one_name_do_not_mix_in_one_process(recorded):
-    for name, expected in (("A", [(10, 55), (11, 50)]), ("B", [(10, 1050), (11, 1055)])):
-        assert scored(recorded(name).output()) == expected
+    ys = {"A": (55, 50), "B": (1050, 1055), "C": (70, 77)}
+    for name, (of_10, of_11) in ys.items():
+        assert scored(recorded(name).output()) == [(10, of_10), (11, of_11)]
         module, _, wheel = recorded(name).properties["module_path"].partition("@")
         assert (module, wheel.endswith(".whl"), Path(wheel).is_file()) == ("hooks", True, True)
 

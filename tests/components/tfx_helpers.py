@@ -6,6 +6,7 @@ from collections import namedtuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
@@ -20,6 +21,7 @@ from bulk_inferencer import (
     BulkInferencer,
     CascadeInferencer,
     InferenceSummary,
+    PredictionTable,
     Summary,
     read_predictions,
 )
@@ -56,6 +58,11 @@ def times(factor, *xs):
     return sorted((x, factor * x) for x in xs)
 
 
+def table_of(artifact):
+    """Returns the rows of a table of predictions, by its columns, as pandas reads them."""
+    return pd.read_parquet(artifact.uri).to_dict("list")
+
+
 def five_times(*xs):
     return times(5, *xs)
 
@@ -77,6 +84,10 @@ def columns_of(signature_name="", **columns):
 
 def columns_spec(signature_name="", **columns):
     return our.OutputExampleSpec(output_columns_spec=[columns_of(signature_name, **columns)])
+
+
+def cascade_spec(**of_five):
+    return our.CascadeSpec(stages=[our.StageSpec(name="five", **of_five)])
 
 
 def parameter(default=None, name="parameter"):
@@ -177,13 +188,16 @@ def artifact(kind, uri, splits=(), **custom_properties):
 
 # The executor
 
-Outputs = namedtuple("Outputs", "inference_result summary failed_examples output_examples")
+Outputs = namedtuple(
+    "Outputs", "inference_result summary failed_examples output_examples prediction_table"
+)
 
 
 def make_outputs(folder):
     """Returns the artifacts that an execution writes to, as a launcher makes them."""
     examples = standard_artifacts.Examples
-    kinds = (standard_artifacts.InferenceResult, InferenceSummary, examples, examples)
+    result = standard_artifacts.InferenceResult
+    kinds = (result, InferenceSummary, examples, examples, PredictionTable)
     folders = [Path(folder, key) for key in Outputs._fields]
     for made in folders:
         made.mkdir(parents=True)
@@ -192,7 +206,8 @@ def make_outputs(folder):
 
 def execute(outputs, inputs, context=None, **properties):
     """Calls the executor as a launcher does, and returns it; settings may be messages or text."""
-    unused = () if "output_example_spec" in properties else ("output_examples",)
+    needs = {"output_examples": "output_example_spec", "prediction_table": "table_spec"}
+    unused = {key for key, spec in needs.items() if spec not in properties}
     executor = Executor(context)
     executor.Do(
         {key: [value] for key, value in inputs.items()},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from bulk_inferencer._formats.batches import (
     Batch,
     BatchBounds,
-    Chunk,
     Segment,
     batches,
     read_batches,
 )
+from bulk_inferencer._formats.input_format import Chunk, InputFile
+from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from tests.helpers import exactly, write_tfrecord
 
 
@@ -38,10 +40,14 @@ def test_batches_keep_every_record_in_order_within_the_bounds(sizes, bounds):
         ), "a batch ended before it was full"
 
 
+def files(*paths):
+    return [InputFile(path, Path(path).stat().st_size) for path in paths]
+
+
 def test_batch_of_several_files_knows_where_its_records_come_from(tmp_path):
     a = write_tfrecord(tmp_path / "a", [b"1", b"2"])
     b = write_tfrecord(tmp_path / "b", [b"3", b"4"])
-    first, second = read_batches([a, b], BatchBounds(max_records=3))
+    first, second = read_batches(TFRecord(), files(a, b), BatchBounds(max_records=3))
     assert first == Batch([b"1", b"2", b"3"], (Segment(a, 0, 2), Segment(b, 0, 1)))
     assert second == Batch([b"4"], (Segment(b, 1, 1),))
     with pytest.raises(IndexError, match=exactly("no such record in this batch")):
@@ -50,7 +56,7 @@ def test_batch_of_several_files_knows_where_its_records_come_from(tmp_path):
 
 def test_file_of_several_chunks_is_numbered_through(tmp_path):
     path = write_tfrecord(tmp_path / "a", [b"%02d" % i for i in range(50)])
-    found = list(read_batches([path], BatchBounds(max_bytes=40)))
+    found = list(read_batches(TFRecord(), files(path), BatchBounds(max_bytes=40)))
     places = [batch.locate(len(batch.records) - 1) for batch in found]
     assert places == [(path, 19), (path, 39), (path, 49)]
 
@@ -58,5 +64,5 @@ def test_file_of_several_chunks_is_numbered_through(tmp_path):
 def test_caller_may_lower_the_size_of_each_batch(tmp_path):
     path = write_tfrecord(tmp_path / "a", [b"1"] * 10)
     most = iter([1, 9, 2, 3, 0])
-    found = read_batches([path], BatchBounds(max_records=4), lambda: next(most))
+    found = read_batches(TFRecord(), files(path), BatchBounds(max_records=4), lambda: next(most))
     assert [len(batch.records) for batch in found] == [1, 4, 2, 3]

@@ -23,11 +23,17 @@ from bulk_inferencer.errors import InputError
 from tests.helpers import example
 
 TABLE = pa.table({"x": [1.0, 2.0], "name": ["a", "b"]})
-CONVERT = (
-    "Write each of its records as a serialized tf.Example into a TFRecord file, for example with "
-    "tf.io.TFRecordWriter."
-)
-UNPACK = "Unpack it: a TFRecord file is plain, gzip or zlib."
+CONVERT = "Write its records into Parquet, CSV, JSON Lines or TFRecord files."
+UNPACK = "Unpack it: only TFRecord, CSV and JSON Lines may be compressed, with gzip."
+READ_AS = {
+    "a CSV file": 'Read it with input_format="csv".',
+    "a JSON Lines file": 'Read it with input_format="json_lines".',
+    "a Parquet file": 'Read it with input_format="parquet".',
+    "a PNG image": 'Read it with input_format="files".',
+    "a JSON file": "Write each of its records as a JSON object into a line of its own: JSON Lines.",
+    "a text file": 'Read it with input_format="csv" if each line is a record, or with '
+    'input_format="files" if all of it is one.',
+}
 
 
 def written(write):
@@ -63,6 +69,7 @@ FILES = [
     ("an ORC file", written(lambda file: orc.write_table(TABLE, file))),
     ("an Arrow file", written(lambda file: feather.write_feather(TABLE, file))),
     ("a NumPy file", written(lambda file: np.save(file, np.arange(9)))),
+    ("a PNG image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
     ("a zip archive", written(zipped)),
     ("compressed with bzip2", bz2.compress(b"content")),
     ("compressed with xz", lzma.compress(b"content")),
@@ -75,7 +82,8 @@ FILES = [
 def test_file_of_another_format_is_recognized_by_its_content(tmp_path, name, content, compress):
     path = tmp_path / "records.gz"
     path.write_bytes(compress(content))
-    advice = UNPACK if name.startswith(("compressed", "a zip")) else CONVERT
+    is_packed = name.startswith(("compressed", "a zip"))
+    advice = READ_AS.get(name, UNPACK if is_packed else CONVERT)
     message = f"Cannot read {path} as TFRecord: it is {name} (after record 0). {advice}"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         list(tfrecord.read_chunks(str(path)))
@@ -85,8 +93,8 @@ def test_file_of_another_format_is_recognized_by_its_content(tmp_path, name, con
 def test_tfrecords_look_like_no_other_format_even_if_they_are_cut(records, data):
     framed = tfrecord.frame([*records, example(text="text, and more text")])
     start = framed[: data.draw(st.integers(8, len(framed)))]
-    assert foreign.recognized(start) is None
+    assert foreign.kind_of(start) is None
 
 
 def test_empty_or_blank_content_is_nothing():
-    assert foreign.recognized(b"") is foreign.recognized(b" \n") is None
+    assert foreign.kind_of(b"") is foreign.kind_of(b" \n") is None

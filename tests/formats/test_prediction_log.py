@@ -23,6 +23,7 @@ from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from bulk_inferencer.errors import ModelError
+from bulk_inferencer.results.reader import record_of
 from tests.beam.helpers import run_together
 from tests.helpers import FLOAT, RECORDS, exactly, example, parsed_log, save_functions
 
@@ -115,6 +116,28 @@ def test_records_of_any_length_are_carried_whole(lengths):
     records = [bytes(i % 251 for i in range(length)) for length in lengths]
     outputs = {"y": np.arange(len(records), dtype=np.float32)}
     assert_equal(encode(ONE, records, outputs), predict_logs(records, outputs))
+
+
+SIGNATURES = [ONE, CLASSIFY_ONE, REGRESS_ONE, HEADS[:2]]
+
+
+@pytest.mark.parametrize("signatures", SIGNATURES, ids=["predict", "classify", "regress", "multi"])
+def test_log_without_its_record_is_the_same_but_for_that(signatures):
+    score, value = np.float32([[0.5], [0.25]]), np.float32([1, 2])
+    outputs = {
+        "predict": {"y": np.ma.MaskedArray(value, [0, 1]), "z": value},
+        "classify": {"scores": score},
+        "regress": {"outputs": value},
+    }.get(signatures[0].method, {})
+    if len(signatures) > 1:
+        outputs = {"a/scores": score, "b/outputs": value}
+    records = [example(x=1.0), example(x=2.0, text="t")]
+    whole, without = encode(signatures, records, outputs), encode(signatures, None, outputs)
+    for log in whole:
+        request = getattr(log, log.WhichOneof("log_type")).request
+        request.ClearField("inputs" if log.HasField("predict_log") else "input")
+    assert_equal(without, whole)
+    assert [record_of(log) for log in without] == [None, None]
 
 
 def test_log_names_the_input_and_the_signatures_in_their_order():

@@ -4,15 +4,18 @@ import re
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 from bulk_inferencer import BatchBounds, Column, HookedModel, SavedModel
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer._models.cascade import CascadeModel, ExitWhen, Stage
 from bulk_inferencer._models.predictor import OutOfMemory, RecordError
+from bulk_inferencer._models.python_model import PythonModel
 from bulk_inferencer._models.scoring import LogScorer
-from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._signatures import PREDICT, OutputType, Signature
 from bulk_inferencer._work import Work
 from bulk_inferencer.errors import HookError, ModelError, SettingsError
 from tests.helpers import exactly, example, features_of, parsed_log
@@ -211,12 +214,14 @@ def test_classification_can_stand_first(tf1_model, five):
     exits = (ExitWhen("scores", at_least=10),)
     stages = (Stage("classify", classify, (Column("scores", "s"),), exits), Stage("five", five))
     by_stage = ("classify/classes", "classify/scores", "five/y")
+    types = (OutputType("string", (2,)), OutputType("float32", (2,)), OutputType("float32", (1,)))
     assert CascadeModel(stages).check(FORMAT_TF_EXAMPLE) == (
         Signature(
             "classify/serving_default,five/serving_default",
             PREDICT,
             ("classes", "scores", "y", *by_stage),
             ("classify", "five"),
+            types * 2,
         ),
     )
     classes = [[b"small", b"big"]]
@@ -416,3 +421,19 @@ def test_fingerprint_covers_everything_that_makes_the_stages():
     assert len(set(found)) == len(found)
     assert fingerprint(small, full) == found[0]
     assert fingerprint(small, ("full", Model(length, fingerprint=""))) == ""
+
+
+def test_rows_of_a_table_become_records_only_where_a_column_is_appended():
+    double = PythonModel(lambda path: lambda features: {"y": features["x"] * 2})
+    rows = Rows(pa.table({"x": [0.1, 5.0, 7.0], "never": [b"read"] * 3}))
+
+    def stages(columns=()):
+        return (Stage("a", double, columns, at_most(1)), Stage("b", double))
+
+    outputs = predict(stages(), rows, FORMAT_TF_EXAMPLE).outputs
+    assert outputs["y"].tolist() == [0.2, 10.0, 14.0]  # in the precision of the table
+    assert np.ma.asarray(outputs["b/y"]).tolist() == [None, 10.0, 14.0]
+    assert rows._examples is None
+
+    outputs = predict(stages(X_OF_Y), rows[1:], FORMAT_TF_EXAMPLE).outputs
+    assert outputs["b/y"].tolist() == [20.0, 28.0]

@@ -32,7 +32,7 @@ def fed(feeds, batch):
 
 
 def first(*records):
-    return FirstRecords(lambda: iter(records))
+    return FirstRecords(lambda: iter([list(records)]))
 
 
 # What strings take
@@ -121,7 +121,7 @@ def test_first_records_decide_for_all_batches():
     with pytest.raises(tf.errors.InvalidArgumentError, match="Feature: text"):
         feeds([example(other="a")])
     known = Feeds({"a": definition(inputs["a"])})
-    known.fit(first().with_features(["text"]))
+    known.fit(first().with_features(["text"], lambda records: records))
     assert known.takes_records == ()
 
 
@@ -184,7 +184,7 @@ def test_whole_numbers_are_cast_for_inputs_of_floats():
 def test_records_of_whole_numbers_are_not_looked_at_one_by_one(monkeypatch):
     feeds = Feeds({"s": definition({"x": FLOAT})})
     feeds([example(x=1)])
-    monkeypatch.setattr("bulk_inferencer._models.feeds.whole_features", None)
+    monkeypatch.setattr("bulk_inferencer._models.example_feeds.whole_features", None)
     assert fed(feeds, [example(x=1), example(x=2)]) == [{"x": [1.0, 2.0]}]
 
 
@@ -256,8 +256,10 @@ def test_records_themselves_come_in_batches_of_one_size_too():
     [
         ({"s": tf.TensorSpec(None, tf.string), "n": tf.TensorSpec([None, 3], tf.int64)},
          FORMAT_PROTO,
-         (f"Signature 'a' takes (n int64[None, 3], s string[...]), which can only be parsed from "
-          f"FORMAT_TF_EXAMPLE records, not from FORMAT_PROTO. {ADVICE}")),
+         ("Signature 'a' takes (n int64[None, 3], s string[...]), but nobody knows how to make "
+          "that of whole files or FORMAT_PROTO records. Write a preprocess function that returns "
+          "one serialized tf.Example for each of them, with a feature for each input. Or export a "
+          "signature with one string input of shape [None], which gets the bytes.")),
         *(({"x": tf.TensorSpec(shape, dtype)}, FORMAT_TF_EXAMPLE,
            (f"Input 'x' of signature 'a' is {shown}. To be parsed from tf.Examples, it needs a "
             f"dtype that they can hold, and a known shape after the batch dimension. {ADVICE}"))

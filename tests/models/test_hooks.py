@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -7,14 +8,17 @@ import pytest
 import tensorflow as tf
 
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.first_records import of_batch
+from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.hooks import HookedModel
+from bulk_inferencer._models.predictor import fitted
+from bulk_inferencer._models.python_model import PythonModel
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._models.scoring import LogScorer
-from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer._signatures import PREDICT, OutputType, Signature
 from bulk_inferencer._work import Work
-from bulk_inferencer.errors import HookError, SettingsError
-from tests.helpers import exactly, example, features_of, parsed_log
+from bulk_inferencer.errors import HookError, ModelError, SettingsError
+from tests.helpers import RECORDS, exactly, example, features_of, parsed_log, save_functions
 from tests.models.fakes import Model, length
 
 X = [example(x=x) for x in (0.0, 1.0, -2.5)]
@@ -195,3 +199,101 @@ def test_model_and_hooks_are_checked_before_the_run(linear):
         for call in (model.check, model.load):
             with pytest.raises(SettingsError, match=rf"^Could not import {hook} 'none:f'"):
                 call(FORMAT_TF_EXAMPLE)
+
+
+# Whole files, which are no tf.Examples until a hook makes some of them
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Three JPEGs of 8 x 8 pixels, each of one grey."""
+    return [tf.io.encode_jpeg(np.full((8, 8, 1), grey, np.uint8)).numpy() for grey in (0, 100, 255)]
+
+
+BRIGHTNESS = [[0.0], [100.0], [255.0]]
+
+
+def save_image_model(path, takes_bytes):
+    """Saves a model that takes JPEGs, or the pixels, and returns how bright they are."""
+
+    def decoded(jpegs):
+        decode = functools.partial(tf.io.decode_jpeg, channels=1)
+        return tf.cast(tf.map_fn(decode, jpegs, fn_output_signature=tf.uint8), tf.float32)
+
+    def brightness(pixels):
+        return {"brightness": tf.reduce_mean(tf.reshape(pixels, [-1, 64]), 1, keepdims=True)}
+
+    if takes_bytes:
+        serve = (lambda image_bytes: brightness(decoded(image_bytes)), {"image_bytes": RECORDS})
+    else:
+        serve = (brightness, {"pixels": tf.TensorSpec([None, 8, 8, 1], tf.float32)})
+    return SavedModel(save_functions(path, serving_default=serve))
+
+
+def decode(files):
+    """Decodes JPEGs; raises an error for anything else."""
+    return [
+        example(pixels=tf.io.decode_jpeg(file).numpy().astype(np.float32).ravel().tolist())
+        for file in files
+    ]
+
+
+def scored(model, files):
+    model = fitted(model, FORMAT_PROTO, of_batch(files))
+    return model.load(FORMAT_PROTO).predict(files).outputs["brightness"]
+
+
+def test_model_with_one_string_input_gets_the_bytes_of_whole_files(tmp_path, images):
+    model = save_image_model(tmp_path / "model", takes_bytes=True)
+    assert scored(model, images).tolist() == BRIGHTNESS
+    same = HookedModel(model, preprocess=lambda files: files)
+    assert scored(same, images).tolist() == BRIGHTNESS
+
+
+def test_model_of_tensors_gets_what_preprocess_makes_of_whole_files(tmp_path, images):
+    model = save_image_model(tmp_path / "model", takes_bytes=False)
+    message = (
+        "Signature 'serving_default' takes (pixels float32[None, 8, 8, 1]), but nobody knows how "
+        "to make that of whole files or FORMAT_PROTO records. Write a preprocess function that "
+        "returns one serialized tf.Example for each of them, with a feature for each input. Or "
+        "export a signature with one string input of shape [None], which gets the bytes."
+    )
+    with pytest.raises(ModelError, match=exactly(message)):
+        model.check(FORMAT_PROTO)
+    hooked = HookedModel(model, preprocess=decode)
+    (signature,) = hooked.check(FORMAT_PROTO)
+    assert signature.types == (OutputType("float32", (1,)),)
+    assert scored(hooked, images).tolist() == BRIGHTNESS
+
+    scorer = LogScorer.load(hooked, FORMAT_PROTO, BatchBounds())
+    first, failed, last = scorer.logs([images[0], b"no JPEG", images[2]], Work())
+    assert failed.error_type == "InvalidArgumentError"
+    logs = [parsed_log(log).predict_log for log in (first, last)]
+    assert [log.request.inputs["examples"].string_val[0] for log in logs] == images[::2]
+    outputs = [tf.make_ndarray(log.response.outputs["brightness"]) for log in logs]
+    assert [values.item() for values in outputs] == [0.0, 255.0]
+
+
+def test_python_model_gets_whole_files_or_what_preprocess_makes_of_them(images):
+    def of_bytes(files):
+        return {"brightness": [[float(tf.io.decode_jpeg(f).numpy().mean())] for f in files]}
+
+    def of_pixels(features):
+        return {"brightness": features["pixels"].mean(axis=1, keepdims=True)}
+
+    whole = PythonModel(lambda path: of_bytes, takes_records=True)
+    assert scored(whole, images).tolist() == BRIGHTNESS
+    by_pixels = HookedModel(PythonModel(lambda path: of_pixels), preprocess=decode)
+    assert scored(by_pixels, images).tolist() == BRIGHTNESS
+
+
+def test_classification_of_whole_files_has_predict_logs(tf1_model):
+    hooked = HookedModel(
+        SavedModel(tf1_model), preprocess=lambda texts: [example(x=float(t)) for t in texts]
+    )
+    (signature,) = hooked.check(FORMAT_PROTO)
+    assert signature.method == PREDICT
+    (log,) = LogScorer.load(hooked, FORMAT_PROTO, BatchBounds()).logs([b"2"], Work())
+    log = parsed_log(log).predict_log
+    assert log.request.inputs["inputs"].string_val[0] == b"2"
+    assert tf.make_ndarray(log.response.outputs["scores"]).tolist() == [[-10.0, 10.0]]

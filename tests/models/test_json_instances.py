@@ -4,9 +4,11 @@ import base64
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from bulk_inferencer._models.json_instances import check_numbers, instance, outputs
+from bulk_inferencer._formats.rows import Rows
+from bulk_inferencer._models.json_instances import check_numbers, instance, instances, outputs
 from bulk_inferencer._models.predictor import RecordError
 from bulk_inferencer.errors import EndpointError
 from tests.helpers import exactly, example
@@ -26,6 +28,26 @@ def test_features_become_an_instance():
         "none": [],
         "word": b64(b"a"),
     }
+
+
+def test_rows_of_a_table_become_instances_without_tf_examples():
+    rows = Rows(
+        pa.table(
+            {
+                "x": [0.1, None],  # which float32 does not have
+                "n": pa.array([-4, 2**40]),
+                "text": ["ä", None],
+                "data": [b"\xff\0", b""],
+                "ns": [[1, 2], [3]],
+                "none": [[], [0.5, 1.5]],
+            }
+        )
+    )
+    first = {"x": 0.1, "n": -4, "text": "ä", "data": b64(b"\xff\0"), "ns": [1, 2], "none": []}
+    second = {"x": None, "n": 2**40, "text": None, "data": b64(b""), "ns": [3], "none": [0.5, 1.5]}
+    assert instances(rows) == [first, second]
+    assert rows._examples is None
+    assert instances(rows[:1], "data") == [{"data": b64(rows[0])}]
 
 
 def test_record_that_is_no_example_goes_to_a_named_input_only():

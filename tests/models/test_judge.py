@@ -6,8 +6,10 @@ import itertools
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer._models.answers import Fault, Refused
 from bulk_inferencer._models.judge import Judge
 from bulk_inferencer._models.predictor import Prediction, RecordError
@@ -57,6 +59,24 @@ def failed(server, records=RECORDS):
         middle = len(records) // 2
         return failed(server, records[:middle]) + failed(server, records[middle:])
     return []
+
+
+def test_rows_of_a_table_stay_rows_for_the_server():
+    kinds = []
+
+    def score(batch):
+        kinds.append(type(batch))
+        if 7 in batch.columns["id"].to_pylist():
+            raise BROKEN
+        return Prediction({})
+
+    server = Server()
+    server._score = score
+    rows = Rows(pa.table({"id": range(16)}))
+    failed = [r.index for r in Scorer(server).score(rows) if isinstance(r, Failed)]
+    assert failed == [7]
+    assert set(kinds) == {Rows}
+    assert rows._examples is None
 
 
 @pytest.mark.parametrize("error", [BROKEN, WRONG])

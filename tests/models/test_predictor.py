@@ -28,8 +28,8 @@ class Unreachable:
 def test_value_that_is_not_a_model_is_refused():
     for value in (3, None, SavedModel):
         message = (
-            f"{value!r} is not a model. Use SavedModel(path), TFServing(address, model_name) or "
-            f"VertexEndpoint(name)."
+            f"{value!r} is not a model. Use SavedModel(path), PythonModel(load_model, path), "
+            f"TFServing(address, model_name) or VertexEndpoint(name)."
         )
         with pytest.raises(SettingsError, match=exactly(message)):
             check_is_model(value)

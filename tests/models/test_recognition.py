@@ -16,10 +16,8 @@ from tests.helpers import exactly, in_bucket, linear_keras
 EXPORT = "save it with bulk_inferencer.serving.export(model, folder, feature_spec)"
 FROM_MEMORY = f"which workers cannot get. S{EXPORT[1:]}, and use SavedModel(folder)."
 LOAD = f"Load it with keras.models.load_model, {EXPORT}."
-CONVERT = (
-    "Workers load SavedModels only. Convert it to one, or serve it with TensorFlow Serving or "
-    "Vertex AI, and use TFServing or VertexEndpoint."
-)
+PYTHON = "Use PythonModel(load_model, path): load_model(path) returns a function that scores."
+SAVE = "Workers load a model of their own: save it to a file."
 WEIGHTS = f"Build the model, load them into it, {EXPORT}."
 CHECKPOINT = f"a checkpoint of TensorFlow, which holds weights without a signature. {WEIGHTS}"
 CHECK = (
@@ -41,7 +39,7 @@ Estimator.__module__ = "sklearn.linear_model"
         (lambda: linear_keras(keras), f"a Keras model in memory, {FROM_MEMORY}"),
         (lambda: linear_keras(tf_keras), f"a Keras model in memory, {FROM_MEMORY}"),
         (tf.Module, f"an object of TensorFlow in memory, {FROM_MEMORY}"),
-        (Estimator, f"a model of scikit-learn. {CONVERT}"),
+        (Estimator, f"a model of scikit-learn. {SAVE} {PYTHON}"),
     ],
     ids=["keras", "tf_keras", "tf.Module", "sklearn"],
 )
@@ -72,7 +70,7 @@ def test_model_in_memory_is_recognised(make, what):
          f". It holds model.weights.h5, which is only the weights of a Keras model. {WEIGHTS}"),
         (["m.keras", "a.txt"], f". It holds m.keras, which is a Keras file. {LOAD}"),
         (["pytorch_model.bin"],
-         f". It holds pytorch_model.bin, which is a model of PyTorch. {CONVERT}"),
+         f". It holds pytorch_model.bin, which is a model of PyTorch. {PYTHON}"),
         ([f"{i}.txt" for i in range(7)],
          f". It holds 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more. {CHECK}"),
         ([], f". {CHECK}"),
@@ -104,9 +102,9 @@ def test_empty_path_is_named():
         ("a.tflite",
          (f"a model of TensorFlow Lite, not the folder of a SavedModel. Take the model that it was "
           f"made from and {EXPORT}.")),
-        ("a.onnx", f"an ONNX model, not the folder of a SavedModel. {CONVERT}"),
-        ("a.pt", f"a model of PyTorch, not the folder of a SavedModel. {CONVERT}"),
-        ("a.pkl", f"a pickled object, not the folder of a SavedModel. {CONVERT}"),
+        ("a.onnx", f"an ONNX model, not the folder of a SavedModel. {PYTHON}"),
+        ("a.pt", f"a model of PyTorch, not the folder of a SavedModel. {PYTHON}"),
+        ("a.pkl", f"a pickled object, not the folder of a SavedModel. {PYTHON}"),
         ("a.tar.gz", "an archive, not the folder of a SavedModel. Unpack it, and name the folder."),
         ("frozen.pb",
          (f"a graph without variables and signatures, not the folder of a SavedModel. Load it, and "

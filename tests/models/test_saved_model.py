@@ -18,7 +18,7 @@ from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models.predictor import OutOfMemory, RecordError
 from bulk_inferencer._models.saved_model import SavedModel
-from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, OutputType, Signature
 from bulk_inferencer.errors import ModelError, SettingsError
 from tests.helpers import FLOAT, RECORDS, edit_saved_model, exactly, example, save_functions
 
@@ -70,11 +70,13 @@ def test_tf1_model_is_scored_with_its_variables_tables_and_assets_wherever_it_is
     tmp_path, tf1_model
 ):
     names = ("predict", "regress", "serving_default", "scores_only")
+    types = (("string", (2,)), ("float32", (2,)), ("float32", ()))
+    text, pair, one = (OutputType(*own) for own in types)
     assert check(tf1_model, *names) == (
-        Signature("predict", PREDICT, ("classes", "scores", "y")),
-        Signature("regress", REGRESS, ("outputs",)),
-        Signature("serving_default", CLASSIFY, ("classes", "scores")),
-        Signature("scores_only", CLASSIFY, ("scores",)),
+        Signature("predict", PREDICT, ("classes", "scores", "y"), types=(text, pair, one)),
+        Signature("regress", REGRESS, ("outputs",), types=(one,)),
+        Signature("serving_default", CLASSIFY, ("classes", "scores"), types=(text, pair)),
+        Signature("scores_only", CLASSIFY, ("scores",), types=(pair,)),
     )
     outputs = predict(copy_of(tf1_model, tmp_path), X, *names)
     scores = [[0.0, 0.0], [-5.0, 5.0], [12.5, -12.5]]
@@ -126,7 +128,7 @@ def test_only_input_takes_the_feature_of_its_name_unless_it_is_told_to_take_reco
         assert predictor.predict(records).outputs["bytes"].tolist() == lengths
         is_feature = lengths[0] == 0
         assert predictor.input_name == ("examples" if is_feature else "image_bytes")
-    fitted = SavedModel(path).fitted(FORMAT_TF_EXAMPLE, FirstRecords(lambda: iter(records)))
+    fitted = SavedModel(path).fitted(FORMAT_TF_EXAMPLE, FirstRecords(lambda: iter([records])))
     assert fitted == SavedModel(path, takes_records=())
     assert fitted.load(FORMAT_TF_EXAMPLE).predict(records).outputs["bytes"].tolist()[1] == 3
 
@@ -166,7 +168,7 @@ def test_model_of_keras_own_export_that_has_lost_its_names_is_told_apart(tmp_pat
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.export(tmp_path, verbose=False)
-    first = FirstRecords(lambda: iter([example(x=1.0, y=[1.0, 2.0])]))
+    first = FirstRecords(lambda: iter([[example(x=1.0, y=[1.0, 2.0])]]))
     message = (
         rf"^The model in {tmp_path} wants keras_tensor\w*, but the records have x, y\. Perhaps "
         r"keras_tensor\w* is x\. Such names come from Keras' own model\.export\(\), .* "

@@ -11,7 +11,7 @@ from bulk_inferencer._formats.record_format import (
     FORMAT_TF_SEQUENCE_EXAMPLE,
 )
 from bulk_inferencer._models.signature_defs import check_rows, select, signatures
-from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from bulk_inferencer._signatures import CLASSIFY, PREDICT, REGRESS, OutputType, Signature
 from bulk_inferencer.errors import ModelError
 from tests.helpers import exactly
 from tests.models.definitions import Y, definition
@@ -28,11 +28,25 @@ def test_signatures_come_in_the_order_in_which_they_are_named():
         "serving_default": definition(outputs={"z": Y["y"], "y": Y["y"]}),
     }
     assert list(choose(**heads)) == ["serving_default"]
+    number = OutputType("float32", ())
     assert signatures(choose(names=("b", "serving_default", "a"), **heads)) == (
-        Signature("b", REGRESS, ("outputs",)),
-        Signature("serving_default", PREDICT, ("y", "z")),
-        Signature("a", CLASSIFY, ("classes", "scores")),
+        Signature("b", REGRESS, ("outputs",), types=(number,)),
+        Signature("serving_default", PREDICT, ("y", "z"), types=(number, number)),
+        Signature("a", CLASSIFY, ("classes", "scores"), types=(number, number)),
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (tf.TensorSpec([None, 3, None], tf.int64), OutputType("int64", (3, None))),
+        (tf.TensorSpec([8, 1], tf.string), OutputType("string", (1,))),
+        (tf.TensorSpec(None, tf.bfloat16), OutputType("bfloat16", None)),
+    ],
+)
+def test_type_of_an_output_is_that_of_its_rows(spec, expected):
+    ((found,),) = [s.types for s in signatures({"s": definition(outputs={"y": spec})})]
+    assert found == expected
 
 
 @pytest.mark.parametrize(

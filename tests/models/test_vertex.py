@@ -290,7 +290,8 @@ def test_settings_and_records_that_make_no_instances_are_refused():
             VertexEndpoint(name)
     message = (
         f"Instances for {URI} can only be made from FORMAT_TF_EXAMPLE records, not from "
-        f"FORMAT_PROTO. Set VertexEndpoint.input_name to send records as they are."
+        f"FORMAT_PROTO. Set VertexEndpoint.input_name to send records as they are, or write a "
+        f"preprocess function that returns a serialized tf.Example for each."
     )
     with pytest.raises(ModelError, match=exactly(message)):
         VertexEndpoint(ENDPOINT).check(FORMAT_PROTO)

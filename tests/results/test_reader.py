@@ -147,8 +147,8 @@ TWO_RUNS = (
     "of them. Keep the files of one run."
 )
 TWICE = (
-    "{} has 2 files for 1 shards of split 's', some of them twice, with and without .gz. Keep one "
-    "of each."
+    "{} has 2 files for 1 shards of split 's', some of them twice, with different endings. Keep "
+    "one of each."
 )
 
 

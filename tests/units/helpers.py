@@ -8,12 +8,12 @@ import os
 from dataclasses import replace
 
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer._units.commit import final_names, placed
-from bulk_inferencer._units.inputs import InputFile
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import Scoring, run_unit
 from bulk_inferencer._units.sinks.failed_examples import FailedExamples

@@ -10,12 +10,12 @@ import pytest
 
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._models.hooks import HookedModel
 from bulk_inferencer._models.retries import Limits
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._models.tf_serving import TFServing
 from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of, digest_of
-from bulk_inferencer._units.inputs import InputFile
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.sinks.output_examples import OutputExamples
 from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs

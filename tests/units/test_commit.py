@@ -24,7 +24,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import Scoring, UnitTask, run_unit
-from bulk_inferencer._units.sinks.prediction_logs import name_of
+from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs, name_of
 from bulk_inferencer.errors import FailureLimitError, ReconciliationError
 from bulk_inferencer.results.summary import Counts
 from tests.helpers import Lengths, exactly, tree, write_tfrecord
@@ -46,6 +46,10 @@ def manifest(split, index, *, read, unrouted=0, size=7, written=None, **branches
     return Manifest(split, index, (), read, unrouted, branches, sinks, 1.5)
 
 
+def sinks_of(names):
+    return [PredictionLogs(name, "results") for name in names]
+
+
 ONE = {"one": ""}
 SEVERAL = {"m": "Model 'm'", "n": "Model 'n'"}
 UNITS = [Unit("a", 0, 2, ()), Unit("a", 1, 2, ()), Unit("b", 0, 1, ())]
@@ -57,19 +61,19 @@ A1 = manifest("a", 1, read=5, one=account(5, 5, 0))
 def test_books_of_each_model_and_split_are_the_sums_of_its_units():
     worked = dataclasses.replace(A1.branches["one"], model_versions=("7",), stages={"small": 5})
     a1 = dataclasses.replace(A1, branches={"one": worked})
-    assert add_up(UNITS, [B0, a1, A0], ONE) == Books(
+    assert add_up(UNITS, [B0, a1, A0], ONE, sinks_of(ONE)) == Books(
         counts={"one": {"a": Counts(8, 7, 1, 2, 14), "b": Counts(3, 2, 1, 1, 9)}},
         accounts={"one": BranchAccount(11, 9, 2, model_versions=("7",), stages={"small": 5})},
         unrouted={"a": 0, "b": 0},
     )
     both = manifest("b", 0, read=5, m=account(5, 5, 0), n=account(5, 1, 4))
-    assert add_up(UNITS[2:], [both], SEVERAL).counts == {
+    assert add_up(UNITS[2:], [both], SEVERAL, sinks_of(SEVERAL)).counts == {
         "m": {"b": Counts(5, 5, 0, 1, 7)},
         "n": {"b": Counts(5, 1, 4, 1, 7)},
     }
     assert (both.predictions_made, both.examples_failed) == (6, 4)
     split = manifest("b", 0, read=9, unrouted=2, m=account(3, 2, 1), n=account(4, 4, 0))
-    books = add_up(UNITS[2:], [split], SEVERAL, is_split=True)
+    books = add_up(UNITS[2:], [split], SEVERAL, sinks_of(SEVERAL), is_split=True)
     assert books.counts == {
         "m": {"b": Counts(3, 2, 1, 1, 7)},
         "n": {"b": Counts(4, 4, 0, 1, 7)},
@@ -93,7 +97,7 @@ def test_units_without_exactly_one_manifest_are_named(manifests, count, missing,
         f"reported twice: {surplus}. Nothing was committed. Run again."
     )
     with pytest.raises(ReconciliationError, match=exactly(message)):
-        add_up(UNITS, manifests, ONE)
+        add_up(UNITS, manifests, ONE, sinks_of(ONE))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_units_without_exactly_one_manifest_are_named(manifests, count, missing,
         (manifest("b", 0, read=3, m=account(3, 3, 0), n=account(2, 2, 0)), False,
          "Model 'n': ", "3 records were read, but 2 went to the model"),
         (manifest("b", 0, read=3, written=2, m=account(3, 3, 0), n=account(3, 3, 0)), False,
-         "Model 'm': ", "3 predictions were made, but 2 were written"),
+         "Model 'm': ", "3 predictions were made, but 2 were written to results"),
     ],
     ids=["predictions", "predictions of a split", "routed", "not to every model", "written"],
 )  # fmt: skip
@@ -118,7 +122,7 @@ def test_unit_whose_counts_do_not_add_up_is_named(made, is_split, label, text):
         f"Run again."
     )
     with pytest.raises(ReconciliationError, match=exactly(message)):
-        add_up(UNITS[2:], [made], SEVERAL, is_split)
+        add_up(UNITS[2:], [made], SEVERAL, sinks_of(SEVERAL), is_split)
 
 
 # Shards

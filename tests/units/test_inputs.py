@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bulk_inferencer import _files
-from bulk_inferencer._units.inputs import InputFile, check_apart, list_files
+from bulk_inferencer._formats.input_format import InputFile
+from bulk_inferencer._units.inputs import check_apart, list_files
 from bulk_inferencer.errors import InputError, SettingsError
 from tests.helpers import exactly, in_bucket
 
@@ -67,14 +68,9 @@ def test_split_that_lists_nothing_is_refused(root):
     assert_refused("Split 's' lists no files. Name some, or set allow_empty_splits.", root)
 
 
-def test_folder_is_not_taken_for_a_file(root):
-    write(root, "a/b.gz")
-    message = (
-        f"There are no files for split 's' at {root}/a. {root}/a is a folder: name its files, as "
-        f"in {root}/a/*. {CORRECT}"
-    )
-    assert_refused(message, root, "a")
-    assert listed(root, "a/") == ["a/b.gz"]
+def test_folder_stands_for_all_files_below_it_that_are_not_hidden(root):
+    write(root, "a/b.gz", "a/c/d.gz", "a/_e", "a/.work/f", "ab")
+    assert listed(root, "a") == listed(root, "a/") == ["a/b.gz", "a/c/d.gz"]
 
 
 def test_what_is_no_file_is_named_unless_it_is_hidden(tmp_path):
@@ -225,6 +221,7 @@ def test_examples_of_an_earlier_run_are_inputs(root):
         ("/data/**.gz", "/data/out"),
         ("/data/*", "/data"),
         ("/data/", "/data/"),
+        ("/data", "/data/results"),
         ("/data/*/*.json", "/data/summary"),
         ("/data/./*/*", "/data//summary"),
         ("/data/*/Split-s/*.gz", "/data/examples"),
@@ -233,7 +230,7 @@ def test_examples_of_an_earlier_run_are_inputs(root):
     ],
 )
 def test_output_folder_where_a_pattern_looks_for_inputs_is_refused(pattern, folder):
-    shown = "/data/*" if pattern == "/data/" else pattern
+    shown = "/data/**" if pattern in ("/data", "/data/") else pattern
     message = (
         f"The output folder {folder.rstrip('/')} lies where {shown} of split 's' looks for inputs, "
         f"so the next run would take in the results of this one. Choose another folder, or a "

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._units.manifest import Account, BranchAccount, Manifest, Shard
 from bulk_inferencer._work import Work
 

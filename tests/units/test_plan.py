@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._units.plan import Unit, plan_units
 
 MIB = 1 << 20

@@ -6,7 +6,8 @@ import pytest
 
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
+from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, draw, judge, sample
 
 
@@ -38,8 +39,9 @@ def test_the_more_records_may_fail_the_more_are_tried(fraction, records):
 def test_records_come_from_all_over_a_file_in_random_order(tmp_path):
     records = [b"%05d" % i for i in range(10_000)]
     drawn = [Drawn(written(tmp_path / "a", records), 64)]
-    found = sample(drawn, BatchBounds(max_records=1000))
-    assert found == sample(drawn, BatchBounds(max_records=1000))
+    settings = TFRecord(), drawn, BatchBounds(max_records=1000)
+    found = [record for (record,) in sample(*settings)]
+    assert [[record] for record in found] == sample(*settings)
     assert len(set(found)) == 64
     assert set(found) <= set(records)
     assert found != sorted(found)
@@ -51,11 +53,11 @@ def test_a_few_records_are_read_without_whole_files(tmp_path):
     records = [b"%05d" % i for i in range(10_000)]
     whole, damaged = written(tmp_path / "a", records), written(tmp_path / "b", records, cut=2)
     drawn = [Drawn(damaged, 1), Drawn(whole, 1)]
-    found = list(beginnings(drawn))
-    assert found == list(beginnings(drawn))
+    found = list(beginnings(TFRecord(), drawn))
+    assert found == list(beginnings(TFRecord(), drawn))
     assert len(set(found)) == 8
     assert max(found) < b"04096"
-    assert list(beginnings([])) == []
+    assert list(beginnings(TFRecord(), [])) == []
 
 
 def test_a_record_counts_as_much_as_any_other_whatever_bytes_it_takes(tmp_path):
@@ -63,7 +65,7 @@ def test_a_record_counts_as_much_as_any_other_whatever_bytes_it_takes(tmp_path):
     many = written(tmp_path / "many", [b"y"] * 10_000)
     drawn = draw("s", [few, many], 0.01)
     assert max(drawn, key=lambda part: part.records).file == few
-    first = Counter(record[:1] for record in sample(drawn, BatchBounds())[:8])
+    first = Counter(record[:1] for (record,) in sample(TFRecord(), drawn, BatchBounds())[:8])
     assert first[b"y"] > first[b"x"]
 
 
@@ -71,8 +73,9 @@ def test_files_give_what_can_be_read_of_them(tmp_path):
     short = written(tmp_path / "short", [b"1", b"2"])
     damaged = written(tmp_path / "damaged", [b"3", b"4"], cut=-3)
     gone = InputFile(str(tmp_path / "gone"), 10)
-    found = sample([Drawn(file, 5) for file in (short, damaged, gone)], BatchBounds())
-    assert {b"1", b"2"} <= set(found) <= {b"1", b"2", b"3"}
+    drawn = [Drawn(file, 5) for file in (short, damaged, gone)]
+    found = {record for (record,) in sample(TFRecord(), drawn, BatchBounds())}
+    assert {b"1", b"2"} <= found <= {b"1", b"2", b"3"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bulk_inferencer import _files
@@ -44,10 +46,24 @@ def test_file_without_records_can_be_read_all_the_same(tmp_path, compression, is
     assert read_tfrecord(shard.path, compression if compression == GZIP else "") == []
 
 
+def test_shard_of_a_table_counts_rows_and_bytes(tmp_path):
+    table = pa.table({"id": [1, 2, 3]})
+    with UnitFiles() as files:
+        shard = files.open_table(str(tmp_path), "rows.parquet", "parquet", table.schema)
+        shard.write(table)
+        shard.write(table.slice(1))
+        found = shard.close()
+    content = Path(found.path).read_bytes()
+    assert found == Shard(found.path, 5, len(content), google_crc32c.value(content))
+    assert pq.read_table(found.path)["id"].to_pylist() == [1, 2, 3, 2, 3]
+
+
 def write_and_raise(folder, error):
     with UnitFiles() as files:
         files.open(str(folder), "a").close()
         files.open(str(folder), "b").write_records([b"record"])
+        table = pa.table({"id": [1]})
+        files.open_table(str(folder), "c", "parquet", table.schema).write(table)
         raise error
 
 
@@ -64,7 +80,7 @@ def test_file_that_cannot_be_deleted_is_logged_beside_the_error(tmp_path, monkey
     monkeypatch.setattr(_files, "delete", delete)
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match=r"^the first error$"):
         write_and_raise(tmp_path, ValueError("the first error"))
-    assert len(caplog.messages) == 2
-    for message, name in zip(caplog.messages, "ab", strict=True):
+    assert len(caplog.messages) == 3
+    for message, name in zip(caplog.messages, "abc", strict=True):
         pattern = rf"Could not delete .*/\.work/\w+-{name}\. The end of the run will\."
         assert re.fullmatch(pattern, message)

@@ -66,7 +66,7 @@ def test_no_proto_is_made_of_a_record(tmp_path, linear_model):
     code = f"""
 import dataclasses, sys
 from bulk_inferencer import InferenceJob, Outputs, SavedModel
-from bulk_inferencer._units.inputs import InputFile
+from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer.job import unit_task
 outputs = Outputs.under({str(tmp_path / "out")!r})

@@ -13,7 +13,7 @@ from bulk_inferencer._formats.batches import Batch
 from bulk_inferencer._models.scoring import ScoredRows
 from bulk_inferencer._units.manifest import Account, Manifest
 from bulk_inferencer._units.plan import Unit
-from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
+from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer.results import codec
 from bulk_inferencer.results.compare import Comparing, compare_batch
@@ -39,7 +39,7 @@ class ComparedOutputs(Sink):
         comparison.write(self.folder)
 
 
-class _OpenComparison:
+class _OpenComparison(OpenSink):
     def __init__(self, comparing: Comparing) -> None:
         self._comparing = comparing
         self._comparison = Comparison()

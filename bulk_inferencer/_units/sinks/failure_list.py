@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bulk_inferencer import _files, _layout
 from bulk_inferencer._units.manifest import Account, Manifest
 from bulk_inferencer._units.plan import Unit
-from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
+from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import ShardWriter, UnitFiles
 from bulk_inferencer.results import codec
 
@@ -69,7 +69,7 @@ def first_failures(manifest: Manifest) -> tuple[Failure, ...]:
     return codec.from_json(tuple[Failure, ...], manifest.sinks[FailureList.name].notes)
 
 
-class _OpenFailureList:
+class _OpenFailureList(OpenSink):
     def __init__(self, writer: ShardWriter, names_models: bool) -> None:
         self._writer = writer
         self._names_models = names_models

@@ -11,7 +11,7 @@ from bulk_inferencer._units.manifest import Account, Manifest
 from bulk_inferencer._units.outcomes import Outcomes, outcomes_by_branch, read_outcomes_again
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import SplitRouting
-from bulk_inferencer._units.sinks.sink import ScoredBatch, Sink
+from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer.results.comparison import Comparison
 
@@ -53,7 +53,7 @@ class MatchedOutcomes(Sink):
         Comparison(outcomes=by_branch).write(self.folder)
 
 
-class _OpenOutcomes:
+class _OpenOutcomes(OpenSink):
     def __init__(self, rows: Mapping[bytes, int]) -> None:
         self._rows = rows
         self._matched: set[int] = set()

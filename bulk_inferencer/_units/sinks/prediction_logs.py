@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bulk_inferencer import _layout
+from bulk_inferencer._units.manifest import Account
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.sinks.sink import RecordSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import UnitFiles
@@ -17,11 +19,12 @@ def name_of(branch: str) -> str:
 
 @dataclass(frozen=True)
 class PredictionLogs(Sink):
-    """Writes the PredictionLogs of one model."""
+    """Writes the PredictionLogs of one model, with or without the records."""
 
     branch: str
     folder: str
     compression: str = _layout.GZIP
+    with_records: bool = True
 
     @property
     def name(self) -> str:
@@ -35,4 +38,9 @@ class PredictionLogs(Sink):
         return RecordSink(files.open(self.folder, name, self.compression), self._logs)
 
     def _logs(self, scored: ScoredBatch) -> list[bytes]:
-        return [log for piece in scored.branches[self.branch].scored for log in piece.logs]
+        pieces = scored.branches[self.branch].scored
+        logs = [p.logs if self.with_records else p.logs_without_records() for p in pieces]
+        return [log for own in logs for log in own]
+
+    def predictions_written(self, account: Account) -> Mapping[str, int]:
+        return {self.branch: sum(shard.records for shard in account.shards)}

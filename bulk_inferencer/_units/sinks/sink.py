@@ -4,20 +4,27 @@ A job has a list of sinks. Each unit opens them, hands every scored batch down t
 them. When all units are complete, the run finishes the sinks.
 
     files -> batches -> ScoredBatch -> sink, sink, ... -> Account, Account, ... -> Manifest
+
+Before a batch is written, sinks say which predictions they cannot hold. These become failures, so
+that a record is in all outputs or in none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from bulk_inferencer._formats.batches import Batch
+from bulk_inferencer._formats.rows import taken
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import ScoredRows
 from bulk_inferencer._units.manifest import Account, Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.unit_files import ShardWriter, UnitFiles
+
+# By model, the predictions that a sink cannot hold, by the index of their record in the batch.
+Unfit: TypeAlias = Mapping[str, Mapping[int, Failed]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,12 @@ class BranchResult:
     examples_read: int
     scored: Sequence[ScoredRows]
     failed: Sequence[Failed]
+
+    def without(self, unfit: Mapping[int, Failed]) -> BranchResult:
+        """Returns the result with some of the predictions, by index, as failures."""
+        scored = [_without(piece, unfit) for piece in self.scored]
+        failed = sorted([*self.failed, *unfit.values()], key=lambda own: own.index)
+        return BranchResult(self.examples_read, [piece for piece in scored if piece.rows], failed)
 
 
 @dataclass(frozen=True)
@@ -59,17 +72,39 @@ class ScoredBatch:
             for failed in result.failed:
                 yield failed, name
 
+    def without(self, unfit: Unfit) -> ScoredBatch:
+        """Returns the batch with some of the predictions as failures."""
+        branches = {name: own.without(unfit.get(name, {})) for name, own in self.branches.items()}
+        return replace(self, branches=branches)
 
-class OpenSink(Protocol):
+
+def _without(piece: ScoredRows, rows: Container[int]) -> ScoredRows:
+    kept = [i for i, row in enumerate(piece.rows) if row not in rows]
+    if len(kept) == len(piece.rows):
+        return piece
+    outputs = {name: values[kept] for name, values in piece.prediction.outputs.items()}
+    return replace(
+        piece,
+        rows=[piece.rows[i] for i in kept],
+        records=taken(piece.records, kept),
+        prediction=replace(piece.prediction, outputs=outputs),
+    )
+
+
+class OpenSink:
     """A sink within one unit."""
+
+    def unfit(self, scored: ScoredBatch) -> Unfit:
+        """Returns the predictions of a batch that the sink cannot hold. Called before `write`."""
+        return {}
 
     def write(self, scored: ScoredBatch) -> None:
         """Takes a batch."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> Account:
         """Returns the account of all batches. Called once, after the last one."""
-        ...
+        raise NotImplementedError
 
 
 class Sink:
@@ -94,11 +129,15 @@ class Sink:
         """Returns what takes the batches of a unit. Called on the worker that runs it."""
         raise NotImplementedError
 
+    def predictions_written(self, account: Account) -> Mapping[str, int]:
+        """Returns how many predictions of each model the sink has written, if it writes them."""
+        return {}
+
     def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
         """Turns all accounts into results, if the files of units are not results themselves."""
 
 
-class RecordSink:
+class RecordSink(OpenSink):
     """An open sink with one file, for the records that a function makes of each batch."""
 
     def __init__(

@@ -16,6 +16,15 @@ def test_prediction_logs_of_a_model_are_those_of_the_records_that_it_scored(tmp_
     assert [log.response.outputs["length"].int64_val[0] for log in logs] == [1, 3]
 
 
+def test_prediction_logs_may_leave_out_the_records(tmp_path):
+    path = write_tfrecord(tmp_path / "in/1.gz", [b"a", b"bb"])
+    sink = PredictionLogs("a", f"{tmp_path}/a", with_records=False)
+    manifest = score(unit_of(path), {"a": Lengths()}, [sink])
+    found = [(own.record, int(own.outputs["length"])) for own in read_predictions(f"{tmp_path}/a")]
+    assert found == [(None, 1), (None, 2)]
+    assert sink.predictions_written(manifest.sinks[sink.name]) == {"a": 2}
+
+
 def test_prediction_logs_are_stored_as_they_are_where_compression_is_none(tmp_path):
     path = write_tfrecord(tmp_path / "in/1.gz", [b"a", b"bb"])
     manifest = score(unit_of(path), {"a": Lengths()}, [PredictionLogs("a", f"{tmp_path}/a", NONE)])

@@ -1,0 +1,301 @@
+"""Parquet files as the input of a run: a row group, or some, at a time, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bulk_inferencer import _files
+from bulk_inferencer._formats.columns import ColumnView
+from bulk_inferencer._formats.damage import WRITE_AGAIN, DamagedError, check_size, reading
+from bulk_inferencer._formats.input_format import Chunk, InputFile, Kept, Part
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.table_columns import (
+    TableColumns,
+    check_names,
+    plain,
+    table_columns,
+    wider,
+)
+from bulk_inferencer.errors import InputError
+
+_PART_BYTES = 16 << 20
+# Fast, and small enough to stay in the processor's cache.
+_CHUNK_BYTES = 2 << 20
+_MOST_ROWS = 1 << 16
+_PROBED_ROWS = 64
+# Of larger row groups, the columns are read in pieces instead of whole.
+_WHOLE_GROUP_BYTES = 32 << 20
+_BUFFERS_BYTES = 16 << 20
+_SMALLEST_BUFFER, _LARGEST_BUFFER = 1 << 16, 1 << 20
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
+_DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files. Their row groups are read side by side.
+
+    ```python
+    InferenceJob(..., input_format=Parquet())
+    ```
+
+    All files of a run have the same columns, of the same types. Where files differ in the width of
+    whole numbers or of floats, the widest one holds. A column that only some files have is an
+    error, unless neither models nor results take it. Only the columns that they take are read.
+    """
+
+    def reader(self, files: Sequence[InputFile], view: ColumnView, kept: Kept) -> ParquetReader:
+        found = _files.in_parallel(_head_or_error, files)
+        heads = [head for head in found if not isinstance(head, InputError)]
+        if found and not heads:
+            raise next(own for own in found if isinstance(own, InputError))
+        if not files:
+            return ParquetReader(table_columns(pa.schema([]), [], view, kept), {})
+        columns = table_columns(_all_columns(heads), [file.path for file in files], view, kept)
+        columns = columns.with_own(_common_types(columns.own, heads, view))
+        return ParquetReader(columns, {head.file: head.parts for head in heads})
+
+
+@dataclass(frozen=True)
+class ParquetReader:
+    """Reads Parquet files.
+
+    Attributes:
+      columns: what to read of them.
+      known_parts: the parts of each file; empty on workers, which are sent parts.
+    """
+
+    columns: TableColumns
+    known_parts: dict[InputFile, tuple[Part, ...]]
+    record_format = FORMAT_TF_EXAMPLE  # what rows become where somebody asks for bytes
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `Reader`."""
+        return self.columns.schema
+
+    @property
+    def features(self) -> pa.Schema:
+        """See `Reader`."""
+        return self.columns.features
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"columns": self.columns, "known_parts": {}}
+
+    def parts(self, file: InputFile) -> list[InputFile]:
+        """Returns groups of row groups."""
+        parts = self.known_parts.get(file, ())  # a damaged file has none
+        if len(parts) < 2:
+            return [file]
+        return [InputFile(file.path, file.bytes, file.modified, part) for part in parts]
+
+    def read(self, file: InputFile, max_bytes: int, max_record_bytes: int) -> Iterator[Chunk]:
+        """See `Reader`. The size of a single row has no limit."""
+        own = self.columns.own
+        row = 0
+        with _opened(file, lambda: f"after row {row}", own.names) as opened:
+            _check_types(opened, own)
+            metadata = opened.metadata
+            groups = (
+                range(file.part.start, file.part.stop)
+                if file.part
+                else range(metadata.num_row_groups)
+            )
+            row = sum(metadata.row_group(i).num_rows for i in range(groups.start))
+            # A file has rows even if nobody wants its columns, only the names of its folders.
+            names = own.names or opened.schema_arrow.names[:1]
+            for group in groups:
+                if not metadata.row_group(group).num_rows:
+                    continue
+                count = _rows_at_once(opened, group, names, min(max_bytes, _CHUNK_BYTES))
+                for batch in opened.iter_batches(count, [group], names, use_threads=False):
+                    rows = self.columns.rows(file.path, _cast(batch, own))
+                    yield Chunk(file.path, row, rows)
+                    row += len(rows)
+
+
+class _Head(NamedTuple):
+    """What a file says of itself."""
+
+    file: InputFile
+    schema: pa.Schema
+    parts: tuple[Part, ...]
+
+
+def _head_or_error(file: InputFile) -> _Head | InputError:
+    """Returns what a file says of itself; an error if it is damaged, which its unit will say."""
+    try:
+        return _head(file)
+    except InputError as error:
+        return error
+
+
+def _head(file: InputFile) -> _Head:
+    with _opened(file, lambda: "at its end") as opened:
+        return _Head(file, _plain_schema(opened), tuple(_parts(file, opened.metadata)))
+
+
+def _parts(file: InputFile, metadata: pq.FileMetaData) -> Iterator[Part]:
+    sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    total = max(1, sum(sizes))  # before compression
+    start = stop = filled = 0
+    for stop, size in enumerate(sizes, 1):
+        filled += size
+        stored = filled * file.bytes // total
+        if stored >= _PART_BYTES or stop == len(sizes):
+            yield Part(start, stop, stored)
+            start, filled = stop, 0
+
+
+@contextlib.contextmanager
+def _opened(file: InputFile, position: Any, names: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Opens a file, and says what is wrong with it if it cannot be read."""
+    with reading(file.path, "Parquet", position), contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(_source(file.path)))
+        check_size(file.path, _size(source), file.bytes)
+        try:
+            opened = pq.ParquetFile(source)
+            check_names(file.path, opened.schema_arrow.names)
+            buffer = _buffer_bytes(opened.metadata, names)
+            if buffer:
+                opened = pq.ParquetFile(source, metadata=opened.metadata, buffer_size=buffer)
+            yield opened
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise _damaged(error) from error
+        except OSError as error:
+            # What pyarrow says of damage. Errors of filesystems have a number or a class.
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> DamagedError:
+    text = str(error).strip().splitlines()[0].rstrip(". ")
+    if "encrypt" in text.lower() or "decrypt" in text.lower():
+        return DamagedError("it is encrypted", "Write it without encryption.")
+    return DamagedError(text, WRITE_AGAIN)
+
+
+def _source(path: str) -> pa.NativeFile | BinaryIO:
+    # What pyarrow opens itself it reads faster.
+    return pa.OSFile(path) if _files.is_local(path) else _files.open_to_read(path)
+
+
+def _size(source: pa.NativeFile | BinaryIO) -> int:
+    source.seek(0, 2)
+    size = source.tell()
+    source.seek(0)
+    return size
+
+
+def _buffer_bytes(metadata: pq.FileMetaData, names: Sequence[str]) -> int:
+    """Returns how much to read of a column at a time; 0 for all of it in a row group."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    if not names or not any(group.total_byte_size > _WHOLE_GROUP_BYTES for group in groups):
+        return 0
+    return max(_SMALLEST_BUFFER, min(_BUFFERS_BYTES // len(names), _LARGEST_BUFFER))
+
+
+def _rows_at_once(opened: pq.ParquetFile, index: int, names: Sequence[str], most_bytes: int) -> int:
+    """Returns how many rows of a row group are about so large in memory."""
+    group = opened.metadata.row_group(index)
+    wanted = set(names)
+    known, repeated = 0, set[str]()
+    for i in range(group.num_columns):
+        column = group.column(i)
+        name = column.path_in_schema.split(".", 1)[0]
+        if name not in wanted and column.path_in_schema not in wanted:
+            continue
+        width = _WIDTHS.get(column.physical_type, 0)
+        known += width * column.num_values if width else column.total_uncompressed_size
+        if not width and not _DICTIONARIES.isdisjoint(column.encodings):
+            repeated.add(name if name in wanted else column.path_in_schema)
+    per_row = known / group.num_rows
+    if repeated:
+        # Each value may be stored once and yet be in many rows.
+        probe = opened.iter_batches(_PROBED_ROWS, [index], sorted(repeated), use_threads=False)
+        first = next(probe)
+        per_row += first.nbytes / first.num_rows
+    return max(1, min(_MOST_ROWS, int(most_bytes / max(1, per_row))))
+
+
+def _plain_schema(opened: pq.ParquetFile) -> pa.Schema:
+    return pa.schema([(field.name, plain(field.type)) for field in opened.schema_arrow])
+
+
+def _all_columns(heads: Sequence[_Head]) -> pa.Schema:
+    """Returns the columns that any file has, with the types in the first one that has them."""
+    first = heads[0].schema
+    fields = {field.name: field for field in first}
+    for head in heads:
+        if head.schema != first:
+            fields = {**{field.name: field for field in head.schema}, **fields}
+    order = [*first.names, *(name for name in fields if name not in first.names)]
+    return pa.schema([fields[name] for name in order])
+
+
+def _common_types(own: pa.Schema, heads: Sequence[_Head], view: ColumnView) -> pa.Schema:
+    """Returns the columns with types that fit all files."""
+    first = heads[0]
+    types = {field.name: field.type for field in own}
+    last = {field.name: next(h for h in heads if field.name in h.schema.names) for field in own}
+    for head in heads:
+        if head is not first and head.schema == first.schema:
+            continue
+        for name, kind in types.items():
+            if name not in head.schema.names:
+                raise _missing(name, head.file.path, last[name].file.path, view)
+            found = head.schema.field(name).type
+            common = wider(kind, found)
+            if common is None:
+                raise InputError(
+                    f"Column '{name}' holds {kind} in {last[name].file.path}, but {found} in "
+                    f"{head.file.path}. Write both with one type, or leave the column out with "
+                    f"{_setting(view)}=."
+                )
+            if common != kind:
+                types[name], last[name] = common, head
+    return pa.schema(list(types.items()))
+
+
+def _setting(view: ColumnView) -> str:
+    return "columns" if view.is_whole else "keep"
+
+
+def _missing(name: str, path: str, other: str, view: ColumnView) -> InputError:
+    return InputError(
+        f"{path} has no column '{name}', which {other} has. Write it there too, or leave the "
+        f"column out with {_setting(view)}=, which names the others."
+    )
+
+
+def _check_types(opened: pq.ParquetFile, own: pa.Schema) -> None:
+    """Checks that a file still has the columns that it had when the run began."""
+    found = _plain_schema(opened)
+    for field in own:
+        if field.name not in found.names:
+            raise DamagedError(f"it has no column '{field.name}', which other files have")
+        kind = found.field(field.name).type
+        if wider(field.type, kind) != field.type:
+            raise DamagedError(
+                f"its column '{field.name}' holds {kind}, but {field.type} in other files"
+            )
+
+
+def _cast(batch: pa.RecordBatch, own: pa.Schema) -> pa.Table:
+    columns = {}
+    for name in batch.schema.names:
+        column = batch.column(batch.schema.get_field_index(name))
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        index = own.get_field_index(name)
+        if index >= 0 and column.type != own.field(index).type:
+            column = column.cast(own.field(index).type)
+        columns[name] = column
+    return pa.table(columns)

@@ -1,0 +1,175 @@
+"""Which columns of tables a run reads: those that models see, and those that results keep."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from bulk_inferencer._checks import doubled
+from bulk_inferencer._formats.column_values import check_features
+from bulk_inferencer._formats.columns import ColumnView
+from bulk_inferencer._formats.damage import DamagedError
+from bulk_inferencer._formats.input_format import Kept
+from bulk_inferencer._formats.partitions import partition_columns, partition_values
+from bulk_inferencer._formats.rows import Rows
+from bulk_inferencer.errors import InputError
+
+_SMALL = {
+    pa.large_string(): pa.string(),
+    pa.large_binary(): pa.binary(),
+}
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns that a run reads.
+
+    Attributes:
+      own: those that are in the files.
+      folders: those that only the names of folders stand for.
+      checked: those that both do.
+      view: what models see of them.
+    """
+
+    own: pa.Schema
+    folders: pa.Schema
+    checked: pa.Schema
+    view: ColumnView
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All of them."""
+        return pa.schema([*self.own, *self.folders])
+
+    @property
+    def features(self) -> pa.Schema:
+        """What models see."""
+        return self.view.apply(self.schema.empty_table()).schema
+
+    def with_own(self, own: pa.Schema) -> TableColumns:
+        """Returns the same columns, of which those of files have other types."""
+        return replace(self, own=own)
+
+    def rows(self, path: str, table: pa.Table) -> Rows:
+        """Returns the rows of a table with the columns of the file, in any order.
+
+        Raises:
+          DamagedError: a column holds something else than the name of the folder says.
+        """
+        for name, value in partition_values(path, self.checked).items():
+            _check_agrees(name, value, table[name])
+        columns = [table[name] for name in self.own.names]
+        for value in partition_values(path, self.folders).values():
+            columns.append(pa.chunked_array([_repeated(value, table.num_rows)]))
+        return Rows(pa.table(columns, schema=self.schema), self.view)
+
+
+def table_columns(
+    own: pa.Schema, paths: Iterable[str], view: ColumnView, kept: Kept
+) -> TableColumns:
+    """Returns the columns that a run reads.
+
+    Args:
+      own: all columns of its files.
+      paths: the files.
+      view: what models see.
+      kept: what results keep.
+
+    Raises:
+      InputError: a column is not there, or of a type that no model takes.
+    """
+    paths = list(paths)
+    if not paths:
+        return TableColumns(own, pa.schema([]), pa.schema([]), ColumnView())
+    folders = partition_columns(paths)
+    available = [*own.names, *(name for name in folders.names if name not in own.names)]
+    view.columns_of(available)
+    for name in kept or ():
+        if name not in available:
+            raise InputError(
+                f"The inputs have no column '{name}' to keep; they have {', '.join(available)}."
+                f"{near(name, available)} Correct the setting that names it."
+            )
+    asked = view.sources | set(kept or ())
+    if kept is None:
+        asked |= {field.name for field in [*own, *folders] if _is_scalar(field)}
+
+    def is_read(field: pa.Field) -> bool:
+        return view.is_whole or field.name in asked
+
+    columns = TableColumns(
+        own=pa.schema([field for field in own if is_read(field)]),
+        folders=pa.schema(
+            [field for field in folders if is_read(field) and field.name not in own.names]
+        ),
+        checked=pa.schema(
+            [field for field in folders if is_read(field) and field.name in own.names]
+        ),
+        view=view,
+    )
+    check_features(columns.features)
+    return columns
+
+
+def check_names(path: str, names: Sequence[str]) -> None:
+    """Raises InputError if two columns of a file have one name."""
+    if twice := doubled(names):
+        raise InputError(
+            f"{path} has several columns named {twice}. Each column needs a name of its own."
+        )
+
+
+def near(name: str, available: Sequence[str]) -> str:
+    """Returns a hint at the name that may be meant."""
+    found = difflib.get_close_matches(name, available, 1)
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of decoded values, with offsets of 32 bits."""
+    if pa.types.is_dictionary(kind):
+        return plain(kind.value_type)
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(plain(kind.value_type))
+    return _SMALL.get(kind, kind)
+
+
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Returns the one of two types that holds all values of both; None if neither does."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    for is_kind in (
+        pa.types.is_signed_integer,
+        pa.types.is_unsigned_integer,
+        pa.types.is_floating,
+    ):
+        if is_kind(one) and is_kind(other):
+            return max(one, other, key=lambda kind: kind.bit_width)
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        value = wider(one.value_type, other.value_type)
+        return None if value is None else pa.list_(value)
+    return None
+
+
+def _is_scalar(field: pa.Field) -> bool:
+    return not pa.types.is_nested(field.type)
+
+
+def _repeated(value: pa.Scalar, count: int) -> pa.Array:
+    return pa.repeat(value, count) if value.is_valid else pa.nulls(count, value.type)
+
+
+def _check_agrees(name: str, value: pa.Scalar, column: pa.ChunkedArray) -> None:
+    found = column.cast(pa.string()).unique().to_pylist()
+    wanted = None if not value.is_valid else str(value.as_py())
+    for text in found:
+        if text is not None and text != wanted:  # a bad row has no value
+            raise DamagedError(
+                f"its column '{name}' holds {text!r}, but the name of its folder says {wanted!r}",
+                "Rename the folder, or correct the file.",
+            )

@@ -1,0 +1,168 @@
+"""The newest results of a pipeline, found in ML Metadata."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.components.bulk_inferrer.component import BulkInferrer
+
+from bulk_inferencer import latest_results
+from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
+from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer.errors import InputError, SettingsError
+from tests.components.tfx_helpers import UNLABELLED, LocalPipeline, Nodes
+from tests.helpers import exactly, example
+
+# What pipelines write
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory, uris):
+    """ML Metadata of a pipeline that ran twice: the second run took its results from the cache."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for _ in range(2):
+        nodes = Nodes(folder, **uris)
+        nodes.bless("refusal", "ten", blessed=0)
+        nodes.add(BulkInferrer(examples=nodes["examples"], model=nodes["five"]).with_id("Theirs"))
+        nodes.bulk("Ours", data_spec=UNLABELLED)
+        nodes.branch("Both", data_spec=UNLABELLED, model_blessings={"ten": nodes["refusal"]})
+        LocalPipeline(folder).run(*nodes.all.values(), enable_cache=True)
+    return folder / "metadata.sqlite"
+
+
+def values(results, *columns):
+    return sorted(tuple(row[column] for column in columns) for row in results)
+
+
+@pytest.mark.slow
+def test_newest_results_of_a_component_come_with_counts_gate_and_rows(metadata):
+    ours = latest_results(metadata, "pipeline", "Ours")
+    assert values(ours, "x", "y") == [(10.0, 50.0), (11.0, 55.0)]
+    assert (ours.counts.predictions_written, ours.gate.verdict) == (2, "no_blessing")
+    both = latest_results(metadata, component_id="Both")
+    assert (both.models, both.gate.verdict) == (("five", "ten"), "not_blessed")
+    assert values(both, "x", "five/y") == [(10.0, 50.0), (11.0, 55.0)]
+    assert len(latest_results(metadata, component_id="Both", model="ten")) == 0
+
+
+@pytest.mark.slow
+def test_results_of_tfx_bulk_inferrer_are_read_as_well(metadata):
+    theirs = latest_results(metadata, component_id="Theirs")
+    assert values(theirs, "x", "y") == [(x, 5 * x) for x in (0.0, 1.0, 2.0, 10.0, 11.0)]
+    assert (theirs.summary, theirs.counts.predictions_written, theirs.splits) == (None, 5, ())
+
+
+# What is recorded by hand
+
+
+class Recorder:
+    """ML Metadata to which executions are added."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.config = mlmd.ConnectionConfig()
+        self.config.sqlite.filename_uri = str(folder / "metadata.sqlite")
+        self.config.sqlite.connection_mode = 3  # opened, or else made
+        self.store = metadata_store.MetadataStore(self.config)
+        self._ids = iter(range(100))
+
+    def context(self, kind, name):
+        type_id = self.store.put_context_type(mlmd.ContextType(name=kind))
+        if found := self.store.get_context_by_type_and_name(kind, name):
+            return found.id
+        return self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])[0]
+
+    def add(self, pipeline, component, y=None, state=mlmd.Execution.COMPLETE, output="result"):
+        """Adds an execution; with `y`, it has written a prediction."""
+        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
+        execution = mlmd.Execution(type_id=type_id, last_known_state=state)
+        (execution_id,) = self.store.put_executions([execution])
+        names = [("pipeline", pipeline), ("node", f"{pipeline}.{component}")]
+        links = [
+            mlmd.Association(context_id=self.context(*own), execution_id=execution_id)
+            for own in names
+        ]
+        self.store.put_attributions_and_associations([], links)
+        if y is None:
+            return
+        folder = self.folder / str(next(self._ids))
+        folder.mkdir()
+        encoder = PredictionLogEncoder([Signature("s", PREDICT)], "examples")
+        logs = encoder.encode([example(x=1.0)], {"y": np.array([y])})
+        (folder / "prediction_logs-00000-of-00001").write_bytes(tfrecord.frame(logs))
+        kind = self.store.put_artifact_type(mlmd.ArtifactType(name="InferenceResult"))
+        (artifact,) = self.store.put_artifacts([mlmd.Artifact(type_id=kind, uri=str(folder))])
+        event = mlmd.Event(type=mlmd.Event.OUTPUT, artifact_id=artifact, execution_id=execution_id)
+        event.path.steps.add().key = output
+        self.store.put_events([event])
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    return Recorder(tmp_path)
+
+
+def test_newest_execution_that_ended_well_and_wrote_predictions_counts(recorder):
+    recorder.add("a", "first", y=1)
+    recorder.add("b", "second", y=2, state=mlmd.Execution.CACHED)
+    recorder.add("a", "first", y=3)
+    recorder.add("b", "second", y=4, state=mlmd.Execution.FAILED)
+    recorder.add("b", "trainer")
+
+    def newest(*names, metadata=recorder.config):
+        return [row["y"] for row in latest_results(metadata, *names)]
+
+    assert newest() == newest("a") == newest("", "first") == newest("a", "first") == [3]
+    assert newest("b") == newest("b", "second") == [2]
+    for metadata in (recorder.store, recorder.config.sqlite.filename_uri):
+        assert newest(metadata=metadata) == [3]
+
+
+NONE = "ML Metadata has recorded no results"
+ENDED = "has ended well and written predictions. Run the pipeline first."
+
+
+def test_what_is_not_recorded_is_an_error_that_says_what_is(recorder):
+    recorder.add("a", "first", y=1, state=mlmd.Execution.FAILED)
+    recorder.add("b", "second")
+    for names, message in (
+        (("c",), "ML Metadata has no pipeline 'c', but a, b. Correct pipeline_name."),
+        (
+            ("a", "second"),
+            "ML Metadata has no component 'second', but first. Correct component_id.",
+        ),
+        (
+            ("a", "first"),
+            f"{NONE} of the component 'first' in the pipeline 'a': none of 1 executions {ENDED}",
+        ),
+        (
+            (),
+            f"{NONE} of an inferencer: none of 2 executions {ENDED}",
+        ),
+    ):
+        with pytest.raises(InputError, match=exactly(message)):
+            latest_results(recorder.store, *names)
+
+
+def test_metadata_that_is_not_there_is_an_error_and_is_not_made(tmp_path):
+    missing = tmp_path / "none.sqlite"
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(missing)
+    for metadata in (missing, str(missing), config):
+        message = f"There is no file {missing}. Give the SQLite file of ML Metadata."
+        with pytest.raises(InputError, match=exactly(message)):
+            latest_results(metadata)
+    assert not missing.exists()
+    (tmp_path / "text").write_text("no database at all, but text of more than a few bytes" * 100)
+    with pytest.raises(
+        InputError, match=r"/text cannot be opened: .*\. Give the SQLite file of ML"
+    ):
+        latest_results(tmp_path / "text")
+    message = (
+        "metadata must be the SQLite file of ML Metadata, or a ConnectionConfig, not 3 of type int."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        latest_results(3)

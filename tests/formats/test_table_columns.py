@@ -1,0 +1,84 @@
+"""Which columns of tables are read, and those that only the names of folders stand for."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bulk_inferencer._formats.csv import CSV
+from bulk_inferencer._formats.json_lines import JSONLines
+from bulk_inferencer._formats.parquet import Parquet
+from bulk_inferencer.errors import InputError
+from tests.formats.reading import failures_of, listed, reader_of, table_of
+from tests.helpers import exactly
+
+
+def csv_files(root, **contents):
+    """Writes a file into each folder; `__` separates folders, and `_is_` stands for `=`."""
+    return [
+        listed(root / name.replace("__", "/").replace("_is_", "=") / "x.csv", content)
+        for name, content in contents.items()
+    ]
+
+
+def test_folders_become_columns_whatever_the_format(tmp_path):
+    folders = ["day=1/place=a%2Fb", "day=2/place=__HIVE_DEFAULT_PARTITION__"]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"x": [5]}), str(tmp_path / folder / "x.parquet"))
+        (tmp_path / folder / "x.csv").write_bytes(b"x\n5\n")
+        (tmp_path / folder / "x.jsonl").write_bytes(b'{"x": 5}\n')
+    rows = [{"x": 5, "day": 1, "place": "a/b"}, {"x": 5, "day": 2, "place": None}]
+    for name, own in (("parquet", Parquet()), ("csv", CSV()), ("jsonl", JSONLines())):
+        files = [listed(tmp_path / folder / f"x.{name}") for folder in folders]
+        assert table_of(reader_of(own, *files), *files).to_pylist() == rows
+        reader = reader_of(own, *files, columns=["day"], kept=())
+        assert table_of(reader, *files).to_pydict() == {"day": [1, 2]}
+
+
+def test_column_of_folders_is_text_unless_all_values_are_whole_numbers(tmp_path):
+    files = csv_files(tmp_path, a_is_01__b_is_1=b"x\n1\n", **{"a_is_-2__b_is_1.5": b"x\n2\n"})
+    table = table_of(reader_of(CSV(), *files), *files)
+    assert table.to_pydict() == {"x": [1, 2], "a": [1, -2], "b": ["1", "1.5"]}
+
+
+def test_column_may_also_be_in_the_files_if_it_says_the_same(tmp_path):
+    files = csv_files(tmp_path, day_is_1=b"day,x\n1,5\n1,oops\n", day_is_2=b"day,x\n2,6\n3,7\n")
+    reader = reader_of(CSV(types={"x": "int64"}), *files)
+    assert table_of(reader, files[0])["day"].to_pylist() == [1, None]
+    assert failures_of(reader, files[0]).keys() == {1}
+    message = (
+        f"Cannot read {files[1].path} as CSV: its column 'day' holds '3', but the name of its "
+        f"folder says '2' (after row 0). Rename the folder, or correct the file."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        table_of(reader, files[1])
+
+
+def test_file_outside_of_the_folders_or_twice_in_one_is_an_error(tmp_path):
+    files = csv_files(tmp_path, day_is_1=b"x\n1\n", rest=b"x\n1\n")
+    for order in (files, files[::-1]):
+        message = (
+            f"{files[0].path} is in a folder 'day=...', which stands for a column, but "
+            f"{files[1].path} is not. Move one of them, or leave it out."
+        )
+        with pytest.raises(InputError, match=exactly(message)):
+            reader_of(CSV(), *order)
+    twice = csv_files(tmp_path, day_is_1__day_is_2=b"x\n1\n")
+    message = (
+        f"{twice[0].path} is in two folders named 'day=...', so the column has two values. Rename "
+        f"one of them."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        reader_of(CSV(), *twice)
+
+
+def test_column_to_keep_must_be_there(tmp_path):
+    files = csv_files(tmp_path, a=b"id,x\n1,1\n")
+    message = (
+        "The inputs have no column 'idd' to keep; they have id, x. Did you mean 'id'? Correct the "
+        "setting that names it."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        reader_of(CSV(), *files, kept=("idd",))
