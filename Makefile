@@ -15,6 +15,7 @@ PYTEST := $(ENV)/bin/python -m pytest
 GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
+PEERS := ray spark daft
 COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
 LOCK := $(COMPILE) --generate-hashes $(LOCK_ARGS)
 LINUX := --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
@@ -26,7 +27,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full proto lock clean
+.PHONY: help demo test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full \
+  bench-tables proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -72,6 +74,9 @@ bench: .venv/.ready ## Measure side by side with the peers: about eight minutes
 bench-full: .venv/.ready ## Measure with ten times the records and with one feature too
 	@PYTHONWARNINGS=ignore .venv/bin/python -m benchmarks --full $(ARGS)
 
+bench-tables: .cache/bench-core/.ready $(PEERS:%=.cache/bench-%/.ready) ## Measure tables side by side with Ray, Spark and Daft: nine minutes
+	@.cache/bench-core/bin/python -W ignore -m benchmarks.tables $(ARGS)
+
 proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from proto/
 	@mkdir -p $(PROTO_OUT)
 	PATH="$(GRPC_TOOLS)/bin:$$PATH" python -W ignore -m grpc_tools.protoc -I proto \
@@ -86,6 +91,8 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	$(LOCK) $(LINUX) --extra dev --extra airflow pyproject.toml requirements/airflow.in \
 	  --output-file requirements/airflow.txt
 	$(LOCK) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
+	for peer in $(PEERS); do $(LOCK) $(ANY) requirements/bench-$$peer.in \
+	  --output-file requirements/bench-$$peer.txt || exit; done
 	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt pyproject.toml --extra gcp --extra aws \
 	  --extra vertex --output-file requirements/constraints-core.txt
 	$(COMPILE) $(LINUX) --constraint requirements/tfx-1.16.txt $(USER_EXTRAS) pyproject.toml \
@@ -120,6 +127,21 @@ $(KUBEFLOW)/.ready: requirements/kubeflow.txt
 	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
 	  requirements/kubeflow.txt
+	@touch $@
+
+# As users install it without TFX, with the newest TensorFlow that it runs with.
+.cache/bench-core/.ready: pyproject.toml requirements/constraints-core.txt
+	@$(@D)/bin/python -c pass 2>/dev/null || tools/uv venv --quiet --clear \
+	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
+	@tools/uv pip install --quiet --python $(@D) --compile-bytecode \
+	  --constraint requirements/constraints-core.txt --editable .
+	@touch $@
+
+.cache/bench-%/.ready: requirements/bench-%.txt
+	@echo "Installing into $(@D) what $< says; the first time takes minutes."
+	@$(@D)/bin/python -c pass 2>/dev/null || tools/uv venv --quiet --clear \
+	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes $<
 	@touch $@
 
 # An old protoc: what it generates loads on protobuf 3.20 (TFX 1.16) and on protobuf 6 (TFX 1.21).

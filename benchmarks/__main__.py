@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ import numpy as np
 
 from benchmarks import chart
 from benchmarks.data import Data, Prepared, prepare
+from benchmarks.report import Target, machine
 
 _CHECKOUT = Path(__file__).parent.parent
 _CHECKED = 5_000
@@ -86,41 +86,6 @@ class Race:
         """Returns what was measured, less the start; NaN if the start was all of it."""
         start = self.start(name)
         return [m[name] - start if m[name] > start else math.nan for m in self.rounds]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A measured value, with the target that it should reach.
-
-    Attributes:
-      what: what was measured.
-      values: the values, round by round.
-      at_least: the lower bound of their median, or None.
-      at_most: the upper bound, or None. Without bounds, the value is for information.
-    """
-
-    what: str
-    values: list[float]
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @property
-    def value(self) -> float:
-        """The median."""
-        return statistics.median(self.values)
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the median is within the bounds."""
-        enough = self.at_least is None or self.value >= self.at_least
-        return enough and (self.at_most is None or self.value <= self.at_most)
-
-    def __str__(self) -> str:
-        text = f"{self.what:<52}{self.value:>8.2f}{min(self.values):>8.2f}{max(self.values):>8.2f}"
-        if self.at_least is None and self.at_most is None:
-            return text
-        wanted = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
-        return f"{text}  {wanted:>6}  {'met' if self.is_met else 'missed'}"
 
 
 def main() -> int:
@@ -338,22 +303,6 @@ def table(races: dict[str, Race]) -> str:
             f"{race.median('cpu_seconds'):>7.1f}{race.median('peak_mib'):>7,.0f}"
         )
     return "\n".join(lines)
-
-
-def machine() -> dict[str, str]:
-    """Returns what the numbers depend on."""
-    from bulk_inferencer._run import library_versions
-
-    cores = len(os.sched_getaffinity(0))
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return {"cores": f"{cores} ({model})", **library_versions()}
 
 
 def _run(contestant: str, prepared: Prepared, results: Path | None) -> dict[str, float]:

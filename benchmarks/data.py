@@ -108,7 +108,7 @@ def _make_model(made: Prepared) -> None:
     import keras
     import tensorflow as tf
 
-    weights = _weights(made.data.features)
+    layers = weights(made.data.features)
     spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in made.data.names}
 
     class Model(tf.Module):
@@ -116,7 +116,7 @@ def _make_model(made: Prepared) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.layers = [(tf.Variable(w), tf.Variable(b)) for w, b in weights]
+            self.layers = [(tf.Variable(w), tf.Variable(b)) for w, b in layers]
 
         def serve(self, examples: Any) -> dict[str, Any]:
             parsed = tf.io.parse_example(examples, spec)
@@ -131,15 +131,15 @@ def _make_model(made: Prepared) -> None:
     tf.saved_model.save(model, made.saved_model, {"serving_default": serve})
     inputs = keras.Input((made.data.features,))
     hidden = inputs
-    for i, (w, _) in enumerate(weights):
-        activation = "relu" if i < len(weights) - 1 else None
+    for i, (w, _) in enumerate(layers):
+        activation = "relu" if i < len(layers) - 1 else None
         hidden = keras.layers.Dense(w.shape[1], activation=activation)(hidden)
     twin = keras.Model(inputs, hidden)
-    twin.set_weights([array for layer in weights for array in layer])
+    twin.set_weights([array for layer in layers for array in layer])
     twin.save(made.keras_model)
 
 
-def _weights(features: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def weights(features: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns weights and biases, layer by layer: y = 5 x for one feature, else an MLP."""
     if features == 1:
         return [(np.full((1, 1), 5, np.float32), np.zeros(1, np.float32))]

@@ -72,10 +72,12 @@ def work(outcome: Outcome) -> Iterator[Pair]:
 
 def files(outcome: Outcome, workdir: str) -> Iterator[Pair]:
     """Yields where the outputs are, seen from the working directory."""
-    for result in outcome.results:
-        note = "" if os.listdir(result.folder) else " (empty)"
-        path = os.path.relpath(result.folder, workdir)
-        yield f"{result.model} predictions".strip(), path + note
+    folders = [(f"{result.model} predictions".strip(), result.folder) for result in outcome.results]
+    if table := outcome.outputs.get("prediction_table"):
+        folders.append(("table", table))
+    for title, folder in folders:
+        note = "" if os.listdir(folder) else " (empty)"
+        yield title, os.path.relpath(folder, workdir) + note
     for name in ("summary", "comparison"):
         if name in outcome.outputs:
             path = os.path.join(outcome.outputs[name], f"{name}.json")
@@ -95,12 +97,21 @@ def next_steps(name: str, outcome: Outcome, *, bad_model: bool) -> str:
             f"the other example:   {command} {PIPELINES[name].similar}",
             f"make it yours:       {PIPELINES[name].file}",
             "read the predictions:",
-            "  from bulk_inferencer import read_predictions",
-            f'  folder = "{short(outcome.results[0].folder)}"',
-            "  for prediction in read_predictions(folder):",
-            "      print(prediction.outputs)",
+            *(f"  {line}" for line in _reading(outcome)),
         ]
     )
+
+
+def _reading(outcome: Outcome) -> list[str]:
+    """Returns Python that reads the predictions."""
+    if table := outcome.outputs.get("prediction_table"):
+        return ["import pandas", f'pandas.read_parquet("{short(table)}")']
+    return [
+        "from bulk_inferencer import read_predictions",
+        f'folder = "{short(outcome.results[0].folder)}"',
+        "for prediction in read_predictions(folder):",
+        "    print(prediction.outputs)",
+    ]
 
 
 def verdict(problems: Iterable[str], success: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,11 @@ def column_view(columns: Any = (), rename: Any = ()) -> ColumnView:
     Raises:
       SettingsError: they are something else, or contradict each other.
     """
+    if not isinstance(rename, Mapping) and rename not in (None, (), []):
+        raise SettingsError(
+            f"rename must hold the new name of each column, not {rename!r}. Write "
+            f"{{'old name': 'new name'}}."
+        )
     rename = dict(rename or {})
     for old, new in rename.items():
         if not isinstance(old, str) or not isinstance(new, str) or not old or not new:
@@ -102,7 +107,13 @@ def column_view(columns: Any = (), rename: Any = ()) -> ColumnView:
         raise SettingsError(f"rename gives several columns the name {names}. Rename all but one.")
     if isinstance(columns, str):
         raise SettingsError(f"columns must be a list, not {columns!r}. Write [{columns!r}].")
-    if columns and isinstance(columns, Mapping):
+    if not isinstance(columns, Collection) or isinstance(columns, bytes):
+        raise SettingsError(
+            f"columns must be a list of names, or a dict, not {columns!r}. Write ['a column']."
+        )
+    if not isinstance(columns, Mapping):
+        columns = tuple(columns)
+    elif columns:
         inputs = {name: _checked_source(name, own) for name, own in columns.items()}
         if rename:
             raise SettingsError(

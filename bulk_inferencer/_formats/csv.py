@@ -12,7 +12,7 @@ import pyarrow.csv as pc
 from bulk_inferencer._checks import check_kind, check_tuple, doubled
 from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
-from bulk_inferencer._formats.csv_rows import CSVRows, header_of, parse_options
+from bulk_inferencer._formats.csv_rows import CSVRows, header_of, parse_options, well_formed
 from bulk_inferencer._formats.damage import DamagedError, reading
 from bulk_inferencer._formats.input_format import InputFile, Kept
 from bulk_inferencer._formats.table_columns import (
@@ -179,6 +179,7 @@ def _inferred(settings: CSV, path: str, head: bytes) -> dict[str, pa.DataType]:
     if len(head) >= HEAD_BYTES:
         parser = CSVRows(settings, names, pa.schema([]))
         rows = rows[: parser.last_end(rows)]
+    rows = well_formed(settings, rows)
     unknown = [name for name in names if name not in settings.types]
     if not rows.strip(b"\r\n") or not unknown:
         return types

@@ -152,10 +152,28 @@ class CSVRows:
 
 @functools.lru_cache
 def _quoted(delimiter: str, quote: str) -> re.Pattern[bytes]:
-    """Returns a pattern of quoted values, of which the last one need not be closed."""
+    """Returns a pattern of quoted values; group 1 of one that is not closed."""
     q, d = re.escape(quote), re.escape(delimiter)
-    text = rf"(?:(?<=[{d}\r\n])|\A){q}[^{q}]*(?:{q}{q}[^{q}]*)*(?:{q}|\Z)"
+    text = rf"(?:(?<=[{d}\r\n])|\A){q}[^{q}]*(?:{q}{q}[^{q}]*)*(?:{q}|(\Z))"
     return re.compile(text.encode())
+
+
+def well_formed(settings: CSVSettings, content: bytes) -> bytes:
+    """Returns rows without those that have NUL, or a quote that is not closed."""
+    quote = settings.quote.encode()
+    if b"\0" not in content and (not quote or quote not in content):
+        return content
+    pattern = _quoted(settings.delimiter, settings.quote) if quote else None
+
+    def is_good(row: bytes) -> bool:
+        if b"\0" in row:
+            return False
+        return not (pattern and quote in row) or all(
+            found[1] is None for found in pattern.finditer(row)
+        )
+
+    rows = CSVRows(settings, (), pa.schema([])).split(content)
+    return b"\n".join([row for row in rows if is_good(row)])
 
 
 def parse_options(settings: CSVSettings, invalid: Any) -> pc.ParseOptions:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
@@ -28,6 +30,14 @@ from bulk_inferencer.errors import InputError
 _NAME = "JSON Lines"
 _MOST_INFERRED = 8  # files
 _BETWEEN = b"}\n{"
+_MOST_DEEP = 100
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)', re.S)  # of which the last may be open
+_OPENING, _BRACKETS = b"{[", b"{}[]"
+_NO_OPENING, _NO_BRACKETS = (bytes(set(range(256)) - {*own}) for own in (b"{[\n", _BRACKETS))
+_ALL_ALIKE = bytes.maketrans(b"{", b"[")
+_TOO_DEEP = f"The line has lists or objects in each other, more than {_MOST_DEEP} levels deep"
+_SEVERAL = re.compile(rb"\}[ \t\r]*(?:null|\{)")  # in a line
+_GUARD = b"\n{}"  # which pyarrow does not reach if it takes something in a line for the end
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,9 @@ class JSONLines:
 
     Columns and types are told by the first megabyte of the first file, and of some others. Text
     stays text, even if it looks like a time. A column that is always null there is text. A key
-    that is missing in a line is null there. A line that is no object, a value that does not fit the
-    type of its column, and a key that is no column make a failure of their record. So a key that
+    that is missing in a line is null there. A line that is no object, or has more than 100 levels,
+    a value that does not fit the type of its column, and a key that is no column make a failure of
+    their record. So a key that
     may be missing in all of the first lines must be named in `types`, or left out by naming the
     columns that models see.
 
@@ -65,7 +76,7 @@ class JSONLines:
         found = heads(files, _NAME, _MOST_INFERRED)
         types: dict[str, pa.DataType] = {}
         for _, head in found:
-            rows = lines_of(_first_lines(head))
+            rows = [row for row in map(bytes.strip, lines_of(_first_lines(head))) if _is_safe(row)]
             types = _merged(types, _inferred(rows, declared))
         if files and not types and not own:
             raise InputError(_nothing(files[0].path, found))
@@ -112,25 +123,30 @@ class _JSONRows:
         content = content.strip()
         if not content:
             return self.schema.empty_table()
+        count = _objects(content)
+        if count is None or not _are_safe(content):
+            return None
         try:
             if not content.isascii():
                 content.decode()  # pyarrow would make text of anything
-            table = _read(content, self.schema, self._unexpected)
-        except (pa.ArrowInvalid, UnicodeDecodeError):
+        except UnicodeDecodeError:
             return None
-        # pyarrow takes an object for a row wherever it begins and ends.
-        return table if table.num_rows == _objects(content) else None
+        return _table(content, count, self.schema, self._unexpected)
 
     def reason(self, row: bytes) -> str:
         text = shown(row.decode(errors="replace"))
         try:
-            value = json.loads(row)
+            value = json.loads(row.decode())
         except UnicodeDecodeError:
             return f"The line is not UTF-8: {text}"
+        except RecursionError:
+            return f"{_TOO_DEEP}: {text}"
         except ValueError as error:
             return f"The line is no JSON ({error}): {text}"
         if not isinstance(value, dict):
             return f"The line is no JSON object: {text}"
+        if _depth(row) > _MOST_DEEP:
+            return f"{_TOO_DEEP}: {text}"
         for name, own in value.items():
             index = self.schema.get_field_index(name)
             if index < 0:
@@ -162,6 +178,15 @@ def _read(content: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table
     )
 
 
+def _table(content: bytes, count: int, schema: pa.Schema, unexpected: str) -> pa.Table | None:
+    """Returns lines as so many rows; None if any of them is bad."""
+    try:
+        table = _read(content + _GUARD, schema, unexpected)
+    except pa.ArrowInvalid:
+        return None
+    return table.slice(0, count) if table.num_rows == count + 1 else None
+
+
 def _objects(content: bytes) -> int | None:
     """Returns the number of lines; None if not each of them begins and ends like an object."""
     if not (content.startswith(b"{") and content.endswith(b"}")):
@@ -174,6 +199,33 @@ def _objects(content: bytes) -> int | None:
     return len(rows) if all(row[:1] == b"{" and row[-1:] == b"}" for row in rows) else None
 
 
+def _are_safe(content: bytes) -> bool:
+    """Returns whether pyarrow can be given lines.
+
+    With others it may crash instead of raising, or find several rows in one.
+    """
+    # No line of this block opens so many, be they in strings or not, so no line can be too deep.
+    opening = content.translate(_ALL_ALIKE, _NO_OPENING)
+    if b"[" * (_MOST_DEEP + 1) not in opening and not _SEVERAL.search(content):
+        return True
+    return all(map(_is_safe, map(bytes.strip, lines_of(content))))
+
+
+def _is_safe(line: bytes) -> bool:
+    if not (line[:1] == b"{" and line[-1:] == b"}"):  # such as `null`
+        return False
+    if sum(map(line.count, (b"{", b"["))) <= _MOST_DEEP and not _SEVERAL.search(line):
+        return True
+    return _depth(line) <= _MOST_DEEP and not _SEVERAL.search(_STRING.sub(b"", line))
+
+
+def _depth(line: bytes) -> int:
+    """Returns how many objects and lists are in each other at most."""
+    brackets = np.frombuffer(_STRING.sub(b"", line).translate(None, _NO_BRACKETS), np.uint8)
+    steps = np.where(np.isin(brackets, list(_OPENING)), 1, -1)
+    return int(np.cumsum(steps).max(initial=0))
+
+
 def _first_lines(head: bytes) -> bytes:
     head = head.removeprefix(BOM)
     return head if len(head) < HEAD_BYTES - len(BOM) else head[: head.rfind(b"\n") + 1]
@@ -183,12 +235,11 @@ def _inferred(rows: Sequence[bytes], declared: pa.Schema) -> dict[str, pa.DataTy
     """Returns columns and their types, by those rows that can be read."""
     if not rows:
         return {}
-    try:
-        schema = _read(b"\n".join(rows), declared, "infer").schema
-        return dict(zip(schema.names, schema.types, strict=True))
-    except pa.ArrowInvalid:
-        if len(rows) == 1:
-            return {}
+    table = _table(b"\n".join(rows), len(rows), declared, "infer")
+    if table is not None:
+        return dict(zip(table.schema.names, table.schema.types, strict=True))
+    if len(rows) == 1:
+        return {}
     middle = len(rows) // 2
     return _merged(_inferred(rows[:middle], declared), _inferred(rows[middle:], declared))
 

@@ -115,8 +115,8 @@ class ParquetReader:
                     continue
                 count = _rows_at_once(opened, group, names, min(max_bytes, _CHUNK_BYTES))
                 for batch in opened.iter_batches(count, [group], names, use_threads=False):
-                    rows = self.columns.rows(file.path, _cast(batch, own))
-                    yield Chunk(file.path, row, rows)
+                    rows, unfit = self.columns.rows(file.path, _cast(batch, own))
+                    yield Chunk(file.path, row, rows, unfit)
                     row += len(rows)
 
 
@@ -179,6 +179,12 @@ def _damaged(error: Exception) -> DamagedError:
     text = str(error).strip().splitlines()[0].rstrip(". ")
     if "encrypt" in text.lower() or "decrypt" in text.lower():
         return DamagedError("it is encrypted", "Write it without encryption.")
+    if text.startswith("Expected all lists to be of size"):
+        return DamagedError(
+            f"pyarrow {pa.__version__} cannot read a column of lists of a fixed size of which some "
+            f"are null",
+            "Write the column with lists of any size, or leave it out with columns=.",
+        )
     return DamagedError(text, WRITE_AGAIN)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 from collections.abc import Iterable
 
@@ -11,13 +10,14 @@ import pyarrow as pa
 from bulk_inferencer.errors import InputError
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_MOST_DIGITS = 18  # which int64 holds
 
 
 def partition_columns(paths: Iterable[str]) -> pa.Schema:
     """Returns the columns that the folders of files stand for.
 
-    A column is int64 if all its values are whole numbers, or else text.
+    A column is int64 if all its values are whole numbers as one writes them, or else text: `00501`
+    is text.
 
     Raises:
       InputError: a file lies in no folder for a column for which others do.
@@ -67,8 +67,14 @@ def _folders(path: str) -> dict[str, str]:
 
 def _type(texts: set[str]) -> pa.DataType:
     texts = texts - {_NULL}
-    are_numbers = texts and all(map(_WHOLE_NUMBER.fullmatch, texts))
+    are_numbers = texts and all(map(_is_whole_number, texts))
     return pa.int64() if are_numbers else pa.string()
+
+
+def _is_whole_number(text: str) -> bool:
+    digits = text.removeprefix("-")
+    is_short = len(digits) <= _MOST_DIGITS and digits.isascii() and digits.isdecimal()
+    return is_short and str(int(text)) == text
 
 
 def _value(text: str, kind: pa.DataType) -> str | int | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import decimal
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from bulk_inferencer._checks import doubled
 from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import DamagedError
-from bulk_inferencer._formats.input_format import Kept
+from bulk_inferencer._formats.input_format import Kept, Unreadable
 from bulk_inferencer._formats.partitions import partition_columns, partition_values
 from bulk_inferencer._formats.rows import Rows
+from bulk_inferencer._formats.table_examples import unfit_rows
 from bulk_inferencer.errors import InputError
 
 _SMALL = {
@@ -30,7 +35,7 @@ class TableColumns:
     Attributes:
       own: those that are in the files.
       folders: those that only the names of folders stand for.
-      checked: those that both do.
+      checked: those that both do, as text.
       view: what models see of them.
     """
 
@@ -53,18 +58,26 @@ class TableColumns:
         """Returns the same columns, of which those of files have other types."""
         return replace(self, own=own)
 
-    def rows(self, path: str, table: pa.Table) -> Rows:
+    def rows(self, path: str, table: pa.Table) -> tuple[Rows, dict[int, Unreadable]]:
         """Returns the rows of a table with the columns of the file, in any order.
+
+        And why some can be no records, by their index. Models see nulls of those.
 
         Raises:
           DamagedError: a column holds something else than the name of the folder says.
         """
         for name, value in partition_values(path, self.checked).items():
-            _check_agrees(name, value, table[name])
+            _check_agrees(name, value.as_py(), table[name])
         columns = [table[name] for name in self.own.names]
         for value in partition_values(path, self.folders).values():
             columns.append(pa.chunked_array([_repeated(value, table.num_rows)]))
-        return Rows(pa.table(columns, schema=self.schema), self.view)
+        rows = Rows(pa.table(columns, schema=self.schema), self.view)
+        unfit = unfit_rows(rows.columns)
+        if unfit:
+            indexes = np.arange(len(rows))
+            fitting = pa.array(indexes, mask=np.isin(indexes, list(unfit)))
+            rows.columns = rows.columns.take(fitting)
+        return rows, {row: Unreadable(InputError.__name__, why) for row, why in unfit.items()}
 
 
 def table_columns(
@@ -106,7 +119,11 @@ def table_columns(
             [field for field in folders if is_read(field) and field.name not in own.names]
         ),
         checked=pa.schema(
-            [field for field in folders if is_read(field) and field.name in own.names]
+            [
+                (field.name, pa.string())
+                for field in folders
+                if is_read(field) and field.name in own.names
+            ]
         ),
         view=view,
     )
@@ -164,12 +181,32 @@ def _repeated(value: pa.Scalar, count: int) -> pa.Array:
     return pa.repeat(value, count) if value.is_valid else pa.nulls(count, value.type)
 
 
-def _check_agrees(name: str, value: pa.Scalar, column: pa.ChunkedArray) -> None:
-    found = column.cast(pa.string()).unique().to_pylist()
-    wanted = None if not value.is_valid else str(value.as_py())
-    for text in found:
-        if text is not None and text != wanted:  # a bad row has no value
+def _check_agrees(name: str, text: str | None, column: pa.ChunkedArray) -> None:
+    wanted = None if text is None else _scalar(text, column.type)
+    with contextlib.suppress(pa.ArrowNotImplementedError):  # of lists, for example
+        column = column.unique()
+    for value in column:
+        if not value.is_valid:  # a bad row has no value
+            continue
+        found = str(value.as_py())
+        if found != text and not (wanted is not None and value.equals(wanted)):
             raise DamagedError(
-                f"its column '{name}' holds {text!r}, but the name of its folder says {wanted!r}",
+                f"its column '{name}' holds {found!r}, but the name of its folder says {text!r}",
                 "Rename the folder, or correct the file.",
             )
+
+
+def _scalar(text: str, kind: pa.DataType) -> pa.Scalar | None:
+    """Returns a text as a value of a type; None if it is no such value."""
+    types = pa.types
+    try:
+        # pyarrow 10 has no cast of text to these.
+        if types.is_decimal(kind):
+            return pa.scalar(decimal.Decimal(text), kind)
+        if types.is_date(kind):
+            return pa.scalar(datetime.date.fromisoformat(text), kind)
+        if types.is_time(kind):
+            return pa.scalar(datetime.time.fromisoformat(text), kind)
+        return pa.array([text]).cast(kind)[0]
+    except (ValueError, decimal.InvalidOperation, pa.ArrowNotImplementedError):
+        return None

@@ -30,6 +30,7 @@ from bulk_inferencer._formats.column_values import (
     STRING,
     Values,
     check_features,
+    item_type,
     text_buffers,
     text_of,
     values_of,
@@ -87,6 +88,46 @@ def examples_of(table: pa.Table) -> list[bytes]:
     for start in range(0, count, block):
         examples += _examples(table.slice(start, block))
     return examples
+
+
+def unfit_rows(table: pa.Table) -> dict[int, str]:
+    """Returns why rows can be no tf.Examples, by their index: a value does not fit into int64."""
+    unfit: dict[int, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if _may_overflow(item_type(column.type)):
+            _find_unfit(name, column, 0, len(table), unfit)
+    return unfit
+
+
+def _find_unfit(
+    name: str, column: pa.ChunkedArray, start: int, stop: int, unfit: dict[int, str]
+) -> None:
+    """Adds rows from `start` to `stop`, which are halved where one does not fit."""
+    try:
+        _check_int64(name, values_of(name, column.slice(start, stop - start)))
+    except InputError as error:
+        if stop - start == 1:
+            unfit.setdefault(start, str(error))
+            return
+        middle = (start + stop) // 2
+        _find_unfit(name, column, start, middle, unfit)
+        _find_unfit(name, column, middle, stop, unfit)
+
+
+def _may_overflow(kind: pa.DataType) -> bool:
+    types = pa.types
+    is_coarse = types.is_timestamp(kind) or types.is_duration(kind)
+    is_coarse = is_coarse and kind.unit in ("s", "ms")
+    return is_coarse or types.is_date(kind) or types.is_uint64(kind)
+
+
+def _check_int64(name: str, values: Values) -> None:
+    flat = values.flat
+    if values.dtype == INT64 and flat.dtype == np.uint64 and flat.max(initial=0) > _LARGEST_INT64:
+        raise InputError(
+            f"Column '{name}' holds {flat.max()}, which is too large for the int64 of a "
+            f"tf.Example. Leave it out with columns=, or make it text."
+        )
 
 
 def _examples(table: pa.Table) -> list[bytes]:
@@ -189,11 +230,7 @@ def _packed(name: str, values: Values) -> np.ndarray:
     if values.dtype == FLOAT32:
         with np.errstate(over="ignore"):  # float32 says infinity, too
             return flat.astype("<f4", copy=False).reshape(-1, 1)
-    if flat.dtype == np.uint64 and len(flat) and int(flat.max()) > _LARGEST_INT64:
-        raise InputError(
-            f"Column '{name}' holds {flat.max()}, which is too large for the int64 of a "
-            f"tf.Example. Leave it out with columns=, or make it text."
-        )
+    _check_int64(name, values)
     return wire.padded_varints(flat.reshape(-1, 1))
 
 

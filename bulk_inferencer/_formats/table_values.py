@@ -92,8 +92,9 @@ def _numbers(values: np.ndarray, leaf: pa.DataType) -> tuple[pa.Array, dict[int,
         with np.errstate(all="ignore"):
             cast = values.astype(target)
             if not _holds_all(target, values.dtype):
-                same = (cast.astype(values.dtype) == values) | ((values != values) & (cast != cast))
-                is_unfit = ~same.reshape(len(values), -1).all(axis=1)
+                same = (cast.astype(values.dtype) == values) & _is_in_range(values, cast)
+                same |= (values != values) & (cast != cast)
+                is_unfit = ~same.all(axis=tuple(range(1, values.ndim)))
                 for row in np.flatnonzero(is_unfit).tolist():
                     value = values[row][~same[row]].flat[0] if values.ndim > 1 else values[row]
                     wrong[row] = f"{value} does not fit, since its column holds {leaf}"
@@ -111,6 +112,19 @@ def _holds_all(target: np.dtype, source: np.dtype) -> bool:
     return bool(np.can_cast(source, target, "safe"))
 
 
+def _is_in_range(values: np.ndarray, cast: np.ndarray) -> np.ndarray:
+    """Returns which values a cast does not carry out of the range of whole numbers.
+
+    There, a cast may wrap around, and back again; or end at a limit that is no float.
+    """
+    for floats, whole in ((values, cast), (cast, values)):
+        if dtypes.is_float(floats.dtype) and whole.dtype.kind in "iu":
+            limits = np.iinfo(whole.dtype)
+            wide = floats.astype(np.float64)
+            return (wide >= float(limits.min)) & (wide < float(limits.max) + 1)
+    return (values < 0) == (cast < 0)
+
+
 def _texts(values: np.ndarray, leaf: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
     """Returns all values, one after the other, without those of rows that do not fit."""
     if values.dtype.kind not in "OSU":
@@ -122,7 +136,7 @@ def _texts(values: np.ndarray, leaf: pa.DataType) -> tuple[pa.Array, dict[int, s
             return array.cast(leaf), {}
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass  # of some rows, which are told apart below
-    rows = values.reshape(len(values), -1).tolist()
+    rows = values.reshape(len(values), math.prod(values.shape[1:])).tolist()
     reasons = {i: _why_unfit(row, leaf) for i, row in enumerate(rows)}
     wrong = {i: reason for i, reason in reasons.items() if reason}
     fitting = [value for i, row in enumerate(rows) if i not in wrong for value in row]

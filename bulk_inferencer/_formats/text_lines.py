@@ -157,7 +157,8 @@ class LinesReader:
                 table, unreadable = rows_of(block, begun.parser)
                 if not table.num_rows:
                     continue
-                rows = self.columns.rows(file.path, table)
+                rows, unfit = self.columns.rows(file.path, table)
+                unreadable = {**unfit, **unreadable}
                 yield Chunk(file.path, row, rows, unreadable, before if start else int)
                 row += len(rows)
 

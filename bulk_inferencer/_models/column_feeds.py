@@ -33,6 +33,7 @@ FEATURE_DTYPES = {
     **dict.fromkeys(("uint8", "uint16", "uint32", "uint64"), INT64),
     "string": STRING,
 }
+_TEXT_TYPES = {FLOAT32: "float32", INT64: "int64", STRING: "text"}  # in settings of text files
 
 
 def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -> None:
@@ -46,8 +47,8 @@ def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -
         kind = kinds.get(name)
         if kind is None:
             continue
-        advice = "Name another column for it with rename= or columns=, or cast the column in the "
-        advice += "files."
+        other = "Name another column for it with rename= or columns=, "
+        advice = f"{other}or cast the column in the files."
         size = None if own.row_shape is None else math.prod(own.row_shape)
         if _takes(own, kind.dtype):
             if size is None or kind.size in (-1, size):
@@ -56,6 +57,12 @@ def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -
                 advice = (
                     f"Several columns become one input with columns={{'{name}': ['a', 'b', ...]}}."
                 )
+        else:
+            text_type = _TEXT_TYPES[FEATURE_DTYPES[own.dtype]]
+            advice = (
+                f"{other}cast the column in the files, or give its type in input_format where "
+                f"they are text, as in CSV(types={{'{name}': '{text_type}'}})."
+            )
         raise ModelError(
             f"{where} takes {own} for its input '{name}', but the column '{name}' holds "
             f"{columns.field(name).type}. {advice}"

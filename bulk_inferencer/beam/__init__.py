@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bulk_inferencer._formats.example import Column as Column
     from bulk_inferencer._models.cascade import ExitWhen as ExitWhen
     from bulk_inferencer._models.cascade import Stage as Stage
+    from bulk_inferencer._models.python_model import PythonModel as PythonModel
     from bulk_inferencer._models.retries import Limits as Limits
     from bulk_inferencer._models.saved_model import SavedModel as SavedModel
     from bulk_inferencer._models.tf_serving import TFServing as TFServing
@@ -42,6 +43,7 @@ _MODULE_OF_NAME = {
     "ExitWhen": "bulk_inferencer._models.cascade",
     "Limits": "bulk_inferencer._models.retries",
     "PredictionsToExamples": "bulk_inferencer.beam.predictions_to_examples",
+    "PythonModel": "bulk_inferencer._models.python_model",
     "RecordFailure": "bulk_inferencer.beam.bundle",
     "Results": _TRANSFORMS,
     "RunInference": _TRANSFORMS,

@@ -18,7 +18,14 @@ from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._work import Work
-from bulk_inferencer.beam.elements import records_of
+from bulk_inferencer.beam.elements import (
+    Record,
+    bytes_of_record,
+    is_keyed,
+    records_of,
+    scored_form,
+)
+from bulk_inferencer.beam.gathered import Gathered
 from bulk_inferencer.errors import FailedRecordError
 
 _Result = TypeVar("_Result")
@@ -36,13 +43,13 @@ class RecordFailure(NamedTuple):
 
     Attributes:
       key: its key; None if the element has no key.
-      record: the serialized record.
+      record: the record: serialized, or the dict or row as it came.
       error_type: the kind of error, such as `InvalidArgumentError`.
       message: why the record could not be scored.
     """
 
     key: Any
-    record: bytes
+    record: Any
     error_type: str
     message: str
 
@@ -78,15 +85,13 @@ class Bundle:
           SettingsError: the element is none of these.
         """
         own: Any = element if type(element) is bytes else records_of(element)
-        if type(own) is list:
-            self._records += own
-            self._bytes += sum(map(len, own))
-        else:
-            self._records.append(own)
-            self._bytes += len(own)
+        for record in own if type(own) is list else (own,):
+            scored = record if type(record) is bytes else scored_form(record)
+            self._records.append(scored)
+            self._bytes += len(scored) if type(scored) is bytes else bytes_of_record(scored)
         # Three lists instead of one of tuples: tuples that live on slow the garbage collector down.
         self._handles.append(handle)
-        self._keys.append(element[0] if isinstance(element, tuple) else _NO_KEY)
+        self._keys.append(element[0] if own is not element and is_keyed(element) else _NO_KEY)
         self._own_records.append(own)
         return len(self._records) >= self._max_records or self._bytes >= self._max_bytes
 
@@ -135,7 +140,7 @@ class Bundle:
         return read, failed
 
     def _clear(self) -> None:
-        self._records: list[bytes] = []
+        self._records: list[Record] = []
         self._bytes = 0
         self._handles: list[Any] = []
         self._keys: list[Any] = []
@@ -143,7 +148,8 @@ class Bundle:
 
     def _rows(self, scorers: Sequence[LogScorer], work: Work) -> Iterator[Any]:
         """Yields for each record the serialized logs, or the first failure if any model fails."""
-        by_model = [scorer.logs(self._records, work) for scorer in scorers]
+        gathered = Gathered(self._records)
+        by_model = [gathered.logs(scorer, work) for scorer in scorers]
         if not self._is_per_model:
             return iter(by_model[0])
         rows = zip(*by_model, strict=True)
@@ -158,5 +164,5 @@ def _parse_row(row: Sequence[bytes]) -> tuple[PredictionLog, ...]:
     return tuple(map(PredictionLog.FromString, row))
 
 
-def _failure(key: Any, record: bytes, failed: Failed) -> RecordFailure:
+def _failure(key: Any, record: Any, failed: Failed) -> RecordFailure:
     return RecordFailure(None if key is _NO_KEY else key, record, failed.error_type, failed.message)

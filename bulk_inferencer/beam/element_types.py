@@ -7,15 +7,17 @@ from typing import Any
 import tensorflow as tf
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import typehints
+from apache_beam.typehints.row_type import RowTypeConstraint
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from bulk_inferencer.beam.elements import RECORD_TYPES, element_error
+from bulk_inferencer.beam.elements import RECORD_TYPES, element_error, is_class_of_rows
 
 _LISTS = (
     typehints.ListConstraint,
     typehints.SequenceTypeConstraint,
     typehints.IterableTypeConstraint,
 )
+_DICTS = (typehints.DictConstraint, typehints.MappingTypeConstraint)
 
 
 def types_of(element_type: Any, models: int | None, keyed_batches_only: bool) -> tuple[Any, bool]:
@@ -48,7 +50,7 @@ def types_of(element_type: Any, models: int | None, keyed_batches_only: bool) ->
         return typehints.Tuple[key_type, typehints.Any], False
     is_union = isinstance(record_type, typehints.UnionConstraint)
     record_types = set(record_type.union_types if is_union else [record_type])
-    if not record_types <= {*RECORD_TYPES, typehints.Any}:
+    if not all(map(_is_of_records, record_types)):
         raise element_error(element_type)
     result: Any = typehints.List[PredictionLog] if is_list else PredictionLog
     if models is not None:
@@ -56,3 +58,13 @@ def types_of(element_type: Any, models: int | None, keyed_batches_only: bool) ->
     if is_keyed:
         result = typehints.Tuple[key_type, result]
     return result, tf.train.SequenceExample in record_types
+
+
+def _is_of_records(kind: Any) -> bool:
+    if kind in (*RECORD_TYPES, typehints.Any) or isinstance(kind, RowTypeConstraint):
+        return True
+    if isinstance(kind, _DICTS):
+        names = kind.key_type
+        is_union = isinstance(names, typehints.UnionConstraint)
+        return not {str, typehints.Any}.isdisjoint(names.union_types if is_union else [names])
+    return isinstance(kind, type) and is_class_of_rows(kind)

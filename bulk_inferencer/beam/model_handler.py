@@ -18,7 +18,8 @@ from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.beam.bundle import failed_record_error
-from bulk_inferencer.beam.elements import record_of
+from bulk_inferencer.beam.elements import Record, bytes_of_record, record_of, scored_form
+from bulk_inferencer.beam.gathered import Gathered
 from bulk_inferencer.beam.model_updates import updated
 from bulk_inferencer.beam.specs import (
     SIZES,
@@ -56,9 +57,9 @@ def CreateModelHandler(
     predictions = records | apache_beam.ml.inference.base.RunInference(handler)
     ```
 
-    It takes tf.Examples, tf.SequenceExamples and serialized records, and gives PredictionLogs. With
-    Beam's `model_metadata_pcoll` or `watch_model_pattern`, `model_id` is the path of a SavedModel,
-    or of the `saved_model.pb` in it.
+    It takes the same records as our `RunInference` and gives PredictionLogs. With Beam's
+    `model_metadata_pcoll` or `watch_model_pattern`, `model_id` is the path of a SavedModel, or of
+    the `saved_model.pb` in it.
 
     Args:
       inference_spec_type: see `RunInference`.
@@ -124,10 +125,10 @@ class _Loaded:
     def __init__(self, scorer: LogScorer) -> None:
         self._scorer = scorer
 
-    def score(self, records: list[bytes]) -> tuple[list[bytes | Failed], metrics.NotedWork]:
+    def score(self, records: list[Record]) -> tuple[list[bytes | Failed], metrics.NotedWork]:
         """Returns a serialized PredictionLog or a failure for each record, and what it took."""
         work = metrics.NotedWork()
-        return self._scorer.logs(records, work), work
+        return Gathered(records).logs(self._scorer, work), work
 
 
 class _PredictionLogHandler(ModelHandler):
@@ -162,7 +163,7 @@ class _PredictionLogHandler(ModelHandler):
     ) -> list[PredictionLog]:
         # Not a generator: Beam counts a batch as failed if the call itself raises.
         logs = []
-        results, work = model.score([record_of(value) for value in batch])
+        results, work = model.score([scored_form(record_of(value)) for value in batch])
         work.meter()
         for number, log in enumerate(results):
             if isinstance(log, Failed):
@@ -179,7 +180,7 @@ class _PredictionLogHandler(ModelHandler):
             )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
-        return sum(len(v) if isinstance(v, bytes) else v.ByteSize() for v in batch)
+        return sum(bytes_of_record(value) for value in batch)
 
     def get_metrics_namespace(self) -> str:
         return metrics.NAMESPACE

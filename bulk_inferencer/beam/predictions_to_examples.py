@@ -68,6 +68,11 @@ class PredictionsToExamples(beam.PTransform):
         if not isinstance(log, PredictionLog):
             raise _element_error(type(log).__name__)
         record, outputs = prediction_of(log)
+        if record is None:
+            raise SettingsError(
+                "A PredictionLog does not carry its record, so there is nothing to add the columns "
+                "to. Write the predictions with their records (records_in_logs)."
+            )
         batch = {name: values[None] for name, values in outputs.items()}
         (example,) = append_columns([record], batch, self._columns, self._replace_features)
         return example

@@ -19,6 +19,7 @@ from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer.beam import metrics
 from bulk_inferencer.beam.bundle import Bundle, RecordFailure, failed_record_error
 from bulk_inferencer.beam.element_types import types_of
+from bulk_inferencer.beam.elements import shown_record
 from bulk_inferencer.beam.model_updates import path_of, updated
 from bulk_inferencer.beam.specs import bounds_of, check_model, model_of
 from bulk_inferencer.errors import SettingsError, prefix_errors
@@ -112,8 +113,14 @@ class RunInference(_RunInference):
     predictions = records | RunInference(SavedModel("models/five_times"))
     ```
 
-    A record is a tf.Example, a tf.SequenceExample or `bytes`. Keys may be of any type, repeated or
-    None. Results have the element's window and timestamp, and come in no particular order.
+    A record is a tf.Example, a tf.SequenceExample, `bytes`, or a row: a dict, a `beam.Row`, a
+    NamedTuple or a dataclass. A row is scored as the tf.Example with its values: whole numbers,
+    booleans and times (microseconds since 1970) are integers, a list or a NumPy array has several
+    values, and None or a missing column has none. Whole numbers in a column that has floats in the
+    same batch are floats, too.
+
+    Keys may be of any type, repeated or None. Results have the element's window and timestamp, and
+    come in no particular order.
     """
 
     def __init__(
@@ -250,7 +257,7 @@ class _Predict(beam.DoFn):
     def _fail(self, element: WindowedValue, failure: RecordFailure) -> beam.pvalue.TaggedOutput:
         if self._with_failures:
             return beam.pvalue.TaggedOutput(_FAILURES, element.with_value(failure))
-        which = repr(failure.record[:80])
+        which = shown_record(failure.record)
         if failure.key is not None:
             which += f" with key {failure.key!r}"
         raise failed_record_error(which, failure, "with_failures")

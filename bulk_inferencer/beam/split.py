@@ -8,8 +8,9 @@ from typing import Any
 import apache_beam as beam
 
 from bulk_inferencer._models.predictor import check_name, model_label
-from bulk_inferencer._units.routing import NoKeyError, SplitRouting, key_bytes
-from bulk_inferencer.beam.elements import records_of
+from bulk_inferencer._units.routing import SplitRouting, key_bytes
+from bulk_inferencer.beam.elements import is_keyed, records_of, scored_form, shown_record
+from bulk_inferencer.beam.gathered import example_of
 from bulk_inferencer.beam.run_inference import Results, RunInference
 from bulk_inferencer.errors import FailedRecordError, SettingsError, prefix_errors
 
@@ -41,8 +42,8 @@ class ABTest(beam.PTransform):
           models: models of any kind that `RunInference` takes, by name. A `RunInference` with its
             own settings, such as resource hints or `with_failures()`, also works.
           weights: shares of the keys by the models' names, in any unit.
-          key: the feature that holds the key, one value; or a function from an element to its key.
-            Default: the key of `(key, ...)`, or the record itself if elements have no key.
+          key: the feature or column that holds the key, one value; or a function from an element to
+            its key. Default: the key of `(key, ...)`, or the record itself if elements have no key.
           salt: text that goes into the hash; a different salt makes a different test.
 
         Raises:
@@ -83,21 +84,31 @@ class _Route(beam.DoFn):
     def _key_of(self, element: Any) -> bytes:
         if callable(self._key):
             return _checked_key(self._key(element))
-        if self._key is None and isinstance(element, tuple):
-            return _checked_key(element[0])
         record = records_of(element)
-        if not isinstance(record, bytes):
+        if self._key is None and is_keyed(element):
+            return _checked_key(element[0])
+        if isinstance(record, list):
             raise SettingsError(
                 f"ABTest cannot read feature '{self._key}' of a list: it has {len(record)} "
                 f"records. Leave out key= to split by the key of the element."
             )
         try:
-            return self._routing.key_of(record)
-        except NoKeyError as error:
+            return self._routing.key_of(_serialized(record, self._key))
+        except ValueError as error:  # also a NoKeyError
+            if self._key is None:
+                return b""  # A row that is no tf.Example: its model will say so.
             raise FailedRecordError(
-                f"ABTest found no key in the record {record[:80]!r}: {error}. Fix the record, or "
-                f"use a function as key=."
+                f"ABTest found no key in the record {shown_record(record)}: {error}. Fix the "
+                f"record, or use a function as key=."
             ) from error
+
+
+def _serialized(record: Any, key: str | None) -> bytes:
+    """Returns a record serialized: of a row, no more than the column that holds the key."""
+    if isinstance(record, bytes):
+        return record
+    row: Any = scored_form(record)
+    return example_of(row if key is None else {name: row[name] for name in (key,) if name in row})
 
 
 def _checked_key(value: Any) -> bytes:

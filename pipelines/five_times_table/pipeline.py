@@ -49,6 +49,7 @@ def create_pipeline(
         model_blessing=model.evaluator.outputs["blessing"],
         data_spec=bulk_inferencer_pb2.DataSpec(example_splits=["unlabelled"]),
         model_spec=bulk_inferencer_pb2.ModelSpec(),
+        table_spec=bulk_inferencer_pb2.TableSpec(),
     )
     return tfx.dsl.Pipeline(components=[*examples, *model, bulk_inferencer], **pipeline_arguments)
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import pandas as pd
 import tensorflow as tf
 
 from bulk_inferencer import read_predictions
@@ -71,7 +72,8 @@ class TimesTable(NamedTuple):
 
 def report(outputs: Mapping[str, str], data: Data) -> Report:
     """Reports on the pipeline with one model."""
-    table = _read(outputs["inference_result"], FACTORS["five"])
+    rows = pd.read_parquet(outputs["prediction_table"])
+    table = TimesTable(FACTORS["five"], sorted(zip(rows["x"], rows["y"], strict=True)))
     lines = [*_lines(table.points, ["predicted y"], table.factor), "", table.largest_error()]
     return Report("\n".join(lines), table.problems(data))
 

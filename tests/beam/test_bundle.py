@@ -11,8 +11,9 @@ from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._work import Work
 from bulk_inferencer.beam.bundle import Bundle, RecordFailure, failed_record_error
+from bulk_inferencer.beam.gathered import example_of
 from tests.beam.helpers import value_of
-from tests.helpers import Lengths
+from tests.helpers import Lengths, features_of
 
 
 class Negated(Lengths):
@@ -116,6 +117,45 @@ def test_every_element_gets_the_results_of_its_own_records_in_order(elements, bo
 def test_batch_is_full_at_the_first_bound_that_is_reached(bounds, elements, is_full):
     bundle = new_bundle(bounds)
     assert [bundle.add(None, element) for element in elements] == is_full
+
+
+def test_rows_and_serialized_records_are_scored_together_and_count_for_the_bounds():
+    bundle = new_bundle(BatchBounds(max_records=6, max_bytes=28))
+    row = {"x": 1.0, "n": None}
+    elements = [b"ab", ("k", row), {"x": {}}, ("l", [{"x": 2.0}, {}, b"bad"])]
+    is_full = [bundle.add(handle, element) for handle, element in enumerate(elements)]
+    assert is_full == [False, False, False, True]
+    found, counts = flushed(bundle)
+    assert counts == (6, 2)
+    one, two, none = (len(example_of({"n": None, "x": x})) for x in (1.0, 2.0, None))
+    unfit = "column 'x' holds a dict, which a tf.Example cannot hold. Leave it out"
+    assert found == [
+        (0, 2),
+        (1, ("k", one)),
+        (2, RecordFailure(None, {"x": {}}, "ValueError", unfit)),
+        (3, RecordFailure("l", b"bad", "ValueError", "a bad record")),
+        (3, ("l", [two, none])),
+    ]
+
+
+class Integers(Lengths):
+    """Scores no record with a float."""
+
+    def predict(self, batch):
+        values = [
+            value for record in batch for own in features_of(record).values() for value in own
+        ]
+        if any(isinstance(value, float) for value in values):
+            raise TypeError("a float")
+        return super().predict(batch)
+
+
+def test_float_costs_only_its_own_row_where_a_model_takes_whole_numbers():
+    bundle, scorer = new_bundle(), LogScorer(Scorer(Integers()))
+    for handle, number in enumerate([1, 2, 2.5, 3]):
+        bundle.add(handle, {"n": number})
+    emitted = bundle.flush([scorer], Work(), lambda *own: own, lambda *own: own)
+    assert [handle for handle, own in emitted if isinstance(own, RecordFailure)] == [2]
 
 
 def test_flush_scores_all_at_once_and_leaves_nothing():

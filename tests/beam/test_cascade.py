@@ -26,7 +26,7 @@ def test_stages_take_specs_and_hand_on_each_batch(linear_model):
     exits = [ExitWhen("y", at_least=50.0)]
     first = Stage("first", spec, [Column(output="y", name="x")], exits)
     second = Stage("second", HookedModel(SavedModel(linear_model), count))
-    elements = [*((x, example(x=float(x))) for x in (1, 2, 3, 12)), ("bad", b"bad")]
+    elements = [*((x, example(x=float(x))) for x in (1, 2, 3)), (12, {"x": 12.0}), ("bad", b"bad")]
     SIZES.clear()
     cascade = Cascade([first, second]).with_failures()
     found = run_together({"cascade": (cascade, elements)})["cascade"]

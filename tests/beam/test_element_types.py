@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import make_dataclass
+from typing import NamedTuple
 
+import apache_beam as beam
 import pytest
 import tensorflow as tf
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import typehints
+from apache_beam.typehints.row_type import RowTypeConstraint
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from bulk_inferencer.beam.element_types import types_of
@@ -15,10 +19,23 @@ Any, Iterable, List, Sequence, Tuple, Union = (
     getattr(typehints, name) for name in ("Any", "Iterable", "List", "Sequence", "Tuple", "Union")
 )
 Example, SequenceExample = tf.train.Example, tf.train.SequenceExample
+
+
+class Pair(NamedTuple):
+    x: float
+    y: float
+
+
 RECORD_TYPES = [bytes, Example, SequenceExample]
+Dict, Mapping = typehints.Dict, typehints.Mapping
+ROW_TYPES = [
+    *(Dict[str, float], Mapping[str, Any], Dict[Any, Any], Dict[Union[str, int], float]),
+    *(RowTypeConstraint.from_fields([("x", float)]), beam.Row, Pair, dict),
+    make_dataclass("Point", ["x"]),
+]
 
 
-@pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("record_type", [*RECORD_TYPES, *ROW_TYPES], ids=str)
 def test_results_stand_where_records_stood(record_type):
     log, logs = PredictionLog, List[PredictionLog]
     for element_type, result, per_model in [
@@ -42,6 +59,7 @@ ONE, SEVERAL = Tuple[str, PredictionLog], Tuple[str, List[PredictionLog]]
     ("element_type", "result", "has_sequences"),
     [
         (Union[bytes, Example], PredictionLog, False),
+        (Union[bytes, Dict[str, int], Pair, beam.Row], PredictionLog, False),
         (Union[tuple(RECORD_TYPES)], PredictionLog, True),
         (Tuple[str, Union[tuple(RECORD_TYPES)]], ONE, True),
         (Tuple[str, List[Union[bytes, Example]]], SEVERAL, False),
@@ -63,7 +81,7 @@ def test_elements_of_several_types_and_of_unknown_ones(element_type, result, has
     "element_type",
     [
         *(str, List[bytes], Tuple[bytes, ...], Tuple[str, int], Tuple[str, List[str]]),
-        *(Tuple[str, Tuple[str, bytes]], Tuple[str, str, bytes]),
+        *(Tuple[str, Tuple[str, bytes]], Tuple[str, str, bytes], Dict[int, float], List[Pair]),
     ],
     ids=str,
 )

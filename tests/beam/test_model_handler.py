@@ -4,7 +4,9 @@ import logging
 import os
 import re
 import socket
+from typing import Any, NamedTuple
 
+import apache_beam as beam
 import pytest
 import tensorflow as tf
 from apache_beam.ml.inference.base import (
@@ -43,6 +45,10 @@ pytestmark = pytest.mark.slow
 X = [example(x=float(x)) for x in range(10)]
 
 
+class Number(NamedTuple):
+    x: float
+
+
 @pytest.fixture
 def handler(linear_model):
     return CreateModelHandler(SavedModel(linear_model))
@@ -52,6 +58,8 @@ def test_records_are_scored_in_all_ways_in_which_beam_calls_a_handler(handler, l
     """As they are, with keys, with functions of Beam's around the model, and in given batches."""
     chained = handler.with_preprocess_fn(lambda x: example(x=x)).with_postprocess_fn(y_of)
     pairs = [("a", X[1]), (None, X[2]), ("a", X[3])]
+    shared = CreateModelHandler(SavedModel(linear_model), large_model=True)
+    rows = [{"x": 1.0}, beam.Row(x=2.0), Number(3)]
     found = run_together(
         {
             "ours": (RunInference(SavedModel(linear_model)), X),
@@ -59,12 +67,14 @@ def test_records_are_scored_in_all_ways_in_which_beam_calls_a_handler(handler, l
             "keyed": ("Keyed" >> BeamRunInference(KeyedModelHandler(handler)), pairs),
             "chained": ("Chained" >> BeamRunInference(chained), [1.0, 2.0]),
             "batches": ("Batches" >> BeamRunInference(handler.with_no_batching()), [X[:3], X[3:]]),
+            "rows": ("Rows" >> BeamRunInference(shared), rows, Any),
         }
     )
     assert {type(log) for log in found["theirs"]} == {PredictionLog}
     assert sorted(found["theirs"], key=y_of) == sorted(found["ours"], key=y_of)
     assert sorted(map(str, plain(found["keyed"]))) == ["('a', 15.0)", "('a', 5.0)", "(None, 10.0)"]
     assert sorted(found["chained"]) == [5.0, 10.0]
+    assert sorted(plain(found["rows"])) == [5.0, 10.0, 15.0]
     assert sorted(plain(found["batches"])) == [5.0 * x for x in range(10)]
 
 

@@ -85,6 +85,16 @@ def test_other_elements_are_an_error(element, got):
         outputs_of(PredictionsToExamples([X_OF_Y]), [element], Any)
 
 
+def test_log_without_its_record_is_an_error():
+    message = (
+        "A PredictionLog does not carry its record, so there is nothing to add the columns to. "
+        "Write the predictions with their records (records_in_logs)."
+    )
+    log = PredictionLog(predict_log={"response": LOG.predict_log.response})
+    with pytest.raises(SettingsError, match=while_running(message)):
+        outputs_of(PredictionsToExamples([X_OF_Y]), [log])
+
+
 def test_columns_are_checked():
     message = (
         "PredictionsToExamples has no column. Name an output and its feature: Column('y', 'x')."

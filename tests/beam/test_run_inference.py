@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tfx_bsl.public.beam.run_inference as tfx_bsl_beam
@@ -111,6 +114,72 @@ def outputs(five, triple):
 )
 def test_results_stand_where_their_records_stood(outputs, label, expected):
     assert sorted(map(repr, plain(outputs[label]))) == sorted(map(repr, expected))
+
+
+class Number(NamedTuple):
+    x: float
+
+
+@pytest.fixture(scope="module")
+def of_rows(five, triple, keras_export, tmp_path_factory):
+    """Results of rows of every kind, by a model that parses tf.Examples or takes tensors."""
+    path = str(tmp_path_factory.mktemp("rows") / "numbers.parquet")
+    pq.write_table(pa.table({"x": [1.0, 2.0], "name": ["a", None]}), path)
+    tensors, dicts = SavedModel(keras_export), [{"x": 1, "id": 7}, {"x": 2.5}]
+    squared = beam.Select(x=lambda row: float(row["x"]) ** 2) | beam.Reshuffle()  # with a coder
+    keyed = [("k", {"x": 1.0}), ("l", {"x": "text"}), ("m", [{"x": 2.0}, Number(3), {}])]
+    cases = {
+        "dicts": (RunInference(five), dicts),
+        "dicts as tensors": (RunInference(tensors), dicts),
+        "rows": (RunInference(five), [beam.Row(x=1.0, y="a"), beam.Row(x=2.0, y="b")]),
+        "schema": (squared | RunInference(five), dicts),
+        "named tuples": (RunInference(five), [Number(1), Number(2.5)], Number),
+        "array": (RunInference(tensors), [{"x": np.ones(1, np.float32)}, {"x": np.zeros((1, 1))}]),
+        "parquet": (beam.io.ReadAllFromParquet() | RunInference(five), [path]),
+        "anything": (RunInference(five), [X[1], {"x": 2.0}, ("k", beam.Row(x=3.0))], Any),
+        "models": (RunInferencePerModel([five, triple]), [("k", {"x": 2.0})]),
+        "keyed": (RunInference(five).with_failures(), keyed, Any),
+    }
+    return run_together(cases, "--runtime_type_check")
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("dicts", [5.0, 12.5]),
+        ("rows", [5.0, 10.0]),
+        ("schema", [5.0, 31.25]),
+        ("named tuples", [5.0, 12.5]),
+        ("parquet", [5.0, 10.0]),
+        ("anything", [5.0, 10.0, ("k", 15.0)]),
+        ("models", [("k", (10.0, 6.0))]),
+    ],
+)
+def test_rows_are_scored_as_the_tf_examples_of_their_values(of_rows, label, expected):
+    assert sorted(map(repr, plain(of_rows[label]))) == sorted(map(repr, expected))
+
+
+def test_rows_are_scored_by_models_that_take_tensors(of_rows):
+    assert sorted(plain(of_rows["dicts as tensors"], "output_0")) == [5.0, 12.5]
+    assert sorted(plain(of_rows["array"], "output_0")) == [0.0, 5.0]
+
+
+def test_row_that_cannot_be_scored_is_a_failure_and_shown_as_it_came(of_rows):
+    found = of_rows["keyed"]
+    assert sorted(plain(found["predictions"])) == [("k", 5.0), ("m", [10.0, 15.0])]
+    failures = sorted((f.key, f.record, f.error_type) for f in found["failures"])
+    invalid = "InvalidArgumentError"
+    assert failures == [("l", {"x": "text"}, invalid), ("m", {}, invalid)]
+
+
+def test_log_carries_the_row_as_a_tf_example(of_rows):
+    records = [
+        record
+        for log in of_rows["dicts as tensors"]
+        for tensor in log.predict_log.request.inputs.values()
+        for record in tensor.string_val
+    ]
+    assert sorted(features_of(record)["x"] for record in records) == [[1.0], [2.5]]
 
 
 def test_types_are_declared_and_checked_where_the_pipeline_is_built(five, tf1_model):
@@ -229,7 +298,7 @@ def test_failures_are_a_separate_output_and_travel_with_all_that_they_say(five, 
 
 
 def refuse_bad(batch):
-    if any(record.startswith(b"bad") for record in batch):
+    if any(record.startswith(b"bad") or b"\x03bad" in record for record in batch):
         raise ValueError("a bad record.")
     return batch
 
@@ -237,8 +306,8 @@ def refuse_bad(batch):
 @pytest.mark.parametrize(
     ("element", "which"),
     [(b"bad" * 100, repr((b"bad" * 100)[:80])), ((None, [X[0], b"bad"]), "b'bad'"),
-     (("k", b"bad"), "b'bad' with key 'k'")],
-    ids=["alone", "list", "keyed"],
+     (("k", b"bad"), "b'bad' with key 'k'"), ({"bad": 1}, "{'bad': 1}")],
+    ids=["alone", "list", "keyed", "row"],
 )  # fmt: skip
 def test_bad_record_ends_the_run_where_failures_are_no_output(five, element, which):
     failure = RecordFailure(None, b"", "ValueError", "a bad record.")

@@ -5,6 +5,7 @@ import pytest
 
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.beam import ABTest, RunInference, SavedModel
+from bulk_inferencer.beam.gathered import example_of
 from bulk_inferencer.errors import FailedRecordError, ModelError, SettingsError
 from tests.beam.helpers import given, outputs_of, pipeline_of, plain, run_together, while_running
 from tests.helpers import example
@@ -12,6 +13,7 @@ from tests.helpers import example
 WEIGHTS = {"five": 1, "ten": 1}
 USERS = [f"user{i % 10}" for i in range(40)]
 RECORDS = [example(x=float(i), user=user) for i, user in enumerate(USERS)]
+ROWS = [{"x": i / 2, "user": user} for i, user in enumerate(USERS)]
 PAIRS = list(zip(USERS, RECORDS, strict=True))
 
 
@@ -36,6 +38,11 @@ TESTS = {
     "feature": ({"key": "user", "salt": "2"}, RECORDS, user_of),
     "feature of pairs": ({"key": "user"}, [(1, p[1]) for p in PAIRS], lambda p: user_of(p[1])),
     "text": ({"key": lambda record: "all"}, RECORDS, lambda record: b"all"),
+    "row": ({}, ROWS, lambda row: example_of(row)),
+    "column": ({"key": "user", "salt": "2"}, ROWS, lambda row: row["user"].encode()),
+    "column of numbers": ({"key": "x"}, ROWS, lambda row: str(row["x"]).encode()),
+    "key of rows": ({}, [(row["user"], row) for row in ROWS], lambda pair: pair[0].encode()),
+    "row that is no tf.Example": ({}, [{"x": {}}], lambda row: b""),
     "number": ({"key": lambda pair: len(pair[0])}, PAIRS, lambda pair: b"5"),
 }
 
@@ -55,8 +62,8 @@ def test_elements_go_by_the_hash_of_their_key(split, label):
     expected = {name: [] for name in WEIGHTS}
     for element in elements:
         expected[routing.model_of(key_of(element))].append(element)
-    assert {name: sorted(found) for name, found in split[label].items()} == {
-        name: sorted(wanted) for name, wanted in expected.items()
+    assert {name: sorted(found, key=repr) for name, found in split[label].items()} == {
+        name: sorted(wanted, key=repr) for name, wanted in expected.items()
     }
 
 
@@ -80,13 +87,19 @@ def test_each_model_is_called_with_settings_of_its_own(linear_model):
         ({"key": "user"}, example(x=1.0), FailedRecordError,
          (f"ABTest found no key in the record {example(x=1.0)!r}: feature 'user' has 0 values; "
           f"splitting needs exactly one. Fix the record, or use a function as key=.")),
+        ({"key": "user"}, {"x": 1.0}, FailedRecordError,
+         ("ABTest found no key in the record {'x': 1.0}: feature 'user' has 0 values; splitting "
+          "needs exactly one. Fix the record, or use a function as key=.")),
+        ({"key": "user"}, {"user": {}}, FailedRecordError,
+         ("ABTest found no key in the record {'user': {}}: column 'user' holds a dict, which a "
+          "tf.Example cannot hold. Leave it out. Fix the record, or use a function as key=.")),
         ({"key": "user"}, ("a", RECORDS[:2]), SettingsError,
          ("ABTest cannot read feature 'user' of a list: it has 2 records. Leave out key= to split "
           "by the key of the element.")),
         ({}, ((1, 2), RECORDS[0]), SettingsError, NO_KEY.format("(1, 2)")),
         ({"key": lambda record: None}, RECORDS[0], SettingsError, NO_KEY.format("None")),
     ],
-    ids=["no feature", "list", "tuple", "function"],
+    ids=["no feature", "no column", "unfit", "list", "tuple", "function"],
 )  # fmt: skip
 def test_element_without_a_key_is_an_error(settings, element, error, message):
     with pytest.raises(error, match=while_running(message)):

@@ -14,7 +14,7 @@ from tests.helpers import calls_of, example
 
 
 def test_python_functions_per_element_are_few(linear_model):
-    bounds = BatchBounds(max_records=1000, first_records=1000)
+    bounds = BatchBounds(max_records=3000, first_records=3000)
     transform = RunInference(SavedModel(linear_model), bounds=bounds)
     do_fn = _Predict(transform, "FORMAT_TF_EXAMPLE")
     do_fn.setup()

@@ -7,18 +7,26 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from bulk_inferencer import PythonModel
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = ("beam.md", "component.md", "preprocessing.md", "several_models.md")
+PAGES = (
+    *("beam.md", "component.md", "models.md", "preprocessing.md", "several_models.md", "tables.md"),
+)
 # By a piece of the snippet, and why it is only compiled.
 NOT_RUN = {
     "BulkInferencer(": "it needs a TFX pipeline; tests/components run one",
     "BranchInferencer(": "it needs a TFX pipeline; tests/components run one",
     "CascadeInferencer(": "it needs a TFX pipeline; tests/components run one",
+    "latest_results(": "it needs a TFX pipeline; tests/components run one",
 }
 every_page = pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 
@@ -27,7 +35,7 @@ def snippets(page):
     """Yields each Python snippet of a page with the text block after it, or with nothing."""
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert {language for language, _ in blocks} <= {"python", "text"}
+    assert {language for language, _ in blocks} <= {"python", "text", "sh"}
     for (language, content), (next_language, next_content) in zip(
         blocks, [*blocks[1:], ("", "")], strict=True
     ):
@@ -53,6 +61,55 @@ def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch, capsys):
         # Sorted, since Beam promises no order.
         printed = capsys.readouterr().out
         assert sorted(printed.splitlines()) == sorted(expected.splitlines()), code
+
+
+# What the loaders of docs/models.md load, as each library saves it.
+X = np.float32([[38.9, 181], [39.2, 195], [46.1, 211], [50.0, 230]])
+Y = np.array([0, 0, 1, 1])
+
+
+def save_xgboost(path):
+    xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed")
+    xgboost.train({"nthread": 1}, xgboost.DMatrix(X, Y), 1).save_model(path)
+
+
+def save_onnx(path):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
+    from sklearn.linear_model import LogisticRegression
+
+    made = skl2onnx.to_onnx(
+        LogisticRegression(solver="liblinear").fit(X, Y), X[:1], options={"zipmap": False}
+    )
+    path.write_bytes(made.SerializeToString())
+
+
+def save_keras(path):
+    import keras
+
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "save", "outputs"),
+    [
+        ("xgboost_model", "m.json", save_xgboost, {"probability": (4,)}),
+        ("onnx_model", "m.onnx", save_onnx, {"label": (4,), "probability": (4, 2)}),
+        ("keras_model", "m.keras", save_keras, {"y": (4, 1)}),
+    ],
+)
+def test_loaders_of_the_page_load_what_their_libraries_save(
+    tmp_path, monkeypatch, module, file, save, outputs
+):
+    save(tmp_path / file)
+    (code,) = [c for c, _ in snippets("models.md") if c.startswith(f"# {module}.py\n")]
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = PythonModel(f"{module}:load", tmp_path / file)
+    rows = Rows(pa.table({"bill_mm": X[:, 0], "flipper_mm": X[:, 1]}))
+    found = model.load(FORMAT_TF_EXAMPLE).predict(rows).outputs
+    assert {name: values.shape for name, values in found.items()} == outputs
+    sys.modules.pop(module)
 
 
 def test_snippets_that_are_not_run_are_in_the_pages():
@@ -84,7 +141,7 @@ def test_page_names_nothing_private(page):
 
 
 def test_airflow_page_shows_the_errors_that_are_raised(monkeypatch):
-    from bulk_inferencer.components import settings
+    from bulk_inferencer.components import arguments
 
     page = (DOCS / "airflow.md").read_text(encoding="utf-8")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "3.0.0")
@@ -92,5 +149,5 @@ def test_airflow_page_shows_the_errors_that_are_raised(monkeypatch):
         runpy.run_path(str(ROOT / "pipelines/airflow_dag.py"))
     assert f"\nImportError: {too_new.value}\n" in page
     with pytest.raises(SettingsError) as rendered:
-        settings.check_text("data_spec", "{{ ds }}")
+        arguments.check_text("data_spec", "{{ ds }}")
     assert f"bulk_inferencer.errors.SettingsError: {rendered.value}\n" in page

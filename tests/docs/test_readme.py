@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
 from tests import helpers
 
@@ -72,6 +75,51 @@ def data_and_model(linear_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def four_inputs(tmp_path, monkeypatch):
+    """Makes the same table in three formats, a folder of JPEGs, and a model for each kind."""
+    monkeypatch.chdir(tmp_path)
+    points = pd.DataFrame({"id": ["a", "b", "c"], "x": [1.5, 2.5, 4.0]})
+    records = [helpers.example(**row) for row in points.to_dict("records")]
+    helpers.write_tfrecord("data/points.tfrecord.gz", records)
+    points.to_csv("data/points.csv", index=False)
+    points.to_parquet("data/points.parquet")
+    number = {"x": tf.TensorSpec([None], tf.float32, name="x")}
+    helpers.save_functions("models/five_times", serving_default=(five_times, number))
+    for grey in (0, 255):
+        pixels = np.full((8, 8, 1), grey, np.uint8)
+        tf.io.write_file(f"images/{grey}.jpg", tf.io.encode_jpeg(pixels))
+    jpegs = {"jpegs": tf.TensorSpec([None], tf.string, name="jpegs")}
+    helpers.save_functions("models/brightness", serving_default=(brightness, jpegs))
+
+
+def five_times(x):
+    return {"y": 5 * x}
+
+
+def brightness(jpegs):
+    def mean(jpeg):
+        return tf.reduce_mean(tf.cast(tf.io.decode_jpeg(jpeg), tf.float32))
+
+    return {"brightness": tf.map_fn(mean, jpegs, fn_output_signature=tf.float32)}
+
+
+@pytest.mark.usefixtures("four_inputs")
+def test_one_call_scores_csv_parquet_tfrecords_and_images(capsys):
+    block = block_with(" predict(")
+    exec(block, {})
+    assert f"{block}```\n\n```text\n{capsys.readouterr().out}```" in README
+
+    scored = {"id": ["a", "b", "c"], "y": [7.5, 12.5, 20.0]}
+    for source in ("from_csv", "from_parquet", "from_tfrecord"):
+        assert pd.read_parquet(f"{source}/prediction_table").to_dict("list") == scored
+    images = pd.read_parquet("from_images/prediction_table").sort_values("key")
+    assert images.to_dict("list") == {
+        "key": ["images/0.jpg", "images/255.jpg"],
+        "brightness": [0.0, 255.0],
+    }
+
+
 @pytest.mark.usefixtures("data_and_model")
 def test_job_without_tfx_runs_and_its_predictions_are_read_back():
     names = {}
@@ -93,7 +141,7 @@ def test_pipeline_without_tfx_prints_a_log_for_each_record(capsys):
 
 
 def test_every_python_block_is_run_here():
-    assert len(PYTHON_BLOCKS) == 5
+    assert len(PYTHON_BLOCKS) == 6
 
 
 def test_make_targets_exist():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -83,6 +84,10 @@ def test_large_vectors_keep_each_value():
     ("columns", "rename", "message"),
     [
         ("a", {}, "columns must be a list, not 'a'. Write ['a']."),
+        (5, {}, "columns must be a list of names, or a dict, not 5. Write ['a column']."),
+        (b"a", {}, "columns must be a list of names, or a dict, not b'a'. Write ['a column']."),
+        *[(("a",), rename, (f"rename must hold the new name of each column, not {rename!r}. Write "
+                            "{'old name': 'new name'}.")) for rename in (5, "ab", ["ab"])],
         ([1], {}, "columns must hold names of columns, not 1."),
         (["a", "b", "a"], {}, "columns names a twice. Name it once."),
         ({"x": []}, {}, ("columns must hold a column, or a list of columns, for each input of the "
@@ -100,6 +105,12 @@ def test_large_vectors_keep_each_value():
 def test_settings_that_make_no_sense_are_refused(columns, rename, message):
     with pytest.raises(SettingsError, match=exactly(message)):
         column_view(columns, rename)
+
+
+def test_columns_may_be_any_collection_but_not_an_iterator():
+    assert column_view(pd.Index(["a", "b"])) == column_view(["a", "b"])
+    with pytest.raises(SettingsError, match=r"^columns must be a list of names, or a dict, not <"):
+        column_view(name for name in "ab")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ def test_types_are_told_by_the_first_rows(tmp_path):
     assert list(failures_of(reader, file)) == [0]  # It is not UTF-8.
 
 
+@pytest.mark.parametrize("bad", [b"\0", b"bad,b,c", b'"open', b'"open,b', b"bad"])
+def test_rows_that_cannot_be_read_do_not_decide_about_types(tmp_path, bad):
+    file = listed(tmp_path / "x.csv", b'x,id\n1,a\n%s\n2.5,"b"\n' % bad)
+    reader = reader_of(CSV(), file)
+    assert table_of(reader, file).to_pydict() == {"x": [1, None, 2.5], "id": ["a", None, "b"]}
+    assert failures_of(reader, file).keys() == {1}
+
+
 def test_types_can_be_set(tmp_path):
     types = {"zip": "text", "x": "float32", "raw": "bytes", "t": "timestamp[us]", "n": "int64"}
     content = b"zip,x,raw,t,n\n01234,1,\xe4,2024-01-02,\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import pyarrow as pa
 import pytest
@@ -68,6 +69,22 @@ BAD = [
         b'{"n": 1}{"n": 2}',
         'The line is no JSON (Extra data: line 1 column 9 (char 8)): \'{"n": 1}{"n": 2}\'',
     ),
+    (b"null", "The line is no JSON object: 'null'"),
+    (
+        b'{"n": 1} null {"n": 2}',
+        'The line is no JSON (Extra data: line 1 column 10 (char 9)): \'{"n": 1} null {"n": 2}\'',
+    ),
+    (
+        b'{"n": 1} ] }',
+        "The line is no JSON (Extra data: line 1 column 10 (char 9)): '{\"n\": 1} ] }'",
+    ),
+    (
+        b'{"n": 1} {"n": 5} {"n": 6} ] }',  # as many objects as there are lines
+        (
+            "The line is no JSON (Extra data: line 1 column 10 (char 9)): "
+            '\'{"n": 1} {"n": 5} {"n": 6} ] }\''
+        ),
+    ),
     (b"[1]", "The line is no JSON object: '[1]'"),
     (
         b'{"n": 1, "n": 2}',
@@ -90,6 +107,39 @@ def test_bad_line_is_named_with_its_reason(tmp_path, line, message):
     reader = reader_of(JSONLines({"n": "int64", "s": "text"}), whole)
     assert table_of(reader, file)["n"].to_pylist() == [1, None, 2]
     assert failures_of(reader, file) == {1: message}
+
+
+NESTED = [
+    b"[" * 100_000 + b"1" + b"]" * 100_000,
+    b'["]",' * 100 + b"1" + b"]" * 100,
+    b'{"":' * 100 + b"1" + b"}" * 100,
+]
+
+
+@pytest.mark.parametrize("value", NESTED, ids=["very deep", "lists", "objects"])
+def test_line_of_too_many_levels_is_bad_wherever_it_comes(tmp_path, value):
+    file = listed(tmp_path / "x.jsonl", b'{"n": 1}\n{"n": %s}\n{"n": 2}\n' % value)
+    reader = reader_of(JSONLines(), file)
+    assert table_of(reader, file).to_pydict() == {"n": [1, None, 2]}
+    message = "The line has lists or objects in each other, more than 100 levels deep: '"
+    assert failures_of(reader, file)[1].startswith(message)
+
+
+def test_what_looks_like_levels_or_null_in_text_does_no_harm(tmp_path):
+    texts = ["[" * 200, "} null {", '\\"' + "{" * 101 + '"']
+    pairs = "[" + "[1],[2]," * 100 + "[3]]"
+    lines = [f'{{"t": {json.dumps(text)}, "pairs": {pairs}}}' for text in texts]
+    file = listed(tmp_path / "x.jsonl", "\n".join(lines).encode())
+    reader = reader_of(JSONLines(), file, columns=["t"], kept=())
+    assert table_of(reader, file).to_pydict() == {"t": texts}
+    assert failures_of(reader, file) == {}
+
+
+def test_line_that_is_null_does_not_decide_about_columns(tmp_path):
+    file = listed(tmp_path / "x.jsonl", b'null\n{"a": 1}\n \nnull\n{"a": 2} null {"b": 3}\n')
+    reader = reader_of(JSONLines(), file)
+    assert table_of(reader, file).to_pydict() == {"a": [None, 1, None, None]}
+    assert failures_of(reader, file).keys() == {0, 2, 3}
 
 
 def test_object_over_several_lines_is_as_many_bad_lines(tmp_path):

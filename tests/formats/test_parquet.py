@@ -206,6 +206,19 @@ def test_file_without_a_footer_cannot_be_read(tmp_path, content, fault):
         chunks_of(reader, file)
 
 
+def test_lists_of_a_fixed_size_that_may_be_null_are_no_damage(tmp_path):
+    rows = pa.array([[1, 2], None], pa.list_(pa.int64(), 2))
+    file = file_of(tmp_path / "x.parquet", pa.table({"v": rows}))
+    reader = reader_of(Parquet(), file)
+    message = (
+        f"Cannot read {file.path} as Parquet: pyarrow {pa.__version__} cannot read a column of "
+        f"lists of a fixed size of which some are null (after row 0). Write the "
+        f"column with lists of any size, or leave it out with columns=."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        table_of(reader, file)
+
+
 def test_rows_before_damage_come_before_the_error(tmp_path):
     offset = pq.ParquetFile(io.BytesIO(GOOD)).metadata.row_group(1).column(0).data_page_offset
     damaged = GOOD[:offset] + bytes(200) + GOOD[offset + 200 :]

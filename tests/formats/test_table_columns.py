@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import math
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bulk_inferencer._formats.columns import ColumnView, column_view
 from bulk_inferencer._formats.csv import CSV
+from bulk_inferencer._formats.damage import DamagedError
 from bulk_inferencer._formats.json_lines import JSONLines
 from bulk_inferencer._formats.parquet import Parquet
+from bulk_inferencer._formats.table_columns import table_columns
 from bulk_inferencer.errors import InputError
 from tests.formats.reading import failures_of, listed, reader_of, table_of
 from tests.helpers import exactly
@@ -38,9 +46,70 @@ def test_folders_become_columns_whatever_the_format(tmp_path):
 
 
 def test_column_of_folders_is_text_unless_all_values_are_whole_numbers(tmp_path):
-    files = csv_files(tmp_path, a_is_01__b_is_1=b"x\n1\n", **{"a_is_-2__b_is_1.5": b"x\n2\n"})
+    files = csv_files(tmp_path, a_is_1__b_is_1=b"x\n1\n", **{"a_is_-2__b_is_1.5": b"x\n2\n"})
     table = table_of(reader_of(CSV(), *files), *files)
     assert table.to_pydict() == {"x": [1, 2], "a": [1, -2], "b": ["1", "1.5"]}
+
+
+def test_column_of_folders_is_text_if_a_number_is_not_as_one_writes_it(tmp_path):
+    files = csv_files(tmp_path, zip_is_00501=b"x\n1\n", zip_is_10001=b"x\n2\n")
+    table = table_of(reader_of(CSV(), *files), *files)
+    assert table.to_pydict() == {"x": [1, 2], "zip": ["00501", "10001"]}
+
+
+DAY = datetime.date(2024, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("folder", "value"),
+    [
+        ("00501", pa.scalar("00501")),
+        ("00501", pa.scalar(501)),
+        ("True", pa.scalar(True)),
+        ("1.0", pa.scalar(1.0)),
+        ("nan", pa.scalar(math.nan)),
+        ("1.5", pa.scalar(np.float16(1.5))),
+        ("1.50", pa.scalar(decimal.Decimal("1.500"))),
+        ("2024-01-02", pa.scalar(DAY)),
+        ("2024-01-02", pa.scalar(datetime.datetime(2024, 1, 2))),
+        ("2024-01-02 03%3A04%3A05", pa.scalar(datetime.datetime(2024, 1, 2, 3, 4, 5))),
+        ("03%3A04", pa.scalar(datetime.time(3, 4))),
+        ("b", pa.scalar(b"b")),
+    ],
+    ids=str,
+)
+def test_column_of_files_and_folders_is_compared_in_its_own_type(value, folder):
+    own = pa.schema([("c", value.type)])
+    path = f"c={folder}/x"
+    columns = table_columns(own, [path], ColumnView(), None)
+    rows, _ = columns.rows(path, pa.table([pa.array([value.as_py(), None], value.type)], own))
+    assert len(rows) == 2
+    for other in (f"c={folder}1/x", "c=other/x", "c=__HIVE_DEFAULT_PARTITION__/x"):
+        with pytest.raises(DamagedError, match="but the name of its folder says"):
+            columns.rows(other, rows.source)
+
+
+def test_value_that_no_record_can_hold_makes_a_failure_of_its_row():
+    far = pa.array([0, 2**31 - 1, 0], pa.int32()).cast(pa.date32())
+    table = pa.table({
+        "id": pa.array([1, 2, 2**63], pa.uint64()),
+        "day": far,
+        "list": pa.array([[2**63], None, []], pa.list_(pa.uint64())),
+    })  # fmt: skip
+
+    def read(view, kept=None):
+        return table_columns(table.schema, ["x"], view, kept).rows("x", table)
+
+    rows, unreadable = read(ColumnView())
+    assert {row: why.message[:13] for row, why in unreadable.items()} == {
+        0: "Column 'list'", 1: "Column 'day' ", 2: "Column 'id' h"
+    }  # fmt: skip
+    assert rows.source["id"].to_pylist() == [1, 2, 2**63]  # which results keep
+    assert len(set(rows.examples())) == 1  # of nulls
+    vectors, unreadable = read(column_view({"v": ["id", "id"]}), ("day",))
+    assert [*unreadable] == [2]
+    assert vectors.columns["v"].to_pylist() == [[1, 1], [2, 2], None]
+    assert read(column_view({"x": "id"}))[0][:2].columns["x"].to_pylist() == [1, 2]
 
 
 def test_column_may_also_be_in_the_files_if_it_says_the_same(tmp_path):

@@ -88,6 +88,14 @@ def test_column_holds_the_rows_of_the_array(output):
                 "300 does not fit, since its column holds uint8",
                 "-1 does not fit, since its column holds uint8",
             ]),
+        (np.array([-1, 1]), pa.uint64(), [None, 1],
+            ["-1 does not fit, since its column holds uint64"]),
+        (np.array([2**63, 1], np.uint64), pa.int64(), [None, 1],
+            ["9223372036854775808 does not fit, since its column holds int64"]),
+        (np.array([2.0**63, -(2.0**63)]), pa.int64(), [None, -(2**63)],
+            ["9.223372036854776e+18 does not fit, since its column holds int64"]),
+        (np.array([2**63 - 1, 1]), pa.float64(), [None, 1.0],
+            ["9223372036854775807 does not fit, since its column holds double"]),
         (np.array([[1.5, 2], [3, 4]]), pa.list_(pa.int32()), [None, [3, 4]],
             ["1.5 does not fit, since its column holds int32"]),
         (np.array([1, 2], complex), pa.float64(), [None, None],
@@ -127,6 +135,15 @@ def test_values_of_another_dtype_fit_where_the_column_can_hold_them():
     assert column_of(np.array([1, 2], ">f8"), pa.float64()).values.to_pylist() == [1.0, 2.0]
     assert column_of(np.ones((1, 5)), pa.list_(pa.float64())).values.to_pylist() == [[1.0] * 5]
     assert column_of(text(b"\xff"), pa.binary()).values.to_pylist() == [b"\xff"]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, object])
+@pytest.mark.parametrize("shape", [(3,), (3, 2)])
+def test_column_without_any_value_is_null(dtype, shape):
+    kind = pa.string() if dtype is object else pa.float32()
+    kind = pa.list_(kind) if len(shape) > 1 else kind
+    column = column_of(np.ma.masked_all(shape, dtype), kind)
+    assert (column.values.to_pylist(), column.unfit) == ([None] * 3, {})
 
 
 def test_rows_that_do_not_fit_are_told_apart_from_those_without_a_value():

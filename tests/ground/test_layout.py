@@ -20,6 +20,13 @@ def test_files_of_a_run_have_their_documented_names():
     assert _layout.output_examples("eval", shard) == "Split-eval/examples-00007-of-00123.gz"
     assert _layout.unit_failures("eval", shard) == "failures-eval-00007-of-00123.jsonl.gz"
     assert _layout.failures("eval") == "failures-eval.jsonl.gz"
+    endings = {"parquet": "parquet", "csv": "csv", "json_lines": "jsonl"}
+    for table_format, ending in endings.items():
+        predictions = _layout.prediction_table("eval", shard, table_format)
+        assert predictions == f"predictions-eval-00007-of-00123.{ending}"
+        failures = _layout.failure_table("eval", shard, table_format)
+        assert failures == f"failures-eval-00007-of-00123.{ending}"
+        assert _layout.table_format_of(failures) == table_format
 
 
 @pytest.mark.parametrize("compression", _layout.COMPRESSIONS)
@@ -30,6 +37,27 @@ def test_pattern_finds_the_files_of_one_split_or_of_all(split, compression):
     assert matching == [s for s in ("eval", "a.b[1]", None) if s in (split, None)]
 
 
+TABLES = (_layout.prediction_table, _layout.failure_table)
+
+
+@pytest.mark.parametrize("split", ["eval", "eval-late", "a.b[1]"])
+def test_patterns_find_the_files_of_a_table(split):
+    patterns = (_layout.prediction_table_pattern, _layout.failure_table_pattern)
+    for make, pattern in zip(TABLES, patterns, strict=True):
+        name = make(split, shard_name(0, 2), "json_lines")
+        matching = [s for s in ("eval", "a.b[1]", None) if pattern(s).fullmatch(name)]
+        assert matching == [s for s in ("eval", "a.b[1]", None) if s in (split, None)]
+        assert not pattern(None).fullmatch(name + ".gz")
+
+
+def test_rows_are_inputs_and_other_results_are_none():
+    shard = shard_name(0, 1)
+    inputs = [_layout.prediction_table("s", shard, "parquet"), "examples-00000-of-00001.gz"]
+    others = [_layout.failure_table("s", shard, "parquet"), prediction_logs("s", shard)]
+    assert not any(map(_layout.is_no_input, inputs))
+    assert all(map(_layout.is_no_input, [*others, "summary.json", _layout.failures("s")]))
+
+
 def test_names_that_a_run_gives_are_told_from_others():
     shard = shard_name(7, 123)
     shards = [
@@ -38,7 +66,8 @@ def test_names_that_a_run_gives_are_told_from_others():
         _layout.failed_examples("eval", shard),
         _layout.output_examples("eval", shard),
     ]
-    for name in shards:
+    tables = [make("a-b", shard, "csv") for make in TABLES]
+    for name in [*shards, *tables]:
         assert _layout.is_shard(name)
         assert _layout.is_result(name)
     for name in ("summary.json", "comparison.json", _layout.failures("eval")):

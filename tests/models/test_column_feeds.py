@@ -205,15 +205,23 @@ def of_table(**columns):
     return first_records.of_batch(Rows(pa.table(columns)))
 
 
-WRONG = "Name another column for it with rename= or columns=, or cast the column in the files."
+OTHER = "Name another column for it with rename= or columns=, "
+WRONG = f"{OTHER}or cast the column in the files."
+
+
+def typed(kind):
+    return (
+        f"{OTHER}cast the column in the files, or give its type in input_format where they are "
+        f"text, as in CSV(types={{'x': '{kind}'}})."
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "column", "found", "advice"),
     [
-        (FLOAT, pa.array(["1"]), "holds string", WRONG),
-        (STRING, pa.array([1.5]), "holds double", WRONG),
-        (tf.TensorSpec([None], tf.int32), pa.array([1.5]), "holds double", WRONG),
+        (FLOAT, pa.array(["1"]), "holds string", typed("float32")),
+        (STRING, pa.array([1.5]), "holds double", typed("text")),
+        (tf.TensorSpec([None], tf.int32), pa.array([1.5]), "holds double", typed("int64")),
         (PAIR, pa.array([1.5]), "holds double",
          "Several columns become one input with columns={'x': ['a', 'b', ...]}."),
         (PAIR, pa.array([[1, 2, 3]], pa.list_(pa.int64(), 3)),

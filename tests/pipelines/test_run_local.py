@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 from bulk_inferencer import Comparison, Summary, read_predictions
@@ -90,6 +91,16 @@ def test_times_tables_score_every_x_and_are_right_within_one_percent(runs, name,
         assert len(points) == len(predictions) == 1001
         assert (min(points), max(points)) == (-100, 100)
         assert max(abs(y - factor * x) for x, y in points.items()) <= 0.01 * factor * 200
+
+
+@pytest.mark.slow
+def test_code_that_the_demo_ends_with_reads_the_predictions(runs):
+    (code,) = re.findall(
+        r"^ +import pandas\n +(.*)$", runs("five_times_table").printed, re.MULTILINE
+    )
+    table = eval(code, {"pandas": pd})
+    assert list(table) == ["x", "y"]
+    assert len(table) == 1001
 
 
 def check_counts(made, records, result=RESULT):
