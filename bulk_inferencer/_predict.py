@@ -9,12 +9,14 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from bulk_inferencer import _files, results
 from bulk_inferencer._formats.batches import BatchBounds
-from bulk_inferencer._formats.detect import format_of, named_format
+from bulk_inferencer._formats.detect import format_of
 from bulk_inferencer._formats.input_format import InputFormat
+from bulk_inferencer._formats.parquet import Parquet
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._formats.table_settings import TableSettings
 from bulk_inferencer._formats.tfrecord_reader import TFRecord
@@ -30,7 +32,7 @@ from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.engines import beam as beam_engine
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.errors import FolderInUseError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 
 if TYPE_CHECKING:
@@ -127,9 +129,11 @@ def predict(
         own_model = HookedModel(own_model, preprocess, postprocess)
     settings = _table_settings(table, keep)
     with _splits(inputs, folder) as (splits, in_memory):
-        own_format = _format_of(splits, "parquet" if in_memory else input_format, options)
+        own_format = Parquet(partitions=False) if in_memory else input_format
+        if own_format is None and gate.is_open:
+            own_format = _format_of(splits, options)
         if prediction_logs is None:
-            prediction_logs = settings is None or isinstance(own_format, TFRecord)
+            prediction_logs = settings is None or own_format in ("tfrecord", TFRecord())
         outputs = Outputs.under(
             folder,
             compression,
@@ -190,12 +194,21 @@ def _splits(inputs: Any, output: str) -> Iterator[tuple[dict[str, list[str]], bo
     if table is None:
         yield _patterns_of(inputs), False
         return
+    is_new = not _files.exists(output)
     path = _written(table, posixpath.join(output, _TABLES_FOLDER))
     try:
         yield {_SPLIT: [_files.literal(path)]}, True
-    finally:
-        _files.delete(path)
-        _files.delete_empty_folder(posixpath.dirname(path))
+    except FolderInUseError:  # Whoever uses it may be reading the same table.
+        raise
+    except BaseException:
+        _remove(path, output if is_new else posixpath.dirname(path))
+        raise
+    _remove(path, posixpath.dirname(path))
+
+
+def _remove(path: str, folder: str) -> None:
+    _files.delete(path)
+    _files.delete_empty_folder(folder)
 
 
 def _as_table(inputs: Any) -> pa.Table | None:
@@ -226,13 +239,25 @@ def _written(table: pa.Table, folder: str) -> str:
     """Writes a table, and returns the file; the same table is the same file each time."""
     import pyarrow.parquet as pq
 
+    halves = [own.name for own in table.schema if pa.types.is_float16(own.type)]
+    for name in halves:  # which Parquet does not have
+        index = table.column_names.index(name)
+        floats = pa.array(table[name].to_numpy().astype(np.float32), from_pandas=True)
+        table = table.set_column(index, name, floats)
     stream = pa.BufferOutputStream()
-    pq.write_table(table, stream, row_group_size=_ROWS_PER_GROUP)
+    try:
+        pq.write_table(table, stream, row_group_size=_ROWS_PER_GROUP, version="2.6")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise SettingsError(
+            f"The table has a column of a type that Parquet does not have: {error}. Convert it, or "
+            f"leave it out."
+        ) from error
     content = stream.getvalue()
     path = posixpath.join(folder, f"{hashlib.sha256(content).hexdigest()[:16]}.parquet")
+    if _files.exists(path):  # of a run that did not end, or that goes on at this moment
+        return path
     _files.make_folder(folder)
-    with _files.open_to_write(path) as file:
-        file.write(content)
+    _files.replace(path, content)
     if _files.is_local(path):
         os.utime(path, (_SOME_TIME, _SOME_TIME))
     return path
@@ -246,20 +271,19 @@ def _patterns_of(inputs: Any) -> dict[str, list[str]]:
 def _listed(split: str, inputs: Any) -> list[str]:
     if isinstance(inputs, (str, os.PathLike)):
         return [os.fspath(inputs)]
-    if isinstance(inputs, Sequence):
-        return [os.fspath(path) for path in inputs]
-    raise SettingsError(
-        f"predict's inputs must be a path, a list of paths, these by split, a pandas DataFrame or "
-        f"an Arrow table, not an object of type {type(inputs).__name__}."
-    )
+    paths = list(inputs) if isinstance(inputs, Sequence) else [inputs]
+    if others := [path for path in paths if not isinstance(path, (str, os.PathLike))]:
+        raise SettingsError(
+            f"predict's inputs must be a path, a list of paths, these by split, a pandas DataFrame "
+            f"or an Arrow table, but there is an object of type {type(others[0]).__name__}. Make a "
+            f"table of values, such as pandas.DataFrame({{'x': [1.0, 2.0]}})."
+        )
+    return [os.fspath(path) for path in paths]
 
 
 def _format_of(
     splits: Mapping[str, Sequence[str]],
-    input_format: InputFormat | str | None,
     options: PipelineOptions | Sequence[str],
 ) -> InputFormat:
-    if input_format is not None:
-        return named_format(input_format)
     beam_engine.open_filesystems([p for own in splits.values() for p in own], options)
     return format_of([f for split, own in splits.items() for f in list_files(split, own)])

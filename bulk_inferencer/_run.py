@@ -322,6 +322,8 @@ def _with_inputs(task: UnitTask, job: InferenceJob) -> tuple[UnitTask, dict[str,
     settings = job.outputs.table_settings
     kept = settings.keep if job.outputs.table else ()
     reader = input_format.reader(files, job.view, kept)
+    if task.routing and reader.features:
+        task.routing.check_columns(reader.features.names)
     if reader.record_format:
         task = dataclasses.replace(task, record_format=reader.record_format)
     parts = {

@@ -513,7 +513,7 @@ class BatchSpec(google.protobuf.message.Message):
     MAX_BYTES_FIELD_NUMBER: builtins.int
     FIRST_RECORDS_FIELD_NUMBER: builtins.int
     max_records: builtins.int
-    """Most records in one call of the model. Unit: records. Default: 4096."""
+    """Most records in one call of the model. Unit: records. Default: 16384."""
     max_bytes: builtins.int
     """Most bytes of serialized records in one call of the model. Unit: bytes.
     Default: 16777216 (16 MiB).

@@ -12,7 +12,9 @@ import tensorflow as tf
 import bulk_inferencer
 from bulk_inferencer import SavedModel, TableSettings, predict
 from bulk_inferencer._gate import NOT_BLESSED, Decision
-from bulk_inferencer.errors import InputError, SettingsError
+from bulk_inferencer._predict import _splits
+from bulk_inferencer._units.claim import claimed
+from bulk_inferencer.errors import FolderInUseError, InputError, ModelError, SettingsError
 from tests.helpers import exactly, example, save_functions, tree, write_tfrecord
 
 IDS = np.arange(1000)
@@ -69,6 +71,38 @@ def test_table_in_memory_is_scored(tmp_path, model, kind):
     }
 
 
+def test_table_in_memory_keeps_its_types_and_nothing_but_its_columns(tmp_path, model):
+    times = pa.array([1, 2], pa.timestamp("ns"))
+    ids = pa.array(np.array([1, 2**64 - 1], np.uint64))
+    inputs = pa.table({"x": pa.array(np.float16([1, 2])), "t": times, "u": ids})
+    found = predict(model, inputs, tmp_path / "lr=0.1/out").to_arrow()
+    assert found.column_names == ["x", "t", "u", "y"]
+    assert found["t"].to_pylist() == times.to_pylist()
+    assert found["u"].to_pylist() == [1, 2**64 - 1]
+    assert found["y"].to_pylist() == [5, 10]
+
+
+def test_refused_call_leaves_the_table_of_another_call_alone(tmp_path, model):
+    frame = pd.DataFrame({"id": IDS, "x": X})
+    out = tmp_path / "out"
+    with claimed([str(out / "summary")]), _splits(frame, str(out)) as (splits, _):
+        with pytest.raises(FolderInUseError):
+            predict(model, frame, out)
+        (path,) = splits["inputs"]
+        assert pq.read_table(path).num_rows == 1000
+
+
+def test_failed_call_leaves_nothing_behind(tmp_path, model):
+    with pytest.raises(ModelError):
+        predict(model, pa.table({"z": [1.0]}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_closed_gate_reads_nothing(tmp_path, model):
+    gate = Decision(NOT_BLESSED, "Evaluator did not bless it.")
+    assert len(predict(model, tmp_path / "missing", tmp_path / "out", gate=gate)) == 0
+
+
 def test_tfrecords_give_a_table_and_prediction_logs(tmp_path, model):
     records = [example(id=int(i), x=float(x)) for i, x in zip(IDS, X, strict=True)]
     write_tfrecord(tmp_path / "in/a.gz", records)
@@ -110,7 +144,11 @@ def test_several_splits_have_a_column(tmp_path, model, parquet):
             "Name them in the object.")),
         ({"inputs": 7}, (
             "predict's inputs must be a path, a list of paths, these by split, a pandas DataFrame "
-            "or an Arrow table, not an object of type int.")),
+            "or an Arrow table, but there is an object of type int. Make a table of values, such "
+            "as pandas.DataFrame({'x': [1.0, 2.0]}).")),
+        ({"inputs": pa.table({"x": pa.array([None], pa.month_day_nano_interval())})}, (
+            "The table has a column of a type that Parquet does not have: Unhandled type for Arrow "
+            "to Parquet schema conversion: month_day_nano_interval. Convert it, or leave it out.")),
         ({"table": None, "prediction_logs": False}, (
             "Outputs has neither PredictionLogs nor a table, so the predictions would be lost. "
             "Name a folder in Outputs.table, or leave out prediction_logs=False.")),

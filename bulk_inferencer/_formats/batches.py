@@ -38,7 +38,7 @@ class BatchBounds:
       SettingsError: a bound is not a whole number, or less than 1.
     """
 
-    max_records: int = 4096
+    max_records: int = 16384
     max_bytes: int = 16 << 20
     first_records: int = 64
     max_record_bytes: int = tfrecord.MAX_RECORD_BYTES

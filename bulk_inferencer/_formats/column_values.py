@@ -133,7 +133,8 @@ def values_of(name: str, column: pa.Array | pa.ChunkedArray) -> Values:
     microseconds; decimals are floats. Numbers without nulls share the memory of the column.
 
     Raises:
-      InputError: the type of the column, which is called `name`, is no feature's; or a date is too
+      InputError: the type of the column, which is called `name`, is no feature's.
+      NoFeatureError: a date is too
         far away for int64 microseconds.
     """
     if not isinstance(column, pa.ChunkedArray):
@@ -244,9 +245,9 @@ def _microseconds(name: str, kind: pa.DataType, array: pa.Array) -> np.ndarray:
         return values
     largest = max(int(values.max()), -int(values.min()))
     if largest > _LARGEST_INT64 // factor:
-        raise InputError(
-            f"Column '{name}' holds a {kind} that is too far away to be counted in microseconds. "
-            f"Correct it, or leave the column out with columns=."
+        raise NoFeatureError(
+            f"column '{name}' holds a {kind} that is too far away to be counted in microseconds; "
+            f"correct it, or leave the column out with columns="
         )
     return values * factor
 
@@ -346,6 +347,10 @@ def _dtype_of_scalar(kind: pa.DataType) -> str | None:
 def _is_list(kind: pa.DataType) -> bool:
     types = pa.types
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+class NoFeatureError(ValueError):
+    """A value that no feature of a tf.Example can hold, although its type could."""
 
 
 def _unsupported(name: str, kind: pa.DataType) -> InputError:

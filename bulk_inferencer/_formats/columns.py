@@ -40,15 +40,16 @@ class ColumnView:
           InputError: a column is not there, or two columns or features have one name.
         """
         check_unique(available)
-        for name in sorted(self.sources):
-            if name not in available:
+        sources, known = self.sources, set(available)
+        for name in sorted(sources):
+            if name not in known:
                 near = difflib.get_close_matches(name, available, 1)
                 hint = f" Did you mean '{near[0]}'?" if near else ""
                 raise InputError(
                     f"The inputs have no column '{name}'; they have {', '.join(available)}.{hint} "
                     f"Correct the setting that names it."
                 )
-        rest = [name for name in available if name not in self.sources] if self.is_whole else []
+        rest = [name for name in available if name not in sources] if self.is_whole else []
         if taken := sorted(set(rest) & self.inputs.keys()):
             raise InputError(
                 f"Two columns would be named '{taken[0]}' for the model. Rename one of them, or "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from bulk_inferencer._checks import check_kind, check_tuple, doubled
+from bulk_inferencer._checks import check_flag, check_tuple, doubled
 from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.csv_rows import CSVRows, header_of, parse_options, well_formed
@@ -61,6 +61,7 @@ class CSV:
       null_values: what stands for null, in columns that are not text.
       newlines_in_values: whether quoted values hold line breaks. If so, a file cannot be spread
         over workers.
+      partitions: whether folders named `column=value` stand for columns.
 
     Raises:
       SettingsError: a setting is of the wrong kind, or contradicts another.
@@ -73,6 +74,7 @@ class CSV:
     types: Mapping[str, str] = field(default_factory=dict)
     null_values: tuple[str, ...] = ("", "NA", "N/A", "#N/A", "NULL", "null")
     newlines_in_values: bool = False
+    partitions: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("delimiter", 1), ("quote", 0)):
@@ -87,8 +89,9 @@ class CSV:
             raise SettingsError(
                 f"CSV.delimiter and CSV.quote are both {self.quote!r}. Change one of them."
             )
-        check_kind("CSV.header", self.header, bool, "True or False")
-        check_kind("CSV.newlines_in_values", self.newlines_in_values, bool, "True or False")
+        check_flag("CSV.header", self.header)
+        check_flag("CSV.newlines_in_values", self.newlines_in_values)
+        check_flag("CSV.partitions", self.partitions)
         check_tuple("CSV.names", self.names, str)
         check_tuple("CSV.null_values", self.null_values, str)
         if twice := doubled(self.names):
@@ -102,13 +105,11 @@ class CSV:
         """See `InputFormat`."""
         found = heads(files, _NAME, _MOST_INFERRED)
         types: dict[str, pa.DataType] = {}
-        owners: dict[str, str] = {}
         for path, head in found:
             with _beginning(path):
                 inferred = _inferred(self, path, head)
             for name, kind in inferred.items():
                 types[name] = _merged(types.get(name, pa.null()), kind)
-                owners.setdefault(name, path)
         own = column_types("CSV.types", self.types)
         if not found:
             types = dict.fromkeys(self.names, pa.null())
@@ -124,8 +125,9 @@ class CSV:
                     f"{', '.join(types)}.{near(name, list(types))} Correct it."
                 )
         schema = pa.schema([(name, own.get(name, _declared(kind))) for name, kind in types.items()])
-        columns = table_columns(schema, [file.path for file in files], view, kept)
-        lines = _CSVLines(self, columns, owners)
+        paths = [file.path for file in files] if self.partitions else []
+        columns = table_columns(schema, paths, view, kept)
+        lines = _CSVLines(self, columns)
         for path, head in found:
             with _beginning(path):
                 lines.begin(path, head)
@@ -143,12 +145,10 @@ class _CSVLines:
     Attributes:
       settings: how to read it.
       columns: which columns to read.
-      owners: for each column, a file that has it.
     """
 
     settings: CSV
     columns: TableColumns
-    owners: Mapping[str, str]
 
     name = _NAME
 
@@ -158,12 +158,14 @@ class _CSVLines:
 
     def begin(self, path: str, head: bytes) -> Beginning:
         own = self.columns.own
+        wanted = dict.fromkeys(own.names)
         if is_blank(head):
-            return Beginning(len(head), CSVRows(self.settings, tuple(own.names), own))
+            return Beginning(len(head), CSVRows(self.settings, tuple(wanted), own))
         offset, names = header_of(self.settings, path, head)
-        extra = [name for name in names if name not in own.names]
-        for name in (name for name in own.names if name not in names):
-            raise DamagedError(f"it has no column '{name}', which {self.owners[name]} has", _ALIKE)
+        found = frozenset(names)
+        for name in (name for name in wanted if name not in found):
+            raise DamagedError(f"it has no column '{name}', which other files have", _ALIKE)
+        extra = [name for name in names if name not in wanted]
         if self.columns.view.is_whole and extra:
             raise DamagedError(
                 f"it has a column '{extra[0]}', which other files do not have", _ALIKE

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
+from bulk_inferencer._checks import check_flag
 from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.input_format import InputFile, Kept
@@ -59,14 +60,17 @@ class JSONLines:
     Attributes:
       types: for a column, `int64`, `float32`, `bool`, `text`, `bytes`, `timestamp[us]`,
         `list<float32>` or another name of pyarrow's.
+      partitions: whether folders named `column=value` stand for columns.
 
     Raises:
       SettingsError: there is no such type.
     """
 
     types: Mapping[str, str] = field(default_factory=dict)
+    partitions: bool = True
 
     def __post_init__(self) -> None:
+        check_flag("JSONLines.partitions", self.partitions)
         column_types("JSONLines.types", self.types, with_lists=True)
 
     def reader(self, files: Sequence[InputFile], view: ColumnView, kept: Kept) -> LinesReader:
@@ -83,7 +87,8 @@ class JSONLines:
         schema = pa.schema(
             [(name, own.get(name, _declared(kind))) for name, kind in {**own, **types}.items()]
         )
-        columns = table_columns(schema, [file.path for file in files], view, kept)
+        paths = [file.path for file in files] if self.partitions else []
+        columns = table_columns(schema, paths, view, kept)
         return LinesReader(_JSONFormat(columns), columns)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulk_inferencer import _files
+from bulk_inferencer._checks import check_flag
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import WRITE_AGAIN, DamagedError, check_size, reading
 from bulk_inferencer._formats.input_format import Chunk, InputFile, Kept, Part
@@ -48,7 +49,18 @@ class Parquet:
     All files of a run have the same columns, of the same types. Where files differ in the width of
     whole numbers or of floats, the widest one holds. A column that only some files have is an
     error, unless neither models nor results take it. Only the columns that they take are read.
+
+    Attributes:
+      partitions: whether folders named `column=value` stand for columns.
+
+    Raises:
+      SettingsError: `partitions` is not a truth value.
     """
+
+    partitions: bool = True
+
+    def __post_init__(self) -> None:
+        check_flag("Parquet.partitions", self.partitions)
 
     def reader(self, files: Sequence[InputFile], view: ColumnView, kept: Kept) -> ParquetReader:
         found = _files.in_parallel(_head_or_error, files)
@@ -57,7 +69,8 @@ class Parquet:
             raise next(own for own in found if isinstance(own, InputError))
         if not files:
             return ParquetReader(table_columns(pa.schema([]), [], view, kept), {})
-        columns = table_columns(_all_columns(heads), [file.path for file in files], view, kept)
+        paths = [file.path for file in files] if self.partitions else []
+        columns = table_columns(_all_columns(heads), paths, view, kept)
         columns = columns.with_own(_common_types(columns.own, heads, view))
         return ParquetReader(columns, {head.file: head.parts for head in heads})
 
@@ -115,8 +128,8 @@ class ParquetReader:
                     continue
                 count = _rows_at_once(opened, group, names, min(max_bytes, _CHUNK_BYTES))
                 for batch in opened.iter_batches(count, [group], names, use_threads=False):
-                    rows, unfit = self.columns.rows(file.path, _cast(batch, own))
-                    yield Chunk(file.path, row, rows, unfit)
+                    rows = self.columns.rows(file.path, _cast(batch, own))
+                    yield Chunk(file.path, row, rows)
                     row += len(rows)
 
 
@@ -235,6 +248,10 @@ def _plain_schema(opened: pq.ParquetFile) -> pa.Schema:
     return pa.schema([(field.name, plain(field.type)) for field in opened.schema_arrow])
 
 
+def _types_of(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
 def _all_columns(heads: Sequence[_Head]) -> pa.Schema:
     """Returns the columns that any file has, with the types in the first one that has them."""
     first = heads[0].schema
@@ -242,26 +259,23 @@ def _all_columns(heads: Sequence[_Head]) -> pa.Schema:
     for head in heads:
         if head.schema != first:
             fields = {**{field.name: field for field in head.schema}, **fields}
-    order = [*first.names, *(name for name in fields if name not in first.names)]
-    return pa.schema([fields[name] for name in order])
+    return pa.schema([fields[name] for name in dict.fromkeys([*first.names, *fields])])
 
 
 def _common_types(own: pa.Schema, heads: Sequence[_Head], view: ColumnView) -> pa.Schema:
     """Returns the columns with types that fit all files."""
-    first = heads[0]
+    different = [heads[0], *(head for head in heads if head.schema != heads[0].schema)]
     types = {field.name: field.type for field in own}
-    last = {field.name: next(h for h in heads if field.name in h.schema.names) for field in own}
-    for head in heads:
-        if head is not first and head.schema == first.schema:
-            continue
+    last = {name: head for head in reversed(different) for name in head.schema.names}
+    for head in different:
+        found = _types_of(head.schema)
         for name, kind in types.items():
-            if name not in head.schema.names:
+            if name not in found:
                 raise _missing(name, head.file.path, last[name].file.path, view)
-            found = head.schema.field(name).type
-            common = wider(kind, found)
+            common = wider(kind, found[name])
             if common is None:
                 raise InputError(
-                    f"Column '{name}' holds {kind} in {last[name].file.path}, but {found} in "
+                    f"Column '{name}' holds {kind} in {last[name].file.path}, but {found[name]} in "
                     f"{head.file.path}. Write both with one type, or leave the column out with "
                     f"{_setting(view)}=."
                 )
@@ -283,11 +297,11 @@ def _missing(name: str, path: str, other: str, view: ColumnView) -> InputError:
 
 def _check_types(opened: pq.ParquetFile, own: pa.Schema) -> None:
     """Checks that a file still has the columns that it had when the run began."""
-    found = _plain_schema(opened)
+    found = _types_of(_plain_schema(opened))
     for field in own:
-        if field.name not in found.names:
+        if field.name not in found:
             raise DamagedError(f"it has no column '{field.name}', which other files have")
-        kind = found.field(field.name).type
+        kind = found[field.name]
         if wider(field.type, kind) != field.type:
             raise DamagedError(
                 f"its column '{field.name}' holds {kind}, but {field.type} in other files"

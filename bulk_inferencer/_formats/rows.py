@@ -11,8 +11,9 @@ from typing import Any, TypeVar, overload
 
 import pyarrow as pa
 
+from bulk_inferencer._formats.column_values import NoFeatureError
 from bulk_inferencer._formats.columns import ColumnView
-from bulk_inferencer._formats.table_examples import examples_of
+from bulk_inferencer._formats.table_examples import examples_of, unfit_rows
 
 _Records = TypeVar("_Records", bound="Sequence[bytes]")
 
@@ -56,13 +57,24 @@ class Rows(Sequence[bytes]):
         return int(self.source.nbytes)
 
     def examples(self) -> list[bytes]:
-        """Returns the rows as serialized tf.Examples."""
+        """Returns the rows as serialized tf.Examples.
+
+        Raises:
+          NoFeatureError: one of them can be none; see `unfit`.
+        """
         if self._examples is None:
-            if self._whole is None:
+            try:
+                whole = self if self._whole is None else self._whole
+                examples = whole._examples or examples_of(whole.columns)
+                whole._examples = examples
+                self._examples = examples[self._start : self._start + len(self)]
+            except NoFeatureError:  # perhaps of a row elsewhere in the batch
                 self._examples = examples_of(self.columns)
-            else:
-                self._examples = self._whole.examples()[self._start : self._start + len(self)]
         return self._examples
+
+    def unfit(self) -> dict[int, str]:
+        """Returns why rows can be no tf.Examples, by their index: a value is out of range."""
+        return unfit_rows(self.columns)
 
     def take(self, indexes: Sequence[int]) -> Rows:
         """Returns the rows at these indexes, in this order."""
@@ -110,6 +122,8 @@ def bytes_of(records: Sequence[bytes]) -> int:
 
 def taken(records: Sequence[bytes], indexes: Sequence[int]) -> Sequence[bytes]:
     """Returns the records at these indexes, in this order; rows stay rows."""
+    if isinstance(indexes, range) and indexes == range(len(records)):
+        return records
     if isinstance(records, Rows):
         return records.take(indexes)
     return [records[i] for i in indexes]

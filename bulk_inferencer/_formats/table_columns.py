@@ -9,17 +9,15 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 
 from bulk_inferencer._checks import doubled
 from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import DamagedError
-from bulk_inferencer._formats.input_format import Kept, Unreadable
+from bulk_inferencer._formats.input_format import Kept
 from bulk_inferencer._formats.partitions import partition_columns, partition_values
 from bulk_inferencer._formats.rows import Rows
-from bulk_inferencer._formats.table_examples import unfit_rows
 from bulk_inferencer.errors import InputError
 
 _SMALL = {
@@ -58,10 +56,8 @@ class TableColumns:
         """Returns the same columns, of which those of files have other types."""
         return replace(self, own=own)
 
-    def rows(self, path: str, table: pa.Table) -> tuple[Rows, dict[int, Unreadable]]:
+    def rows(self, path: str, table: pa.Table) -> Rows:
         """Returns the rows of a table with the columns of the file, in any order.
-
-        And why some can be no records, by their index. Models see nulls of those.
 
         Raises:
           DamagedError: a column holds something else than the name of the folder says.
@@ -71,13 +67,7 @@ class TableColumns:
         columns = [table[name] for name in self.own.names]
         for value in partition_values(path, self.folders).values():
             columns.append(pa.chunked_array([_repeated(value, table.num_rows)]))
-        rows = Rows(pa.table(columns, schema=self.schema), self.view)
-        unfit = unfit_rows(rows.columns)
-        if unfit:
-            indexes = np.arange(len(rows))
-            fitting = pa.array(indexes, mask=np.isin(indexes, list(unfit)))
-            rows.columns = rows.columns.take(fitting)
-        return rows, {row: Unreadable(InputError.__name__, why) for row, why in unfit.items()}
+        return Rows(pa.table(columns, schema=self.schema), self.view)
 
 
 def table_columns(
@@ -98,10 +88,11 @@ def table_columns(
     if not paths:
         return TableColumns(own, pa.schema([]), pa.schema([]), ColumnView())
     folders = partition_columns(paths)
-    available = [*own.names, *(name for name in folders.names if name not in own.names)]
+    available = list(dict.fromkeys([*own.names, *folders.names]))
     view.columns_of(available)
+    known = set(available)
     for name in kept or ():
-        if name not in available:
+        if name not in known:
             raise InputError(
                 f"The inputs have no column '{name}' to keep; they have {', '.join(available)}."
                 f"{near(name, available)} Correct the setting that names it."

@@ -28,6 +28,7 @@ from bulk_inferencer._formats.column_values import (
     FLOAT32,
     INT64,
     STRING,
+    NoFeatureError,
     Values,
     check_features,
     item_type,
@@ -35,7 +36,6 @@ from bulk_inferencer._formats.column_values import (
     text_of,
     values_of,
 )
-from bulk_inferencer.errors import InputError
 
 _LIST_FIELDS = {STRING: 1, FLOAT32: 2, INT64: 3}
 _WIDTHS = {FLOAT32: 4, INT64: 10}
@@ -77,7 +77,8 @@ def examples_of(table: pa.Table) -> list[bytes]:
     among floats NaN; any other null inside a list is left out.
 
     Raises:
-      InputError: see `check_features` and `values_of`; or a number is too large for int64.
+      InputError: see `check_features`.
+      NoFeatureError: see `values_of`; or a number is too large for int64.
     """
     check_features(table.schema)
     count = len(table)
@@ -105,7 +106,7 @@ def _find_unfit(
     """Adds rows from `start` to `stop`, which are halved where one does not fit."""
     try:
         _check_int64(name, values_of(name, column.slice(start, stop - start)))
-    except InputError as error:
+    except NoFeatureError as error:
         if stop - start == 1:
             unfit.setdefault(start, str(error))
             return
@@ -124,9 +125,9 @@ def _may_overflow(kind: pa.DataType) -> bool:
 def _check_int64(name: str, values: Values) -> None:
     flat = values.flat
     if values.dtype == INT64 and flat.dtype == np.uint64 and flat.max(initial=0) > _LARGEST_INT64:
-        raise InputError(
-            f"Column '{name}' holds {flat.max()}, which is too large for the int64 of a "
-            f"tf.Example. Leave it out with columns=, or make it text."
+        raise NoFeatureError(
+            f"column '{name}' holds {flat.max()}, which is too large for the int64 of a "
+            f"tf.Example; leave it out with columns=, or make it text"
         )
 
 

@@ -157,8 +157,7 @@ class LinesReader:
                 table, unreadable = rows_of(block, begun.parser)
                 if not table.num_rows:
                     continue
-                rows, unfit = self.columns.rows(file.path, table)
-                unreadable = {**unfit, **unreadable}
+                rows = self.columns.rows(file.path, table)
                 yield Chunk(file.path, row, rows, unreadable, before if start else int)
                 row += len(rows)
 

@@ -47,12 +47,18 @@ class CascadePredictor:
         versions: set[str] = set()
         by_stage: dict[str, np.ndarray] = {}
         final: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        possible = dict.fromkeys(self.signatures[0].outputs)
         for stage, predictor in self._stages:
             with prefix_errors(stage.label):
                 with _blaming_records(stage):
                     prediction = predictor.predict(records)
-                outputs = dict(prediction.outputs)
+                outputs = _outputs_for(stage, prediction, len(rows))
                 counts[stage.name] = len(rows)
+                # Whether or not a stage of a cascade within this one ran.
+                counts.update({f"{stage.name}/{n}": own for n, own in prediction.stages.items()})
+                possible |= dict.fromkeys(f"{stage.name}/{name}" for name in sorted(outputs))
+                if stage.exit_when or stage is self._stages[-1][0]:
+                    possible |= dict.fromkeys(sorted(outputs))
                 versions.update(f"{stage.name}/{version}" for version in prediction.versions)
                 leaves = np.full(len(rows), stage is self._stages[-1][0])
                 for exit_when in stage.exit_when:
@@ -73,11 +79,10 @@ class CascadePredictor:
                 )
         _check_alike(final)
         found = {name: spread(parts, count) for name, parts in final.items()} | by_stage
-        # Outputs of stages that did not run exist, too: no record has them.
-        absent = np.ma.masked_all(count, object)  # type: ignore[no-untyped-call]
+        # Outputs exist, too, that no record has: of stages that did not run, or settled none.
         # Sorted, since which stages settle records changes from batch to batch, and a second
         # attempt has to write the same as the first one.
-        known = dict.fromkeys(self.signatures[0].outputs, absent)
+        known = dict.fromkeys(possible, _absent(count))
         return Prediction({**known, **dict(sorted(found.items()))}, counts, frozenset(versions))
 
 
@@ -101,6 +106,21 @@ class Appending:
                     outputs = result.prediction.outputs
                     appended.append(_with_columns(scored, outputs, self._stage))
         return joined(appended)
+
+
+def _outputs_for(stage: Stage, prediction: Prediction, count: int) -> dict[str, np.ndarray]:
+    """Returns outputs with those that a stage goes by, although none of the records has them."""
+    outputs = dict(prediction.outputs)
+    if not all(prediction.stages.values()):  # so that those of a stage within this one may lack
+        used = (*stage.exit_when, *stage.columns)
+        outputs = {**dict.fromkeys((own.output for own in used), _absent(count)), **outputs}
+    return outputs
+
+
+def _absent(count: int) -> np.ndarray:
+    """Returns an output that none of the records has."""
+    absent: np.ndarray = np.ma.masked_all(count, object)  # type: ignore[no-untyped-call]
+    return absent
 
 
 def _with_columns(

@@ -7,6 +7,7 @@ nothing is cut off, and an input that has no default needs a value in each row.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,11 @@ FEATURE_DTYPES = {
     "string": STRING,
 }
 _TEXT_TYPES = {FLOAT32: "float32", INT64: "int64", STRING: "text"}  # in settings of text files
+_OF_TENSORFLOW = {"float": FLOAT32, "int64": INT64, "string": STRING}
+_OTHER_TYPE = re.compile(
+    r"Key: (?P<key>.*?)(, Index: \d+)?\.\s+Data types don't match\. .*"
+    rf"[Ee]xpected type: (?P<wanted>{'|'.join(_OF_TENSORFLOW)})\b"
+)
 
 
 def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -> None:
@@ -67,6 +73,21 @@ def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -
             f"{where} takes {own} for its input '{name}', but the column '{name}' holds "
             f"{columns.field(name).type}. {advice}"
         )
+
+
+def about_other_type(reason: str) -> str:
+    """Returns what to do about rows that a model parses as tf.Examples in another type.
+
+    Args:
+      reason: what TensorFlow says of a row; the result is empty if it says something else.
+    """
+    if not (found := _OTHER_TYPE.search(reason)):
+        return ""
+    name, dtype = found["key"], _TEXT_TYPES[_OF_TENSORFLOW[found["wanted"]]]
+    return (
+        f". Cast the column '{name}' to {dtype} in the files, or give its type in input_format "
+        f"where they are text, as in CSV(types={{'{name}': '{dtype}'}})"
+    )
 
 
 def features_of_columns(columns: pa.Table, inputs: Mapping[str, Input]) -> dict[str, Any]:

@@ -142,8 +142,7 @@ class _HookedPredictor:
         given = self._postprocess(list(batch), dict(prediction.outputs))
         start = f"postprocess ({importing.name_of(self._postprocess)}) returned"
         outputs = arrays(given, len(batch), start, HookError)
-        # Without stages: these outputs no longer belong to any.
-        return Prediction(outputs, versions=prediction.versions)
+        return replace(prediction, outputs=outputs)
 
 
 def _check_records(hook: Preprocess, records: Any, count: int) -> None:

@@ -101,7 +101,9 @@ class Prediction:
       outputs: arrays of shape [n, ...] by output name, or by `<signature>/<output>` if there are
         several signatures. Strings are object arrays of `bytes`. If only some of the records have
         an output, it is a masked array in which the rows of the others are masked.
-      stages: for a cascade, how many of the records each stage ran for, in the order of the stages.
+      stages: for a cascade, how many of the records each stage ran for, in the order of the stages;
+        for one within a stage, by `<stage>/<its stage>`. Outputs that only a stage with none of the
+        records has may be missing.
       versions: the versions of the model that answered, for models whose server may change them.
     """
 

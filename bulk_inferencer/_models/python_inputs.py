@@ -50,14 +50,15 @@ def schema_of(records: Sequence[bytes], features: Sequence[str] = ()) -> pa.Sche
         table = records.columns
     else:
         table, _ = columns_of_records(records, kinds_of_records(records))
-    if missing := [name for name in features if name not in table.column_names]:
-        near = difflib.get_close_matches(missing[0], table.column_names, 1)
+    available = dict.fromkeys(table.column_names)
+    if missing := [name for name in features if name not in available]:
+        near = difflib.get_close_matches(missing[0], available, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ModelError(
             f"PythonModel.features names {', '.join(missing)}, but the records have "
-            f"{', '.join(table.column_names) or 'no features'}.{hint} Correct the name."
+            f"{', '.join(available) or 'no features'}.{hint} Correct the name."
         )
-    names = features or table.column_names
+    names = features or available
     return pa.schema([_field(name, table[name]) for name in names])
 
 
@@ -90,7 +91,8 @@ def arrays_of(
       RecordError: a record lacks a feature, or has more or fewer values than the schema says.
     """
     if isinstance(records, Rows):
-        columns = {own.name: _column(own, records.columns) for own in schema}
+        found = dict(zip(records.columns.column_names, records.columns.columns, strict=True))
+        columns = {own.name: _column(own, found.get(own.name), len(records)) for own in schema}
     else:
         table, reasons = columns_of_records(records, pa.schema(map(_of_example, schema)))
         if reasons:
@@ -99,14 +101,13 @@ def arrays_of(
     return {own.name: _array(own, columns[own.name], allow_missing) for own in schema}
 
 
-def _column(own: pa.Field, table: pa.Table) -> pa.ChunkedArray:
+def _column(own: pa.Field, column: pa.ChunkedArray | None, count: int) -> pa.ChunkedArray:
     """Returns a column of rows that need not be of the table that the schema is of.
 
     It is one of nulls if the rows have none of its name.
     """
-    column = table[own.name] if own.name in table.column_names else None
     if column is None or pa.types.is_null(column.type):
-        return pa.chunked_array([pa.nulls(len(table), own.type)])
+        return pa.chunked_array([pa.nulls(count, own.type)])
     if column.type.equals(own.type):
         return column
     found, wanted = feature_dtype(column.type), feature_dtype(own.type)
@@ -150,7 +151,11 @@ def _scalars(name: str, values: Values, flat: np.ndarray, allow_missing: bool) -
         raise _wrong_count(name, values.counts, 1)
     if not allow_missing:
         if not has.all():
-            raise RecordError("ValueError", f"the record has no value for '{name}'")
+            raise RecordError(
+                "ValueError",
+                f"the record has no value for '{name}'. PythonModel.allow_missing makes that NaN "
+                f"or None; PythonModel.features, or columns= of a table, can leave it out",
+            )
         return flat
     if flat.dtype == object:
         filled = np.full(len(values), None, object)

@@ -18,8 +18,8 @@ from bulk_inferencer._checks import check_flag, check_kind, check_tuple
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models import importing, model_files, python_inputs, recognition
-from bulk_inferencer._models.predictor import OutOfMemory, Prediction, reason_of, shown
-from bulk_inferencer._models.returned import arrays
+from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, reason_of, shown
+from bulk_inferencer._models.returned import arrays, is_frame
 from bulk_inferencer._models.signature_defs import DEFAULT_SIGNATURE
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import BulkInferencerError, ModelError, SettingsError
@@ -35,6 +35,7 @@ _RECORDS_FOR_SCHEMA = 256
 _ONLY_OUTPUT = "output"
 # What libraries call their errors when memory is full.
 _OUT_OF_MEMORY = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+_COPY = "Arrays of features may not be changed: copy one first, with numpy.array(x)"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class PythonModel:
     What `load_model` returns gets the features of a batch of n records as a dict of arrays: of
     shape [n] where each record has one value, [n, k] where each has k, and otherwise n arrays. Text
     is `str`, other strings `bytes`; those of tf.Examples are text if the first records hold valid
-    UTF-8. It returns a dict of arrays of shape [n, ...] by output; an array alone becomes an output
-    named `output`. Records that it raises an exception for are failures.
+    UTF-8. Copy an array before you change it: it may be read-only, since it shares the memory of
+    the table. The function returns a dict of arrays of shape [n, ...] by output, or a DataFrame
+    whose columns are outputs; an array alone becomes an output named `output`. Records that it
+    raises an exception for are failures.
 
     Attributes:
       load_model: takes `path` and returns the function that scores. Either a function, or the name
@@ -236,9 +239,13 @@ class PythonPredictor:
         except Exception as error:
             if any(kind.__name__ in _OUT_OF_MEMORY for kind in type(error).__mro__):
                 raise OutOfMemory(reason_of(error).message) from error
+            if isinstance(error, ValueError) and "read-only" in str(error):
+                reason = reason_of(error)
+                raise RecordError(reason.error_type, f"{reason.message}. {_COPY}") from error
             raise
         if isinstance(outputs, list) or (
-            not isinstance(outputs, Mapping) and hasattr(outputs, "__array__")
+            hasattr(outputs, "__array__")
+            and not (isinstance(outputs, Mapping) or is_frame(outputs))
         ):
             outputs = {_ONLY_OUTPUT: outputs}
         is_loader = not isinstance(self._model.load_model, Given)

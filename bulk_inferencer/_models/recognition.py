@@ -10,9 +10,9 @@ from typing import Any
 from bulk_inferencer import _files
 
 _EXPORT = "save it with bulk_inferencer.serving.export(model, folder, feature_spec)"
-_LOAD_KERAS = f"Load it with keras.models.load_model, {_EXPORT}"
 # What any library's model can be scored with.
 _LOAD_PYTHON = "Use PythonModel(load_model, path): load_model(path) returns a function that scores"
+_LOAD_KERAS = f"Load it with keras.models.load_model, {_EXPORT}. Or u{_LOAD_PYTHON[1:]}"
 _SAVE_PYTHON = f"Workers load a model of their own: save it to a file. {_LOAD_PYTHON}"
 _ONLY_WEIGHTS = f"Build the model, load them into it, {_EXPORT}"
 # By how a file's name ends; the first that fits counts.
@@ -53,7 +53,7 @@ def about_object(value: Any) -> str:
         if library in ("keras", "tf_keras", "tensorflow"):
             return (
                 f"{_KINDS_OF_OBJECTS[library]}, which workers cannot get. {_sentence(_EXPORT)}, "
-                f"and use SavedModel(folder)"
+                f"and use SavedModel(folder). Or save it to a file, and u{_LOAD_PYTHON[1:]}"
             )
         if library in _KINDS_OF_OBJECTS:
             return f"{_KINDS_OF_OBJECTS[library]}. {_SAVE_PYTHON}"

@@ -17,8 +17,15 @@ import numpy as np
 from bulk_inferencer import _files
 from bulk_inferencer._checks import check_tuple
 from bulk_inferencer._formats.first_records import FirstRecords
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer._imports import import_large
-from bulk_inferencer._models import custom_ops, model_files, recognition, signature_defs
+from bulk_inferencer._models import (
+    column_feeds,
+    custom_ops,
+    model_files,
+    recognition,
+    signature_defs,
+)
 from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords, rows_of
 from bulk_inferencer._models.inputs import parts_of, tensor_names
 from bulk_inferencer._models.predictor import OutOfMemory, Prediction, reason_of, shown
@@ -174,7 +181,10 @@ class SavedModelPredictor:
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(reason_of(error).message) from error
         except (tf.errors.OpError, UnicodeDecodeError) as error:
-            raise reason_of(error) from error
+            reason = reason_of(error)
+            if isinstance(batch, Rows):
+                reason.message += column_feeds.about_other_type(reason.message)
+            raise reason from error
         return Prediction(outputs)
 
 

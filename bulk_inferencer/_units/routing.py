@@ -10,6 +10,7 @@ order of their names. So the same key goes to the same model on every machine an
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import math
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from bulk_inferencer._formats.example import feature_values, feature_values_of_batch
 from bulk_inferencer._models.scorer import Failed
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.errors import InputError, SettingsError
 
 _PLACE_BYTES = 8
 _PLACES = 1 << 8 * _PLACE_BYTES
@@ -108,6 +109,20 @@ class SplitRouting:
             raise SettingsError(
                 f"SplitRouting.weights names {', '.join(sorted(self.weights))}, but the models are "
                 f"{', '.join(sorted(names)) or 'none'}. Use the same names."
+            )
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Checks that rows of a table have the key.
+
+        Raises:
+          InputError: no column has its name.
+        """
+        if self.split_key and self.split_key not in columns:
+            close = difflib.get_close_matches(self.split_key, columns, 1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InputError(
+                f"SplitRouting.split_key names '{self.split_key}', but models see the columns "
+                f"{', '.join(columns)}.{hint} Name one of these."
             )
 
     @property

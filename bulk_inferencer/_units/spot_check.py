@@ -23,6 +23,7 @@ import numpy as np
 
 from bulk_inferencer._formats.batches import Batch, BatchBounds, read_batches
 from bulk_inferencer._formats.input_format import InputFile, Reader
+from bulk_inferencer._formats.rows import as_list, taken
 from bulk_inferencer.errors import InputError
 
 # How likely it may be that a split within its limit is found hopeless.
@@ -31,6 +32,7 @@ _RECORDS, _MOST_RECORDS = 64, 512
 # A check ends after so many records, or later, once no more of them failed than the limit allows.
 _FEW_RECORDS = 8
 _FEW_FILES = 4
+_BEGINNING = BatchBounds(max_records=4096)
 
 
 # A record as a batch of one; None if it could not be read.
@@ -93,7 +95,7 @@ def sample(reader: Reader, drawn: Sequence[Drawn], bounds: BatchBounds) -> list[
 
 def _drawn_from(batch: Batch, index: int) -> Sample:
     index = int(index)
-    return None if index in batch.unreadable else batch.records[index : index + 1]
+    return None if index in batch.unreadable else taken(batch.records, [index])
 
 
 def beginnings(reader: Reader, drawn: Sequence[Drawn]) -> Iterator[bytes]:
@@ -104,9 +106,11 @@ def beginnings(reader: Reader, drawn: Sequence[Drawn]) -> Iterator[bytes]:
     dice = random.Random(0)
     for part in dice.sample(drawn, min(_FEW_FILES, len(drawn))):
         with contextlib.suppress(InputError):  # Its unit will say so.
-            batches = read_batches(reader, [part.file], BatchBounds())
+            batches = read_batches(reader, [part.file], _BEGINNING)
             for batch in itertools.islice(batches, 1):
-                yield from dice.sample(batch.records, min(_FEW_RECORDS, len(batch.records)))
+                readable = [i for i in range(len(batch.records)) if i not in batch.unreadable]
+                rows = dice.sample(readable, min(_FEW_RECORDS, len(readable)))
+                yield from as_list(taken(batch.records, rows))
 
 
 def judge(

@@ -8,6 +8,7 @@ from bulk_inferencer._formats.column_values import (
     FLOAT32,
     INT64,
     STRING,
+    NoFeatureError,
     check_features,
     kinds_of_columns,
     list_with_gap,
@@ -92,9 +93,9 @@ def test_columns_of_one_name_are_refused():
 
 def test_time_too_far_away_for_microseconds_is_named():
     message = (
-        "Column 'day' holds a date32[day] that is too far away to be counted in microseconds. "
-        "Correct it, or leave the column out with columns=."
+        "column 'day' holds a date32[day] that is too far away to be counted in microseconds; "
+        "correct it, or leave the column out with columns="
     )
     for day in (2**31 - 1, -(2**31)):
-        with pytest.raises(InputError, match=exactly(message)):
+        with pytest.raises(NoFeatureError, match=exactly(message)):
             values_of("day", pa.array([0, day], pa.int32()).view(pa.date32()))

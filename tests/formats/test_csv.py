@@ -228,7 +228,7 @@ def test_file_with_other_columns_is_an_error(tmp_path):
     two = listed(tmp_path / "2.csv", b"a,b,c\n1,2,3\n")
     advice = "Write it into all files, or leave it out with columns=, which names the others."
     message = (
-        f"Cannot read {one.path} as CSV: it has no column 'c', which {two.path} has (at its "
+        f"Cannot read {one.path} as CSV: it has no column 'c', which other files have (at its "
         f"start). {advice}"
     )
     with pytest.raises(InputError, match=exactly(message)):
@@ -256,10 +256,10 @@ def test_file_with_other_columns_is_an_error(tmp_path):
             "CSV.quote must be an ASCII character or '', and no line break, not '\\n'.",
         ),
         ({"quote": ","}, "CSV.delimiter and CSV.quote are both ','. Change one of them."),
-        ({"header": 1}, "CSV.header must be a bool, not 1. Write True or False."),
+        ({"header": 1}, "CSV.header must be True or False, not 1."),
         (
             {"newlines_in_values": "no"},
-            "CSV.newlines_in_values must be a bool, not 'no'. Write True or False.",
+            "CSV.newlines_in_values must be True or False, not 'no'.",
         ),
         ({"names": "n"}, "CSV.names must be a tuple of names, not 'n'. Write ('n',)."),
         ({"names": ("n", "n")}, "CSV.names holds n twice. Each column needs its own name."),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulk_inferencer._formats.column_values import NoFeatureError
 from bulk_inferencer._formats.table_examples import examples_of
-from bulk_inferencer.errors import InputError
 from tests.formats.tables import columns_of, feature_of, tables
 from tests.helpers import exactly, features_of
 
@@ -56,8 +56,8 @@ def test_many_rows_are_made_block_by_block():
 def test_integer_too_large_for_int64_is_named():
     table = pa.table({"id": pa.array([1, 2**63], pa.uint64())})
     message = (
-        f"Column 'id' holds {2**63}, which is too large for the int64 of a tf.Example. Leave it "
-        f"out with columns=, or make it text."
+        f"column 'id' holds {2**63}, which is too large for the int64 of a tf.Example; leave it "
+        f"out with columns=, or make it text"
     )
-    with pytest.raises(InputError, match=exactly(message)):
+    with pytest.raises(NoFeatureError, match=exactly(message)):
         examples_of(table)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import ml_dtypes
@@ -171,7 +172,7 @@ def test_output_without_a_value_settles_nothing_and_belongs_to_all_records_or_no
     prediction = predict((small, Stage("full", Model(nothing))), [b"a", b"bb", b"ccc"])
     assert prediction.stages == {"small": 3, "full": 2}
     assert prediction.outputs["small/boxes"].shape == (3, 0)
-    assert "full/boxes" not in prediction.outputs
+    assert prediction.outputs["full/boxes"].mask.all()
 
 
 def test_exit_or_column_of_an_output_that_did_not_come_is_an_error():
@@ -283,7 +284,8 @@ def test_cascade_can_be_a_stage():
         "rest/small/y": [None, 2, 3, 4],
         "rest/full/y": [None, None, 6, 8],
     }
-    assert predict(nested(), BATCH).stages == {"cheap": 4, "rest": 3}
+    stages = {"cheap": 4, "rest": 3, "rest/small": 3, "rest/full": 2}
+    assert predict(nested(), BATCH).stages == stages
     (signature,) = CascadeModel(nested()).check(FORMAT_PROTO)
     assert signature.outputs == tuple(outputs)
     assert CascadeModel(nested()).load(FORMAT_PROTO).signatures == (signature,)
@@ -298,6 +300,44 @@ def test_records_can_exit_by_an_output_that_only_some_of_them_have(batch):
     assert outputs["z/y"] == [1, 2, 3, None][: len(batch)]
     assert outputs["full/y"] == [None, None, None, 8][: len(batch)]
     assert outputs["inner/full/y"] == [None, None, 6, 8][: len(batch)]
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["alone", "hooked"])
+def test_record_has_the_same_outputs_whichever_records_share_its_batch(hooked):
+    """Although models whose signatures name no outputs tell them only when they run."""
+
+    def of_python(name, factor):
+        return PythonModel(
+            lambda path: lambda records: {name: np.array([factor * len(r) for r in records])},
+            takes_records=True,
+        )
+
+    rest = CascadeModel(
+        [
+            Stage("small", of_python("few", 1), (), at_most(2, "few")),
+            Stage("full", of_python("many", 2)),
+        ]
+    )
+    exits = at_most(6, "many")
+    model: object = CascadeModel(
+        [
+            Stage("cheap", of_python("score", 1), (), at_most(1, "score")),
+            Stage("rest", rest, (), exits),
+            Stage("last", of_python("y", 3)),
+        ]
+    )
+    if hooked:
+        model = HookedModel(model, postprocess=lambda records, outputs: outputs)
+    predictor = model.load(FORMAT_PROTO)
+    whole = predictor.predict(BATCH)
+    for count in range(1, len(BATCH) + 1):
+        for rows in itertools.combinations(range(len(BATCH)), count):
+            found = predictor.predict([BATCH[i] for i in rows])
+            if all(found.stages.values()):  # else, outputs may be missing
+                assert found.outputs.keys() == whole.outputs.keys()
+            for name, values in whole.outputs.items():
+                own = np.ma.asarray(found.outputs.get(name, np.ma.masked_all(count)))
+                assert own.tolist() == np.ma.asarray(values)[list(rows)].tolist()
 
 
 def test_output_that_a_stage_has_for_no_record_may_come_from_another():

@@ -4,6 +4,7 @@ import functools
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -73,7 +74,7 @@ def test_hook_that_changes_the_list_it_is_given_changes_no_record(linear):
 
 
 @pytest.mark.parametrize("postprocess", [None, lambda records, outputs: outputs])
-def test_everything_but_outputs_and_stages_is_that_of_the_model(postprocess):
+def test_everything_but_outputs_is_that_of_the_model(postprocess):
     inner = Model(length, "y", fingerprint="of the model", stages=["small"], versions={"7"})
     model = HookedModel(inner, lambda batch: batch, postprocess)
     assert (model.uri, model.fingerprint()) == ("memory://length", "of the model")
@@ -83,7 +84,7 @@ def test_everything_but_outputs_and_stages_is_that_of_the_model(postprocess):
     assert (predictor.signatures, predictor.input_name) == ((known,), "records")
     prediction = predictor.predict(X)
     assert prediction.versions == {"7"}
-    assert prediction.stages == ({} if postprocess else {"small": 3})
+    assert prediction.stages == {"small": 3}
 
 
 def test_predict_log_holds_the_record_as_it_was_read_and_what_postprocess_returned(tf1_model):
@@ -153,7 +154,10 @@ NAMES = (
     "each record."
 )
 ROWS = "an output 'v' of shape {} for a batch of 3. Return one row for each record."
-ARRAYS = "an output 'v' that is not an array of numbers or strings: {}. Pad rows to one length."
+ARRAYS = "an output 'v' that is not an array of numbers or strings: {}"
+OF_ONE_KIND = (
+    "Return numbers alone, or text alone. What has several parts can be several outputs."
+)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +169,20 @@ ARRAYS = "an output 'v' that is not an array of numbers or strings: {}. Pad rows
         ({"v": np.zeros((1, 3))}, ROWS.format("(1, 3)")),
         ({"v": 5.0}, ROWS.format("()")),
         ({"v": "text"}, ROWS.format("()")),
-        ({"v": ["a", None, "c"]}, ARRAYS.format("one value is of type NoneType")),
-        ({"v": ["a", 1.0, "c"]}, ARRAYS.format("one value is of type float")),
+        ({"v": ["a", None, "c"]}, ARRAYS.format(
+            "one value is None. Where there is none, return NaN or empty text.")),
+        ({"v": ["a", 1.0, "c"]}, ARRAYS.format(f"one value is of type float. {OF_ONE_KIND}")),
+        ({"v": [{}] * 3}, ARRAYS.format(f"one value is of type dict. {OF_ONE_KIND}")),
+        ({"v": np.array([1, 2, 3], object)}, ARRAYS.format(
+            "one value is of type int. Give the array a dtype of numbers, such as with "
+            "astype('float64').")),
+        ({}, "no outputs. Return {name: array}, with one row for each record."),
+        (pd.DataFrame([[1, 2]] * 3, columns=["a", "a"]),
+         "several columns named a. Give each a name of its own."),
     ],
-    ids=["none", "number as name", "fewer", "transposed", "number", "text", "mixed", "floats"],
-)
+    ids=["none", "number as name", "fewer", "transposed", "number", "text", "missing", "floats",
+         "dicts", "objects", "no outputs", "columns of one name"],
+)  # fmt: skip
 def test_postprocess_that_does_not_return_a_row_for_each_record_is_named(outputs, message):
     class Hook:
         """A hook that is no function, and so has no name."""

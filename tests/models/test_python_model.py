@@ -10,6 +10,7 @@ import threading
 
 import keras
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -227,8 +228,9 @@ BAD = {
     "w": ["a", "b", "c", None, "e"],
 }
 NO_X, NO_W = (
-    "ValueError: the record has no value for 'x'",
-    "ValueError: the record has no value for 'w'",
+    f"ValueError: the record has no value for '{name}'. PythonModel.allow_missing makes that NaN or "
+    f"None; PythonModel.features, or columns= of a table, can leave it out"
+    for name in "xw"
 )
 TOO_FEW = "ValueError: the record has 1 values for 'v', but the first records have 2"
 
@@ -322,6 +324,27 @@ def test_records_without_features_are_refused_before_the_run(record_format):
 
 
 # What a model may do
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.table])
+def test_columns_of_a_returned_table_are_outputs(kind):
+    outputs = predict(given(lambda features: kind({"y": [1, 2], "w": ["a", "b"]})), RECORDS[:2])
+    assert {name: values.tolist() for name, values in outputs.items()} == {
+        "y": [1, 2],
+        "w": [b"a", b"b"],
+    }
+
+
+def test_model_that_changes_an_array_of_the_table_is_told_to_copy_it():
+    def score(features):
+        features["id"] += 1
+        return features["id"]
+
+    message = (
+        "ValueError: output array is read-only. Arrays of features may not be changed: copy one "
+        "first, with numpy.array(x)"
+    )
+    assert failures(PythonModel(given(score)), ROWS[:1], ROWS) == {0: message}
 
 
 def test_bad_records_are_found_and_all_others_are_scored():
@@ -543,8 +566,8 @@ def test_path_without_a_file_is_named(tmp_path):
         (np.zeros(3), ("an output 'output' of shape (3,) for a batch of 2. Return one row for each "
                       "record.")),
         ({"t": np.array(["2020-01-01"] * 2, "M8[D]")},
-         ("an output 't' that is not an array of numbers or strings: it holds datetime64[D]. Pad "
-         "rows to one length.")),
+         ("an output 't' that is not an array of numbers or strings: it holds datetime64[D]. "
+         "Return microseconds, with astype('datetime64[us]').astype('int64'), or text.")),
     ],
     ids=["none", "tuple", "length", "dates"],
 )  # fmt: skip

@@ -14,9 +14,12 @@ from bulk_inferencer.errors import ModelError, SettingsError
 from tests.helpers import exactly, in_bucket, linear_keras
 
 EXPORT = "save it with bulk_inferencer.serving.export(model, folder, feature_spec)"
-FROM_MEMORY = f"which workers cannot get. S{EXPORT[1:]}, and use SavedModel(folder)."
-LOAD = f"Load it with keras.models.load_model, {EXPORT}."
 PYTHON = "Use PythonModel(load_model, path): load_model(path) returns a function that scores."
+FROM_MEMORY = (
+    f"which workers cannot get. S{EXPORT[1:]}, and use SavedModel(folder). Or save it to a file, "
+    f"and u{PYTHON[1:]}"
+)
+LOAD = f"Load it with keras.models.load_model, {EXPORT}. Or u{PYTHON[1:]}"
 SAVE = "Workers load a model of their own: save it to a file."
 WEIGHTS = f"Build the model, load them into it, {EXPORT}."
 CHECKPOINT = f"a checkpoint of TensorFlow, which holds weights without a signature. {WEIGHTS}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulk_inferencer import _layout
+from bulk_inferencer._formats.rows import Rows, as_list, taken
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.sinks.sink import RecordSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import UnitFiles
@@ -12,7 +13,11 @@ from bulk_inferencer._units.unit_files import UnitFiles
 
 @dataclass(frozen=True)
 class FailedExamples(Sink):
-    """Writes each record that failed as it was read; once, however many models it failed in."""
+    """Writes each record that failed as it was read; once, however many models it failed in.
+
+    A row of a table that cannot be read, or holds a value that no tf.Example can, is no record: it
+    is in the lists of failures alone.
+    """
 
     folder: str
     name = "failed_examples"
@@ -26,5 +31,8 @@ class FailedExamples(Sink):
 
 
 def _failed_records(scored: ScoredBatch) -> list[bytes]:
-    rows = sorted({failed.index for failed, _ in scored.failures()})
-    return [scored.batch.records[row] for row in rows]
+    failed = {failed.index for failed, _ in scored.failures()} - scored.batch.unreadable.keys()
+    records = taken(scored.batch.records, sorted(failed))
+    if isinstance(records, Rows) and (unfit := records.unfit()):
+        records = records.take([row for row in range(len(records)) if row not in unfit])
+    return as_list(records)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bulk_inferencer import _layout
 from bulk_inferencer._formats.example import Column, append_columns
+from bulk_inferencer._formats.rows import taken
 from bulk_inferencer._models.scoring import ScoredRows
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.sinks.sink import RecordSink, ScoredBatch, Sink
@@ -52,10 +53,14 @@ class OutputExamples(Sink):
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
         name = self.file_name(unit.split, unit.shard_name)
-        return RecordSink(files.open(self.folder, name), self._examples)
+        return RecordSink(files.open(self.folder, name), self._examples, lambda s: s.branches)
 
     def _examples(self, scored: ScoredBatch) -> list[bytes]:
-        records = dict(enumerate(scored.batch.records))
+        rows = range(len(scored.batch.records))
+        if any(scored.failures()):  # which may be no records
+            pieces = [piece for result in scored.branches.values() for piece in result.scored]
+            rows = sorted({row for piece in pieces for row in piece.rows})
+        records = dict(zip(rows, taken(scored.batch.records, rows), strict=True))
         examples = {} if self.is_split else records
         for branch, result in scored.branches.items():
             if self.is_split:

@@ -35,7 +35,9 @@ class PredictionLogs(Sink):
 
     def open(self, unit: Unit, files: UnitFiles) -> RecordSink:
         name = self.file_name(unit.split, unit.shard_name)
-        return RecordSink(files.open(self.folder, name, self.compression), self._logs)
+        writer = files.open(self.folder, name, self.compression)
+        needing = [self.branch] if self.with_records else []
+        return RecordSink(writer, self._logs, lambda scored: needing)
 
     def _logs(self, scored: ScoredBatch) -> list[bytes]:
         pieces = scored.branches[self.branch].scored

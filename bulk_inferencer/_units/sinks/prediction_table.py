@@ -29,11 +29,8 @@ from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import ScoredRows
 from bulk_inferencer._units.manifest import Account
 from bulk_inferencer._units.plan import Unit
-from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink, Unfit
+from bulk_inferencer._units.sinks.sink import UNFIT, OpenSink, ScoredBatch, Sink, Unfit
 from bulk_inferencer._units.unit_files import TableShard, UnitFiles
-
-# The kind of error of a prediction that the table cannot hold.
-_UNFIT = "DoesNotFit"
 
 
 @dataclass(frozen=True)
@@ -209,7 +206,7 @@ class _Rows:
                     self._fail(branch, row, reason)
 
     def _fail(self, branch: str, row: int, reason: str) -> None:
-        self._unfit.setdefault(branch, {}).setdefault(row, Failed(row, _UNFIT, reason))
+        self._unfit.setdefault(branch, {}).setdefault(row, Failed(row, UNFIT, reason))
 
 
 def _as_array(rows: Sequence[int]) -> np.ndarray:

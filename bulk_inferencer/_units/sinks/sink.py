@@ -11,12 +11,12 @@ that a record is in all outputs or in none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bulk_inferencer._formats.batches import Batch
-from bulk_inferencer._formats.rows import taken
+from bulk_inferencer._formats.rows import Rows, taken
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import ScoredRows
 from bulk_inferencer._units.manifest import Account, Manifest
@@ -91,6 +91,10 @@ def _without(piece: ScoredRows, rows: Container[int]) -> ScoredRows:
     )
 
 
+# The kind of a failure of a prediction that a sink cannot hold.
+UNFIT = "DoesNotFit"
+
+
 class OpenSink:
     """A sink within one unit."""
 
@@ -138,13 +142,31 @@ class Sink:
 
 
 class RecordSink(OpenSink):
-    """An open sink with one file, for the records that a function makes of each batch."""
+    """An open sink with one file, for the records that a function makes of each batch.
+
+    Those of some models, `needs_records`, hold the records of the inputs, so that rows of tables
+    have to become tf.Examples.
+    """
 
     def __init__(
-        self, writer: ShardWriter, records_of: Callable[[ScoredBatch], Sequence[bytes]]
+        self,
+        writer: ShardWriter,
+        records_of: Callable[[ScoredBatch], Sequence[bytes]],
+        needs_records: Callable[[ScoredBatch], Iterable[str]] = lambda scored: (),
     ) -> None:
         self._writer = writer
         self._records_of = records_of
+        self._needs_records = needs_records
+
+    def unfit(self, scored: ScoredBatch) -> Unfit:
+        found: dict[str, dict[int, Failed]] = {}
+        for branch in self._needs_records(scored):
+            for piece in scored.branches[branch].scored:
+                if isinstance(piece.records, Rows):
+                    for i, reason in piece.records.unfit().items():
+                        row = piece.rows[i]
+                        found.setdefault(branch, {})[row] = Failed(row, UNFIT, reason)
+        return found
 
     def write(self, scored: ScoredBatch) -> None:
         self._writer.write_records(self._records_of(scored))
