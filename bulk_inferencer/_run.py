@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bulk_inferencer import __version__
 from bulk_inferencer._access import is_known
 from bulk_inferencer._checks import check_kind
+from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.damage import check_size
 from bulk_inferencer._formats.detect import format_of, named_format
 from bulk_inferencer._formats.example_columns import kinds_of_records
@@ -322,8 +323,11 @@ def _with_inputs(task: UnitTask, job: InferenceJob) -> tuple[UnitTask, dict[str,
     settings = job.outputs.table_settings
     kept = settings.keep if job.outputs.table else ()
     reader = input_format.reader(files, job.view, kept)
-    if task.routing and reader.features:
-        task.routing.check_columns(reader.features.names)
+    if reader.features:
+        if task.routing:
+            task.routing.check_columns(reader.features.names)
+        if task.routing or job.outputs.output_examples or _logs_hold_records(job):
+            check_features(reader.features)
     if reader.record_format:
         task = dataclasses.replace(task, record_format=reader.record_format)
     parts = {
@@ -331,6 +335,11 @@ def _with_inputs(task: UnitTask, job: InferenceJob) -> tuple[UnitTask, dict[str,
         for split, own in inputs.items()
     }
     return dataclasses.replace(task, reader=reader), parts
+
+
+def _logs_hold_records(job: InferenceJob) -> bool:
+    has_logs = any(branch.folder is not None for branch in job.open_branches)
+    return has_logs and job.outputs.records_in_logs
 
 
 def _with_tables(

@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 
 import bulk_inferencer
-from bulk_inferencer import SavedModel, TableSettings, predict
+from bulk_inferencer import (
+    BatchBounds,
+    CascadeModel,
+    ExitWhen,
+    PythonModel,
+    SavedModel,
+    Stage,
+    TableSettings,
+    predict,
+)
 from bulk_inferencer._gate import NOT_BLESSED, Decision
 from bulk_inferencer._predict import _splits
 from bulk_inferencer._units.claim import claimed
@@ -96,6 +105,28 @@ def test_failed_call_leaves_nothing_behind(tmp_path, model):
     with pytest.raises(ModelError):
         predict(model, pa.table({"z": [1.0]}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("x", [[1.0, 2.0], [9.0, 8.0], [1.0, 9.0, 2.0, 8.0]])
+def test_cascade_of_python_models_gives_one_table_whatever_the_batches(tmp_path, x, size):
+    first = Stage("a", PythonModel(lambda path: score), exit_when=[ExitWhen("score", at_least=5)])
+    model = CascadeModel([first, Stage("b", PythonModel(lambda path: double))])
+    found = predict(model, pa.table({"x": x}), tmp_path, bounds=BatchBounds(max_records=size))
+    assert found.to_arrow().select(["score", "y", "a/score", "b/y"]).to_pydict() == {
+        "score": [own if own >= 5 else None for own in x],
+        "y": [None if own >= 5 else 2 * own for own in x],
+        "a/score": x,
+        "b/y": [None if own >= 5 else 2 * own for own in x],
+    }
+
+
+def score(features):
+    return {"score": features["x"]}
+
+
+def double(features):
+    return {"y": 2 * features["x"]}
 
 
 def test_closed_gate_reads_nothing(tmp_path, model):

@@ -446,6 +446,18 @@ def test_each_record_goes_to_one_model_and_its_outcome_to_that_model(tmp_path, f
     assert variants == [model_of[key].encode() for key in keys]
 
 
+def test_table_without_the_key_of_an_ab_test_is_refused_before_anything_is_written(
+    tmp_path, five, ten
+):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("x,user\n1.5,a\n")
+    routing = SplitRouting({"five": 1, "ten": 1}, "users")
+    job = job_of(tmp_path, {"five": five, "ten": ten}, routing=routing)
+    with pytest.raises(InputError, match=r"^SplitRouting\.split_key names 'users', but models see"):
+        run(job)
+    assert tree(tmp_path) == ["in/a.csv"]
+
+
 # Servers
 
 

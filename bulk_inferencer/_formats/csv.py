@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pac
 import pyarrow.csv as pc
 
 from bulk_inferencer._checks import check_flag, check_tuple, doubled
@@ -14,6 +16,7 @@ from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.csv_rows import CSVRows, header_of, parse_options, well_formed
 from bulk_inferencer._formats.damage import DamagedError, reading
+from bulk_inferencer._formats.exact_numbers import exact_type, has_long_numbers
 from bulk_inferencer._formats.input_format import InputFile, Kept
 from bulk_inferencer._formats.table_columns import (
     TableColumns,
@@ -44,10 +47,14 @@ class CSV:
     ```
 
     Types are told by the first megabyte of the first file, and of some others, which may make
-    floats of whole numbers. A column without any value there is text. A value that does not fit
-    the type of its column makes a failure of its row, and so do a wrong number of values, bytes
-    that are not UTF-8, and NUL. Blank lines are no rows. All files have the same columns, in any
-    order.
+    floats of whole numbers. A column without any value there is text. Whole numbers that float64
+    would round, which are those above 2**53, are int64, or uint64, or else text. Where the first
+    one in a column of floats comes later in the file, it is rounded, so give such a column a type.
+
+    A value that does not fit the type of its column makes a failure of its row, and so do a wrong
+    number of values, bytes that are not UTF-8, and NUL. Blank lines are no rows. All files have the
+    same columns, in any order. A quoted value that does not end in its line is damage of the file
+    unless `newlines_in_values` is set.
 
     Attributes:
       delimiter: what separates values, one character.
@@ -97,6 +104,7 @@ class CSV:
         if twice := doubled(self.names):
             raise SettingsError(f"CSV.names holds {twice} twice. Each column needs its own name.")
         column_types("CSV.types", self.types)
+        object.__setattr__(self, "types", dict(sorted(self.types.items())))
         unknown = sorted(self.types.keys() - set(self.names))
         if self.names and unknown:
             raise SettingsError(f"CSV.types names '{unknown[0]}', which CSV.names does not.")
@@ -111,6 +119,7 @@ class CSV:
             for name, kind in inferred.items():
                 types[name] = _merged(types.get(name, pa.null()), kind)
         own = column_types("CSV.types", self.types)
+        types |= _exact(self, found, [n for n in types if n not in own and _is_float(types[n])])
         if not found:
             types = dict.fromkeys(self.names, pa.null())
             if files and not types:
@@ -125,8 +134,8 @@ class CSV:
                     f"{', '.join(types)}.{near(name, list(types))} Correct it."
                 )
         schema = pa.schema([(name, own.get(name, _declared(kind))) for name, kind in types.items()])
-        paths = [file.path for file in files] if self.partitions else []
-        columns = table_columns(schema, paths, view, kept)
+        paths = [file.path for file in files]
+        columns = table_columns(schema, paths, view, kept, partitions=self.partitions)
         lines = _CSVLines(self, columns)
         for path, head in found:
             with _beginning(path):
@@ -175,27 +184,72 @@ class _CSVLines:
 
 def _inferred(settings: CSV, path: str, head: bytes) -> dict[str, pa.DataType]:
     """Returns the types of the columns of a file, by its first rows."""
-    offset, names = header_of(settings, path, head)
+    names, rows = _first_rows(settings, path, head)
     types: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
+    unknown = [name for name in names if name not in settings.types]
+    if not rows.strip(b"\r\n") or not unknown:
+        return types
+    schema = _read(settings, names, rows, include_columns=unknown).schema
+    return {**types, **dict(zip(schema.names, schema.types, strict=True))}
+
+
+def _exact(
+    settings: CSV, found: Sequence[tuple[str, bytes]], floats: Sequence[str]
+) -> dict[str, pa.DataType]:
+    """Returns the types of columns of floats, or others where floats would round whole numbers."""
+    if not floats or not any(has_long_numbers(head) for _, head in found):
+        return {}
+    texts: dict[str, list[pa.Array]] = {name: [] for name in floats}
+    for path, head in found:
+        names, rows = _first_rows(settings, path, head)
+        own = [name for name in floats if name in names]
+        if not rows.strip(b"\r\n") or not own:
+            continue
+        as_text = dict.fromkeys(own, pa.string())
+        table = _read(
+            settings,
+            names,
+            rows,
+            include_columns=own,
+            column_types=as_text,
+            strings_can_be_null=True,
+            check_utf8=False,  # as in the column of another file that is text
+        )
+        for name in own:
+            texts[name] += table[name].chunks
+    return {name: _exact_type(parts) for name, parts in texts.items()}
+
+
+def _exact_type(texts: list[pa.Array]) -> pa.DataType:
+    values = pa.chunked_array(texts, pa.string()).drop_null()
+    is_whole = pac.match_substring_regex(values, r"^\s*-?\d+\s*$")
+    whole = values.filter(is_whole).to_pylist()
+    return exact_type(list(map(int, whole)), len(whole) == len(values)) or pa.string()
+
+
+def _first_rows(settings: CSV, path: str, head: bytes) -> tuple[tuple[str, ...], bytes]:
+    """Returns the names of the columns of a file, and the bytes of its first rows."""
+    offset, names = header_of(settings, path, head)
     rows = head[offset:]
     if len(head) >= HEAD_BYTES:
         parser = CSVRows(settings, names, pa.schema([]))
         rows = rows[: parser.last_end(rows)]
-    rows = well_formed(settings, rows)
-    unknown = [name for name in names if name not in settings.types]
-    if not rows.strip(b"\r\n") or not unknown:
-        return types
-    table = pc.read_csv(
+    return names, well_formed(settings, rows)
+
+
+def _read(settings: CSV, names: tuple[str, ...], rows: bytes, **options: Any) -> pa.Table:
+    return pc.read_csv(
         pa.py_buffer(rows),
         read_options=pc.ReadOptions(
             use_threads=False, column_names=names, block_size=len(rows) + 1
         ),
         parse_options=parse_options(settings, lambda row: "skip"),
-        convert_options=pc.ConvertOptions(
-            include_columns=unknown, null_values=list(settings.null_values)
-        ),
+        convert_options=pc.ConvertOptions(null_values=list(settings.null_values), **options),
     )
-    return {**types, **dict(zip(table.schema.names, table.schema.types, strict=True))}
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind))
 
 
 def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:

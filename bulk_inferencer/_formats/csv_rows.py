@@ -46,14 +46,14 @@ class CSVRows:
     def __init__(self, settings: CSVSettings, names: tuple[str, ...], own: pa.Schema) -> None:
         self._settings = settings
         self._names = names
-        self.schema = own
+        # A table without columns would have no rows either, and nobody misses what is too much.
+        self.schema = own if own.names or not names else pa.schema([(names[0], pa.binary())])
         # A line that is no row. If a quote before it is not closed, it is swallowed.
         self._guard = settings.delimiter * len(names)
         self._read = pc.ReadOptions(use_threads=False, column_names=names)
         self._convert = pc.ConvertOptions(
-            column_types=dict(zip(own.names, own.types, strict=True)),
-            # An empty list would mean all columns.
-            include_columns=own.names or [names[0]] if names else [],
+            column_types=dict(zip(self.schema.names, self.schema.types, strict=True)),
+            include_columns=self.schema.names,
             null_values=list(settings.null_values),
         )
 
@@ -117,13 +117,11 @@ class CSVRows:
             self._parsed(row)
         except pa.ArrowInvalid as error:
             return self._told(str(error), row)
-        text = shown(row.decode(errors="replace"))
-        if self._settings.newlines_in_values:
-            return f"A quote opens a value, and none closes it: {text}"
-        return (
-            f"A quote opens a value, and none closes it in the same line. If values hold line "
-            f"breaks, set CSV.newlines_in_values: {text}"
-        )
+        return f"A quote opens a value, and none closes it: {shown(row.decode(errors='replace'))}"
+
+    def damage(self, row: bytes) -> DamagedError | None:
+        # The value may go on in the next line, of which a row would be made up.
+        return None if self._settings.newlines_in_values else open_quote(self._settings, row)
 
     def _told(self, error: str, row: bytes) -> str:
         text = shown(row.decode(errors="replace"))
@@ -163,17 +161,24 @@ def well_formed(settings: CSVSettings, content: bytes) -> bytes:
     quote = settings.quote.encode()
     if b"\0" not in content and (not quote or quote not in content):
         return content
-    pattern = _quoted(settings.delimiter, settings.quote) if quote else None
-
-    def is_good(row: bytes) -> bool:
-        if b"\0" in row:
-            return False
-        return not (pattern and quote in row) or all(
-            found[1] is None for found in pattern.finditer(row)
-        )
-
     rows = CSVRows(settings, (), pa.schema([])).split(content)
-    return b"\n".join([row for row in rows if is_good(row)])
+    return b"\n".join(
+        [row for row in rows if b"\0" not in row and open_quote(settings, row) is None]
+    )
+
+
+def open_quote(settings: CSVSettings, row: bytes) -> DamagedError | None:
+    """Returns what is wrong with a row if no quote closes its last value."""
+    if not settings.quote or settings.quote.encode() not in row:
+        return None
+    pattern = _quoted(settings.delimiter, settings.quote)
+    if all(found[1] is None for found in pattern.finditer(row)):
+        return None
+    return DamagedError(
+        f"a line has a quote that opens a value, and none that closes it: "
+        f"{shown(row.decode(errors='replace'))}",
+        "If values hold line breaks, set CSV(newlines_in_values=True). If not, correct the line.",
+    )
 
 
 def parse_options(settings: CSVSettings, invalid: Any) -> pc.ParseOptions:
@@ -198,6 +203,8 @@ def header_of(settings: CSVSettings, path: str, head: bytes) -> tuple[int, tuple
         raise DamagedError(
             "its first line has NUL characters", "Write the file in UTF-8, which UTF-16 is not."
         )
+    if not settings.newlines_in_values and (damage := open_quote(settings, line)):
+        raise damage
     try:
         first = next(
             csv.reader(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from bulk_inferencer.errors import InputError
 
-WRITE_AGAIN = "Write the file again, or leave it out of the examples."
+WRITE_AGAIN = "Write the file again, or leave it out of the inputs."
 _COMPRESSED_NAMES = (".gz", ".gzip", ".zlib")
 
 

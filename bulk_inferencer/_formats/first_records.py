@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -41,17 +43,18 @@ class FirstRecords:
         """Begins to read.
 
         Args:
-          read: begins to read the records, each time anew, some at a time.
+          read: begins to read the records, some at a time. What was read is kept.
           also: names of features that the records will have.
           appended: returns those of some records that can have these features, with them; default:
             they have them already.
           columns: the columns that models see, if the records are rows of tables.
         """
-        self._read = read
+        beginning = itertools.tee(read(), 1)[0]  # A copy begins here, and shares what was read.
+        self._read: Callable[[], Iterator[Sequence[bytes]]] = partial(copy.copy, beginning)
         self.columns = columns
         self._also = (*also, *(columns.names if columns is not None else ()))
         self._appended = appended or (lambda records: records)
-        self._unread = itertools.chain.from_iterable(read())
+        self._unread = itertools.chain.from_iterable(self._read())
         self._features: dict[str, Kind | None] = dict.fromkeys(self._also)
         if columns is not None:
             self._features |= kinds_of_columns(columns)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.json as pj
 from bulk_inferencer._checks import check_flag
 from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
+from bulk_inferencer._formats.damage import DamagedError
+from bulk_inferencer._formats.exact_numbers import LARGEST_EXACT, exact_type, has_long_numbers
 from bulk_inferencer._formats.input_format import InputFile, Kept
 from bulk_inferencer._formats.table_columns import TableColumns, table_columns, wider
 from bulk_inferencer._formats.text_lines import (
@@ -38,6 +41,7 @@ _NO_OPENING, _NO_BRACKETS = (bytes(set(range(256)) - {*own}) for own in (b"{[\n"
 _ALL_ALIKE = bytes.maketrans(b"{", b"[")
 _TOO_DEEP = f"The line has lists or objects in each other, more than {_MOST_DEEP} levels deep"
 _SEVERAL = re.compile(rb"\}[ \t\r]*(?:null|\{)")  # in a line
+_NO_COLUMNS = pa.schema([("\0", pa.null())])  # of which no key has the name
 _GUARD = b"\n{}"  # which pyarrow does not reach if it takes something in a line for the end
 
 
@@ -50,12 +54,15 @@ class JSONLines:
     ```
 
     Columns and types are told by the first megabyte of the first file, and of some others. Text
-    stays text, even if it looks like a time. A column that is always null there is text. A key
-    that is missing in a line is null there. A line that is no object, or has more than 100 levels,
-    a value that does not fit the type of its column, and a key that is no column make a failure of
-    their record. So a key that
-    may be missing in all of the first lines must be named in `types`, or left out by naming the
-    columns that models see.
+    stays text, even if it looks like a time. A column that is always null there is text. Whole
+    numbers that float64 would round, which are those above 2**53, are int64 or uint64. Where the
+    first one in a column of floats comes later in the file, it is rounded, so give such a column a
+    type.
+
+    A key that is missing in a line is null there. A line that is no object, or has more than 100
+    levels, a value that does not fit the type of its column, and a key that is no column make a
+    failure of their record. So a key that may be missing in all of the first lines must be named in
+    `types`, or left out by naming the columns that models see.
 
     Attributes:
       types: for a column, `int64`, `float32`, `bool`, `text`, `bytes`, `timestamp[us]`,
@@ -72,6 +79,7 @@ class JSONLines:
     def __post_init__(self) -> None:
         check_flag("JSONLines.partitions", self.partitions)
         column_types("JSONLines.types", self.types, with_lists=True)
+        object.__setattr__(self, "types", dict(sorted(self.types.items())))
 
     def reader(self, files: Sequence[InputFile], view: ColumnView, kept: Kept) -> LinesReader:
         """See `InputFormat`."""
@@ -79,16 +87,26 @@ class JSONLines:
         declared = pa.schema(list(own.items()))
         found = heads(files, _NAME, _MOST_INFERRED)
         types: dict[str, pa.DataType] = {}
+        first: list[bytes] = []
         for _, head in found:
             rows = [row for row in map(bytes.strip, lines_of(_first_lines(head))) if _is_safe(row)]
             types = _merged(types, _inferred(rows, declared))
+            first += rows
+        types, rounded = _exact(first, {**types, **own}, own)
         if files and not types and not own:
             raise InputError(_nothing(files[0].path, found))
         schema = pa.schema(
             [(name, own.get(name, _declared(kind))) for name, kind in {**own, **types}.items()]
         )
-        paths = [file.path for file in files] if self.partitions else []
-        columns = table_columns(schema, paths, view, kept)
+        paths = [file.path for file in files]
+        columns = table_columns(schema, paths, view, kept, partitions=self.partitions)
+        for name in columns.own.names:
+            if name in rounded:
+                raise InputError(
+                    f"Column '{name}' holds {rounded[name]}, which float64 rounds, and no other "
+                    f"type of numbers holds all values of the column as they are. Name a type in "
+                    f"JSONLines.types, such as float64, or leave the column out with columns=."
+                )
         return LinesReader(_JSONFormat(columns), columns)
 
 
@@ -110,7 +128,8 @@ class _JSONRows:
     """Makes rows of JSON Lines; a `RowParser`."""
 
     def __init__(self, own: pa.Schema, is_whole: bool) -> None:
-        self.schema = own
+        # A table without columns would have no rows either.
+        self.schema = own if own.names else _NO_COLUMNS
         self._unexpected = "error" if is_whole else "ignore"
 
     def last_end(self, content: bytes) -> int:
@@ -137,6 +156,9 @@ class _JSONRows:
         except UnicodeDecodeError:
             return None
         return _table(content, count, self.schema, self._unexpected)
+
+    def damage(self, row: bytes) -> DamagedError | None:
+        return None  # Each line is a record, whatever is in it.
 
     def reason(self, row: bytes) -> str:
         text = shown(row.decode(errors="replace"))
@@ -265,6 +287,52 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if pa.types.is_integer(one) and pa.types.is_floating(other):
         return other
     return wider(one, other) or one
+
+
+def _exact(
+    rows: Sequence[bytes], types: Mapping[str, pa.DataType], settled: Collection[str]
+) -> tuple[dict[str, pa.DataType], dict[str, int]]:
+    """Returns types that round no whole number, and a number of each column that has none."""
+    exact, rounded = dict(types), dict[str, int]()
+    floats = [
+        name
+        for name, kind in types.items()
+        if name not in settled and pa.types.is_floating(_innermost(kind))
+    ]
+    if not floats or not any(map(has_long_numbers, rows)):
+        return exact, rounded
+    values: dict[str, list[Any]] = {name: [] for name in floats}
+    for row in rows:
+        try:
+            record = json.loads(row)
+        except ValueError:  # a bad row, which decides about nothing
+            continue
+        for name in floats:
+            values[name] += _numbers(record.get(name))
+    for name in floats:
+        whole = [value for value in values[name] if type(value) is int]
+        kind = exact_type(whole, len(whole) == len(values[name]))
+        if kind is None:
+            rounded[name] = next(value for value in whole if abs(value) > LARGEST_EXACT)
+        else:
+            exact[name] = _with_innermost(types[name], kind)
+    return exact, rounded
+
+
+def _numbers(value: Any) -> list[Any]:
+    """Returns the numbers in a value, which may be a list."""
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if type(value) in (int, float) else []
+
+
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    return _innermost(kind.value_type) if pa.types.is_list(kind) else kind
+
+
+def _with_innermost(kind: pa.DataType, inner: pa.DataType) -> pa.DataType:
+    is_list = pa.types.is_list(kind)
+    return pa.list_(_with_innermost(kind.value_type, inner)) if is_list else inner
 
 
 def _declared(kind: pa.DataType) -> pa.DataType:

@@ -69,8 +69,10 @@ class Parquet:
             raise next(own for own in found if isinstance(own, InputError))
         if not files:
             return ParquetReader(table_columns(pa.schema([]), [], view, kept), {})
-        paths = [file.path for file in files] if self.partitions else []
-        columns = table_columns(_all_columns(heads), paths, view, kept)
+        paths = [file.path for file in files]
+        columns = table_columns(
+            _all_columns(heads), paths, view, kept, any_type=True, partitions=self.partitions
+        )
         columns = columns.with_own(_common_types(columns.own, heads, view))
         return ParquetReader(columns, {head.file: head.parts for head in heads})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from bulk_inferencer._checks import doubled
-from bulk_inferencer._formats.column_values import check_features
+from bulk_inferencer._formats.column_values import check_features, check_unique
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import DamagedError
 from bulk_inferencer._formats.input_format import Kept
@@ -71,7 +71,13 @@ class TableColumns:
 
 
 def table_columns(
-    own: pa.Schema, paths: Iterable[str], view: ColumnView, kept: Kept
+    own: pa.Schema,
+    paths: Iterable[str],
+    view: ColumnView,
+    kept: Kept,
+    *,
+    any_type: bool = False,
+    partitions: bool = True,
 ) -> TableColumns:
     """Returns the columns that a run reads.
 
@@ -80,6 +86,9 @@ def table_columns(
       paths: the files.
       view: what models see.
       kept: what results keep.
+      any_type: whether models may be given columns of types that no input takes, and that no
+        tf.Example has a place for. They matter to those alone that ask for them.
+      partitions: whether folders stand for columns.
 
     Raises:
       InputError: a column is not there, or of a type that no model takes.
@@ -87,7 +96,7 @@ def table_columns(
     paths = list(paths)
     if not paths:
         return TableColumns(own, pa.schema([]), pa.schema([]), ColumnView())
-    folders = partition_columns(paths)
+    folders = partition_columns(paths if partitions else ())
     available = list(dict.fromkeys([*own.names, *folders.names]))
     view.columns_of(available)
     known = set(available)
@@ -118,7 +127,10 @@ def table_columns(
         ),
         view=view,
     )
-    check_features(columns.features)
+    if any_type:
+        check_unique(columns.features.names)
+    else:
+        check_features(columns.features)
     return columns
 
 

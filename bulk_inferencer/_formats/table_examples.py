@@ -36,6 +36,7 @@ from bulk_inferencer._formats.column_values import (
     text_of,
     values_of,
 )
+from bulk_inferencer.errors import InputError
 
 _LIST_FIELDS = {STRING: 1, FLOAT32: 2, INT64: 3}
 _WIDTHS = {FLOAT32: 4, INT64: 10}
@@ -80,8 +81,10 @@ def examples_of(table: pa.Table) -> list[bytes]:
       InputError: see `check_features`.
       NoFeatureError: see `values_of`; or a number is too large for int64.
     """
-    check_features(table.schema)
     count = len(table)
+    if not count:
+        return []
+    check_features(table.schema)
     if not table.num_columns:
         return [b""] * count
     block = max(1, _BLOCK_BYTES * count // max(1, table.nbytes))
@@ -92,8 +95,15 @@ def examples_of(table: pa.Table) -> list[bytes]:
 
 
 def unfit_rows(table: pa.Table) -> dict[int, str]:
-    """Returns why rows can be no tf.Examples, by their index: a value does not fit into int64."""
+    """Returns why rows can be no tf.Examples, by their index.
+
+    A value does not fit into int64, or the type of a column has no place in them.
+    """
     unfit: dict[int, str] = {}
+    try:
+        check_features(table.schema)
+    except InputError as error:
+        return dict.fromkeys(range(len(table)), str(error))
     for name, column in zip(table.column_names, table.columns, strict=True):
         if _may_overflow(item_type(column.type)):
             _find_unfit(name, column, 0, len(table), unfit)

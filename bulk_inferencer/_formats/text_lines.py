@@ -68,6 +68,10 @@ class RowParser(Protocol):
         """Returns what is wrong with a bad row."""
         ...
 
+    def damage(self, row: bytes) -> DamagedError | None:
+        """Returns the error if no row can be told after a bad one; None if they can."""
+        ...
+
 
 class Beginning(NamedTuple):
     """How to read a file: from which byte on, and what makes rows of its bytes."""
@@ -154,12 +158,13 @@ class LinesReader:
             for block in _blocks(
                 content, begun, file.part, min(max_bytes, self.block_bytes), max_record_bytes
             ):
-                table, unreadable = rows_of(block, begun.parser)
-                if not table.num_rows:
-                    continue
-                rows = self.columns.rows(file.path, table)
-                yield Chunk(file.path, row, rows, unreadable, before if start else int)
-                row += len(rows)
+                table, unreadable, damage = rows_of(block, begun.parser)
+                if table.num_rows:
+                    rows = self.columns.rows(file.path, table)
+                    yield Chunk(file.path, row, rows, unreadable, before if start else int)
+                    row += len(rows)
+                if damage:
+                    raise damage
 
     def _count_before(self, file: InputFile, max_record_bytes: int) -> int:
         """Returns how many rows begin before a part of a file."""
@@ -198,20 +203,41 @@ def is_blank(head: bytes) -> bool:
     return not head.removeprefix(BOM).strip()
 
 
-def rows_of(content: bytes, parser: RowParser) -> tuple[pa.Table, dict[int, Unreadable]]:
-    """Returns rows as a table, and why some could not be read, by index; those are all null."""
+class _Rows(NamedTuple):
+    """What is in a block.
+
+    Attributes:
+      table: its rows, up to any damage.
+      unreadable: why some could not be read, by index; those are all null.
+      damage: what follows them.
+    """
+
+    table: pa.Table
+    unreadable: dict[int, Unreadable]
+    damage: DamagedError | None = None
+
+
+def rows_of(content: bytes, parser: RowParser) -> _Rows:
+    """Returns the rows of a block."""
     table = parser.parse(content)
     if table is not None:
-        return table, {}
+        return _Rows(table, {})
     rows = parser.split(content)
     tables: list[pa.Table | None] = []  # None for a row that is bad
     bad: dict[int, Unreadable] = {}
+    damage: DamagedError | None = None
 
     def read(start: int, stop: int) -> None:
+        nonlocal damage
+        if damage:
+            return
         found = parser.parse(b"\n".join(rows[start:stop]))
         if found is not None:
             tables.append(found)
         elif stop - start == 1:
+            damage = parser.damage(rows[start])
+            if damage:
+                return
             tables.append(None)
             bad[start] = Unreadable(InputError.__name__, parser.reason(rows[start]))
         else:
@@ -222,8 +248,9 @@ def rows_of(content: bytes, parser: RowParser) -> tuple[pa.Table, dict[int, Unre
     for start in range(0, len(rows), _ROWS_TOGETHER):
         read(start, min(start + _ROWS_TOGETHER, len(rows)))
     missing = pa.table([pa.nulls(1, kind) for kind in parser.schema.types], schema=parser.schema)
-    joined = pa.concat_tables([missing if table is None else table for table in tables])
-    return joined.combine_chunks(), bad
+    read_tables = [missing if table is None else table for table in tables]
+    joined = pa.concat_tables([parser.schema.empty_table(), *read_tables])
+    return _Rows(joined.combine_chunks(), bad, damage)
 
 
 def lines_of(content: bytes) -> list[bytes]:

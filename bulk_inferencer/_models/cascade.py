@@ -16,6 +16,7 @@ import numpy as np
 
 from bulk_inferencer._checks import check_number, check_tuple, doubled
 from bulk_inferencer._formats import dtypes
+from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.example import Column, check_columns
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.partial import plain, rows_with
@@ -248,6 +249,8 @@ class CascadeModel:
                 model = fitted(stage.model, record_format, first)
             stages.append(replace(stage, model=model))
             if stage.columns:
+                if first.columns:
+                    check_features(first.columns)
                 names = [column.name for column in stage.columns]
                 first = first.with_features(names, Appending(stages[-1], record_format))
         return CascadeModel(stages)

@@ -112,8 +112,8 @@ def _outputs_for(stage: Stage, prediction: Prediction, count: int) -> dict[str, 
     """Returns outputs with those that a stage goes by, although none of the records has them."""
     outputs = dict(prediction.outputs)
     if not all(prediction.stages.values()):  # so that those of a stage within this one may lack
-        used = (*stage.exit_when, *stage.columns)
-        outputs = {**dict.fromkeys((own.output for own in used), _absent(count)), **outputs}
+        used = [own.output for own in stage.exit_when] + [own.output for own in stage.columns]
+        outputs = {**dict.fromkeys(used, _absent(count)), **outputs}
     return outputs
 
 

@@ -20,6 +20,7 @@ from bulk_inferencer._formats.column_values import (
     NOTHING,
     STRING,
     Values,
+    check_features,
     kinds_of_columns,
     values_of,
 )
@@ -47,7 +48,9 @@ def check_columns(where: str, inputs: Mapping[str, Input], columns: pa.Schema) -
 
     Raises:
       ModelError: one has not, so that no row would fit the model, `where`.
+      InputError: no input takes its type.
     """
+    check_features(pa.schema([own for own in columns if own.name in inputs]))
     kinds = kinds_of_columns(columns)
     for name, own in inputs.items():
         kind = kinds.get(name)
@@ -85,7 +88,7 @@ def about_other_type(reason: str) -> str:
         return ""
     name, dtype = found["key"], _TEXT_TYPES[_OF_TENSORFLOW[found["wanted"]]]
     return (
-        f". Cast the column '{name}' to {dtype} in the files, or give its type in input_format "
+        f". Cast the column '{name}' to {dtype} in the inputs, or give its type in input_format "
         f"where they are text, as in CSV(types={{'{name}': '{dtype}'}})"
     )
 

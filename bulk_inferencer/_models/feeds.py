@@ -279,8 +279,9 @@ def _check(plan: _Plan, record_format: str) -> None:
         is_known = own.kind != DENSE or own.row_shape is not None
         if not is_known or own.dtype not in FEATURE_DTYPES:
             raise ModelError(
-                f"{start} To be parsed from tf.Examples, it needs a dtype that they can hold, and "
-                f"a known shape after the batch dimension. {_ADVICE}"
+                f"{start} To take a feature or a column, it needs a dtype that these can have, and "
+                f"a known shape after the batch dimension. Export it with such a shape. Or e"
+                f"{_ADVICE[1:]}"
             )
     sizes = {n: own.batch_size for n, own in plan.inputs.items() if n not in plan.constants}
     if len(set(sizes.values()) - {None}) > 1:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.record_format import FORMAT_PROTO, FORMAT_TF_EXAMPLE
 from bulk_inferencer._models import importing
@@ -91,6 +92,8 @@ class HookedModel:
     def fitted(self, record_format: str, first: FirstRecords) -> HookedModel:
         """Returns the same hooks around the model as it is called for what `preprocess` returns."""
         preprocess, _ = self._hooks()
+        if first.columns:  # Hooks get records.
+            check_features(first.columns)
         records = first.mapped(preprocess) if preprocess else first
         inner_format = self._inner_format(record_format)
         return replace(self, model=fitted(self.model, inner_format, records))

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from bulk_inferencer import _files
 from bulk_inferencer._checks import check_flag, check_kind, check_tuple
+from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._models import importing, model_files, python_inputs, recognition
@@ -174,7 +175,10 @@ class PythonModel:
 
         Raises:
           ModelError: they lack one of `features`.
+          InputError: a column cannot become a feature, and the model asks for it.
         """
+        if self.takes_records and first.columns:
+            check_features(first.columns)
         if self.takes_records or self.schema is not None:
             return self
         records = first.batch(_RECORDS_FOR_SCHEMA)

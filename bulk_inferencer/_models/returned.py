@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from bulk_inferencer._checks import doubled
 from bulk_inferencer._models.predictor import reason_of, shown
@@ -27,7 +28,8 @@ def arrays(
       BulkInferencerError: it is no dict of arrays with a row for each record.
     """
     if is_frame(outputs):
-        names = list(getattr(outputs, "column_names", outputs.columns))  # of Arrow, of pandas
+        is_arrow = isinstance(outputs, (pa.Table, pa.RecordBatch))
+        names = outputs.schema.names if is_arrow else list(outputs.columns)
         if twice := doubled(map(str, names)):
             raise kind(f"{returned} several columns named {twice}. Give each a name of its own.")
         outputs = {name: outputs[name] for name in names}
@@ -105,7 +107,9 @@ def _about_objects(values: Sequence[Any]) -> _NoArrayError:
     elif all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
         advice = "Give the array a dtype of numbers, such as with astype('float64')."
     else:
-        advice = "Return numbers alone, or text alone. What has several parts can be several outputs."
+        advice = (
+            "Return numbers alone, or text alone. What has several parts can be several outputs."
+        )
     return _NoArrayError(f"one value is of type {type(other).__name__}", advice)
 
 

@@ -28,7 +28,7 @@ from bulk_inferencer._models import (
 )
 from bulk_inferencer._models.feeds import Call, Feeds, TakesRecords, rows_of
 from bulk_inferencer._models.inputs import parts_of, tensor_names
-from bulk_inferencer._models.predictor import OutOfMemory, Prediction, reason_of, shown
+from bulk_inferencer._models.predictor import OutOfMemory, Prediction, RecordError, reason_of, shown
 from bulk_inferencer._signatures import Signature, output_prefix
 from bulk_inferencer.errors import ModelError, SettingsError
 
@@ -182,9 +182,8 @@ class SavedModelPredictor:
             raise OutOfMemory(reason_of(error).message) from error
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             reason = reason_of(error)
-            if isinstance(batch, Rows):
-                reason.message += column_feeds.about_other_type(reason.message)
-            raise reason from error
+            cure = column_feeds.about_other_type(reason.message) if isinstance(batch, Rows) else ""
+            raise RecordError(reason.error_type, reason.message + cure) from error
         return Prediction(outputs)
 
 

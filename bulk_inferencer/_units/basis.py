@@ -21,12 +21,12 @@ from bulk_inferencer._models import importing
 from bulk_inferencer._units.plan import identity
 
 # Fields of our own settings that make no difference to what is in the results: where files lie, how
-# they are cut, how messages begin, and how a server is reached. A file with a longer record is
-# damaged, and units of damaged files are never reused.
+# they are cut, how messages begin, how a server is reached, and how many threads call at once. A
+# file with a longer record is damaged, and units of damaged files are never reused.
 _WITHOUT_EFFECT = (
     *("folder", "path", "label", "labels", "files_folder", "manifests_folder", "claim"),
     *("max_record_bytes", "limits", "credentials", "channel_options"),
-    *("known_parts", "part_bytes", "block_bytes"),
+    *("known_parts", "part_bytes", "block_bytes", "concurrent"),
 )
 # Those that may hold the name of a function, as `package.module:function`.
 _FUNCTIONS = ("preprocess", "postprocess", "client", "load_model")

@@ -39,7 +39,7 @@ def test_damaged_file_takes_three_lines_at_most_and_is_named_once(tmp_path, reli
     assert done.stderr.count(str(path)) == 1
     start = f"bulk_inferencer.errors.InputError: Cannot read {path} as TFRecord: "
     assert lines[-1].startswith(start)
-    assert lines[-1].endswith("Write the file again, or leave it out of the examples.")
+    assert lines[-1].endswith("Write the file again, or leave it out of the inputs.")
     write_tfrecord(path, RECORDS[70:80])
     run(job_in(tmp_path), restart=True)
     account = lost_and_doubled(RECORDS, tmp_path / "out/inference_result")

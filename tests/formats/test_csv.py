@@ -40,7 +40,7 @@ def test_types_are_told_by_the_first_rows(tmp_path):
     assert list(failures_of(reader, file)) == [0]  # It is not UTF-8.
 
 
-@pytest.mark.parametrize("bad", [b"\0", b"bad,b,c", b'"open', b'"open,b', b"bad"])
+@pytest.mark.parametrize("bad", [b"\0", b"bad,b,c", b"bad"])
 def test_rows_that_cannot_be_read_do_not_decide_about_types(tmp_path, bad):
     file = listed(tmp_path / "x.csv", b'x,id\n1,a\n%s\n2.5,"b"\n' % bad)
     reader = reader_of(CSV(), file)
@@ -83,7 +83,6 @@ def test_bad_rows_are_named_with_their_reasons(tmp_path):
         b"3,c,d",
         b"4,\xe4",
         b"5,x\0y",
-        b'6,"open',
         b"99999999999999999999,e",
         b"8,f" + b"f" * 200 + b",g",
         b'7,"quoted, ""text"""',
@@ -97,17 +96,69 @@ def test_bad_rows_are_named_with_their_reasons(tmp_path):
         4: "Column 'text' holds bytes that are not UTF-8. Convert the file, or give the column the "
         "type \"bytes\" in CSV.types: '4,\ufffd'",
         5: "The row has a NUL character, which no text has: b'5,x\\x00y'",
-        6: "A quote opens a value, and none closes it in the same line. If values hold line "
-        "breaks, set CSV.newlines_in_values: '6,\"open'",
-        7: "Column 'n' holds '99999999999999999999', which is no int64.",
-        8: f"The row has 3 values, but there are 2 columns: '8,{'f' * 97}...",
+        6: "Column 'n' holds '99999999999999999999', which is no int64.",
+        7: f"The row has 3 values, but there are 2 columns: '8,{'f' * 97}...",
     }
     table = table_of(reader, file)
-    assert table.take([0, 9]).to_pylist() == [
+    assert table.take([0, 8]).to_pylist() == [
         {"n": 1, "text": "a"},
         {"n": 7, "text": 'quoted, "text"'},
     ]
-    assert {tuple(row.values()) for row in table.slice(1, 8).to_pylist()} == {(None, None)}
+    assert {tuple(row.values()) for row in table.slice(1, 7).to_pylist()} == {(None, None)}
+
+
+@pytest.mark.parametrize("most", [8, 1 << 20])
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (b'9,"a\nb,7\nzz",3\n', '9,"a'),  # of which a row `b,7` would be made up
+        (b'9,"a\nb"\n3,c\n', '9,"a'),
+        (b'"9\r\n",c\n', '"9'),
+        (b'9,5"\n8,"open\0', '8,"open\0'),
+    ],
+)
+def test_quoted_value_that_does_not_end_in_its_line_is_damage(tmp_path, rows, line, most):
+    file = listed(tmp_path / "x.csv", b'n,t\n1,"x"\n2\n' + rows)
+    reader = reader_of(CSV(types={"n": "int64", "t": "text"}), file)
+    good, chunks = [], reader.read(file, most, 1 << 20)
+    message = (
+        f"Cannot read {file.path} as CSV: a line has a quote that opens a value, and none that "
+        f"closes it: {line!r} (after row {3 if '8' in line else 2}). If values hold line breaks, "
+        f"set CSV(newlines_in_values=True). If not, correct the line."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        good.extend(row for chunk in chunks for row in chunk.records.source.to_pylist())
+    assert good[:2] == [{"n": 1, "t": "x"}, {"n": None, "t": None}]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ((2**53 + 1, 2**64 - 1), pa.uint64(), [2**53 + 1, 2**64 - 1]),
+        ((2**53 + 1, "", " 0"), pa.int64(), [2**53 + 1, None, 0]),
+        ((2**53 + 1, 2**64), pa.string(), [str(2**53 + 1), str(2**64)]),
+        ((-(2**53) - 1, 2**63), pa.string(), [str(-(2**53) - 1), str(2**63)]),
+        ((2**53 + 1, 0.5), pa.string(), [str(2**53 + 1), "0.5"]),
+        ((2**53, 0.5, "0.1234567890123456789"), pa.float64(), [2.0**53, 0.5, 0.12345678901234568]),
+    ],
+)
+@pytest.mark.parametrize("are_apart", [False, True])
+def test_no_whole_number_is_rounded(tmp_path, values, kind, expected, are_apart):
+    groups = [[value] for value in values] if are_apart else [values]
+    files = [
+        listed(tmp_path / f"{i}.csv", "\n".join(["x,y", *(f"{v},a" for v in own)]).encode())
+        for i, own in enumerate(groups)
+    ]
+    reader = reader_of(CSV(), *files)
+    assert reader.schema.field("x").type == kind
+    assert table_of(reader, *files)["x"].to_pylist() == expected
+
+
+def test_first_file_decides_about_floats_even_if_another_has_text(tmp_path):
+    one = listed(tmp_path / "1.csv", b"x\n1.5\n%d\n" % (2**53 + 1))
+    two = listed(tmp_path / "2.csv", b"x\n\xe4\n")
+    reader = reader_of(CSV(), one, two)
+    assert table_of(reader, one, two)["x"].to_pylist() == ["1.5", str(2**53 + 1), None]
 
 
 def test_quote_that_nothing_closes_makes_one_bad_row(tmp_path):
@@ -192,6 +243,15 @@ def test_settings_say_how_to_read(tmp_path, content, input_format, expected):
             ),
         ),
         (
+            b'n,"a\nb"\n1,2\n',
+            CSV(),
+            (
+                "Cannot read {path} as CSV: a line has a quote that opens a value, and none that "
+                "closes it: 'n,\"a' (at its start). If values hold line breaks, set "
+                "CSV(newlines_in_values=True). If not, correct the line."
+            ),
+        ),
+        (
             b"n,\xe4\n1,2\n",
             CSV(),
             (
@@ -216,7 +276,7 @@ def test_settings_say_how_to_read(tmp_path, content, input_format, expected):
             ),
         ),
     ],
-    ids=["doubled", "empty", "UTF-16", "latin-1", "names", "types"],
+    ids=["doubled", "empty", "UTF-16", "line break", "latin-1", "names", "types"],
 )
 def test_file_whose_columns_are_not_clear_is_an_error(tmp_path, content, input_format, message):
     with pytest.raises(InputError, match=exactly(message.format(path=tmp_path / "x.csv"))):

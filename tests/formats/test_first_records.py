@@ -52,6 +52,24 @@ def test_features_that_will_be_added_are_known_without_reading():
     assert first.mapped(lambda records: records).having(["y"]) == {"y"}
 
 
+def test_what_was_read_is_not_read_again():
+    begun = []
+
+    def read():
+        for i in range(3):
+            begun.append(i)
+            yield [example(x=i)]
+
+    first = FirstRecords(read)
+    for count in (1, 2, 1, 9, 9):
+        assert [features_of(own)["x"] for own in first.batch(count)] == [[i] for i in range(count)][
+            :3
+        ]
+    assert first.having(["y"]) == set()
+    assert first.mapped(lambda records: records).having(["x"]) == {"x"}
+    assert begun == [0, 1, 2]
+
+
 def test_records_are_looked_at_as_a_function_returns_them_and_bad_ones_are_left_out(caplog):
     def rename(batch):
         (record,) = batch

@@ -38,6 +38,37 @@ def test_types_are_told_by_the_first_lines(tmp_path):
     ]
 
 
+def test_no_whole_number_is_rounded(tmp_path):
+    content = (
+        b'{"id": 9007199254740993, "all": [9007199254740993], "x": 0.12345678901234567}\n'
+        b'{"id": 18446744073709551615, "all": [18446744073709551615, null], "x": 1}\n'
+    )
+    file = listed(tmp_path / "x.jsonl", content)
+    reader = reader_of(JSONLines(), file)
+    assert reader.schema.types == [pa.uint64(), pa.list_(pa.uint64()), pa.float64()]
+    assert table_of(reader, file).select(["id", "all"]).to_pylist() == [
+        {"id": 2**53 + 1, "all": [2**53 + 1]},
+        {"id": 2**64 - 1, "all": [2**64 - 1, None]},
+    ]
+
+
+@pytest.mark.parametrize("other", ["0.5", "-1", "18446744073709551616"])
+def test_column_that_any_type_would_round_is_an_error_where_somebody_takes_it(tmp_path, other):
+    values = f'{{"id": 9223372036854775808, "n": 1}}\n{{"id": {other}, "n": 2}}\n'
+    file = listed(tmp_path / "x.jsonl", values.encode())
+    message = (
+        "Column 'id' holds 9223372036854775808, which float64 rounds, and no other type of numbers "
+        "holds all values of the column as they are. Name a type in JSONLines.types, such as "
+        "float64, or leave the column out with columns=."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        reader_of(JSONLines(), file)
+    others = reader_of(JSONLines(), file, columns=["n"], kept=())
+    assert table_of(others, file).to_pydict() == {"n": [1, 2]}
+    own = reader_of(JSONLines({"id": "float64"}), file)
+    assert table_of(own, file)["id"].to_pylist() == [2.0**63, float(other)]
+
+
 def test_types_can_be_set_and_name_keys_that_come_late(tmp_path):
     types = {"t": "timestamp[us]", "v": "list<float32>", "late": "text", "n": "float32"}
     file = listed(tmp_path / "x.jsonl", b'{"t": "2024-01-02", "n": 1, "v": [1]}\n')

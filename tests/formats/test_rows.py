@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from bulk_inferencer._formats import rows as rows_module
+from bulk_inferencer._formats.column_values import NoFeatureError
 from bulk_inferencer._formats.columns import column_view
 from bulk_inferencer._formats.rows import Rows, as_list, bytes_of, joined, taken
 from tests.helpers import features_of
@@ -87,3 +88,18 @@ def test_joined_rows_are_rows():
     records = as_list(rows)
     assert joined([records[:1], rows[1:2]]) == records[:2]
     assert joined([]) == []
+
+
+def test_rows_that_can_be_no_examples_are_named_and_cost_no_others():
+    rows = Rows(pa.table({
+        "id": pa.array([1, 2, 2**63, 4], pa.uint64()),
+        "day": pa.array([0, 2**31 - 1, 0, 0], pa.int32()).cast(pa.date32()),
+        "list": pa.array([[2**63], None, [], []], pa.list_(pa.uint64())),
+    }))  # fmt: skip
+    assert {row: reason[:13] for row, reason in rows.unfit().items()} == {
+        0: "column 'list'", 1: "column 'day' ", 2: "column 'id' h"
+    }  # fmt: skip
+    with pytest.raises(NoFeatureError):
+        rows.examples()
+    assert rows[3:].examples() == rows.take([3]).examples()
+    assert rows[3:].unfit() == {}

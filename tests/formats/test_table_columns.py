@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bulk_inferencer._formats.columns import ColumnView, column_view
+from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.csv import CSV
 from bulk_inferencer._formats.damage import DamagedError
 from bulk_inferencer._formats.json_lines import JSONLines
@@ -43,6 +43,33 @@ def test_folders_become_columns_whatever_the_format(tmp_path):
         assert table_of(reader_of(own, *files), *files).to_pylist() == rows
         reader = reader_of(own, *files, columns=["day"], kept=())
         assert table_of(reader, *files).to_pydict() == {"day": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("own", "content"),
+    [(CSV(), b"x,y\n5,\xe4\n1\n6,a\n"), (JSONLines(), b'{"x": 5}\noops\n{"y": 6}\n')],
+    ids=["csv", "json_lines"],
+)
+def test_rows_count_even_if_only_names_of_folders_are_wanted(tmp_path, own, content):
+    file = listed(tmp_path / "day=1" / "x", content)
+    reader = reader_of(own, file, columns=["day"], kept=())
+    assert table_of(reader, file).to_pydict() == {"day": [1, 1, 1]}
+    assert list(failures_of(reader, file)) == [1]
+
+
+@pytest.mark.parametrize("kind", [CSV, JSONLines, Parquet])
+def test_folders_may_be_no_columns(tmp_path, kind):
+    path = tmp_path / "day=1" / "x"
+    file = listed(path, b'{"x": 5, "y": 6}\n' if kind is JSONLines else b"x,y\n5,6\n")
+    if kind is Parquet:
+        pq.write_table(pa.table({"x": [5], "y": [6]}), str(path))
+        file = listed(path)
+    assert table_of(reader_of(kind(partitions=False), file), file).to_pydict() == {
+        "x": [5],
+        "y": [6],
+    }
+    reader = reader_of(kind(partitions=False), file, columns=["x"], kept=())
+    assert table_of(reader, file).to_pydict() == {"x": [5]}
 
 
 def test_column_of_folders_is_text_unless_all_values_are_whole_numbers(tmp_path):
@@ -82,34 +109,11 @@ def test_column_of_files_and_folders_is_compared_in_its_own_type(value, folder):
     own = pa.schema([("c", value.type)])
     path = f"c={folder}/x"
     columns = table_columns(own, [path], ColumnView(), None)
-    rows, _ = columns.rows(path, pa.table([pa.array([value.as_py(), None], value.type)], own))
+    rows = columns.rows(path, pa.table([pa.array([value.as_py(), None], value.type)], own))
     assert len(rows) == 2
     for other in (f"c={folder}1/x", "c=other/x", "c=__HIVE_DEFAULT_PARTITION__/x"):
         with pytest.raises(DamagedError, match="but the name of its folder says"):
             columns.rows(other, rows.source)
-
-
-def test_value_that_no_record_can_hold_makes_a_failure_of_its_row():
-    far = pa.array([0, 2**31 - 1, 0], pa.int32()).cast(pa.date32())
-    table = pa.table({
-        "id": pa.array([1, 2, 2**63], pa.uint64()),
-        "day": far,
-        "list": pa.array([[2**63], None, []], pa.list_(pa.uint64())),
-    })  # fmt: skip
-
-    def read(view, kept=None):
-        return table_columns(table.schema, ["x"], view, kept).rows("x", table)
-
-    rows, unreadable = read(ColumnView())
-    assert {row: why.message[:13] for row, why in unreadable.items()} == {
-        0: "Column 'list'", 1: "Column 'day' ", 2: "Column 'id' h"
-    }  # fmt: skip
-    assert rows.source["id"].to_pylist() == [1, 2, 2**63]  # which results keep
-    assert len(set(rows.examples())) == 1  # of nulls
-    vectors, unreadable = read(column_view({"v": ["id", "id"]}), ("day",))
-    assert [*unreadable] == [2]
-    assert vectors.columns["v"].to_pylist() == [[1, 1], [2, 2], None]
-    assert read(column_view({"x": "id"}))[0][:2].columns["x"].to_pylist() == [1, 2]
 
 
 def test_column_may_also_be_in_the_files_if_it_says_the_same(tmp_path):

@@ -63,7 +63,7 @@ def test_every_row_is_read_once_and_in_order_or_named_as_bad(
     content = bom + (f"id,text{rows[0][2]}" if kind == "csv" else "")
     for i, (number, text, end) in enumerate(rows):
         if kind == "csv":
-            line = f'{number},"open' if i in bad else csv_line(number, text)
+            line = str(number) if i in bad else csv_line(number, text)
         else:
             line = '{"id":1,' if i in bad else json.dumps({"id": number, "text": text})
         content += line + (end if is_ended or i + 1 < len(rows) else "")
@@ -179,7 +179,7 @@ def test_first_line_may_be_as_long_as_what_is_read_first(tmp_path, monkeypatch):
     file = listed(tmp_path / "2", b"abc,efgh,i\n1,x,2\n")
     message = (
         f"Cannot read {file.path} as CSV: its first line is longer than 10 bytes (at its start). "
-        f"Write the file again, or leave it out of the examples."
+        f"Write the file again, or leave it out of the inputs."
     )
     with pytest.raises(InputError, match=exactly(message)):
         reader_of(CSV(), file)

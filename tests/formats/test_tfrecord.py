@@ -19,7 +19,7 @@ from bulk_inferencer._formats import tfrecord
 from bulk_inferencer.errors import InputError
 from tests.helpers import exactly, in_bucket, read_tfrecord, write_tfrecord
 
-WRITE_AGAIN = "Write the file again, or leave it out of the examples."
+WRITE_AGAIN = "Write the file again, or leave it out of the inputs."
 RECORDS = [b"", b"a", b"\0\0", b"x" * 1000, "ä".encode()]
 
 

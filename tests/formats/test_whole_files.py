@@ -30,7 +30,7 @@ def test_file_that_is_too_long_or_has_changed_is_an_error(tmp_path):
         f"Cannot read {file.path} as a whole file: the next record has 5 bytes, but "
         f"BatchBounds.max_record_bytes is 4 (its only record). If records are this long, raise the "
         f"setting. If not, the file is damaged. Write the file again, or leave it out of the "
-        f"examples."
+        f"inputs."
     )
     with pytest.raises(InputError, match=exactly(message)):
         chunks_of(reader, file, max_record_bytes=4)

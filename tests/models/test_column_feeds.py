@@ -15,6 +15,7 @@ from bulk_inferencer._formats import first_records
 from bulk_inferencer._formats.columns import column_view
 from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._formats.rows import Rows
+from bulk_inferencer._models.column_feeds import about_other_type
 from bulk_inferencer._models.feeds import Feeds
 from bulk_inferencer._models.predictor import RecordError
 from bulk_inferencer._models.saved_model import SavedModel
@@ -282,3 +283,23 @@ def test_text_column_that_may_be_meant_is_not_replaced_by_whole_rows():
     rows = Rows(pa.table({"id": [1]}))
     ((call,),) = feeds(rows)  # which can only mean the rows
     assert call.inputs["sentence"].numpy().tolist() == rows.examples()
+
+
+def test_row_that_a_model_parses_in_another_type_says_how_to_cast_its_column(tmp_path):
+    def parsed(examples):
+        features = {"x": tf.io.FixedLenFeature([], tf.float32)}
+        return {"y": tf.io.parse_example(examples, features)["x"]}
+
+    inputs = {"examples": tf.TensorSpec([None], tf.string, name="examples")}
+    model = SavedModel(save_functions(tmp_path / "model", serving_default=(parsed, inputs)))
+    (failed,) = Scorer(model.load(FORMAT_TF_EXAMPLE)).score(Rows(pa.table({"x": [1]})))
+    assert failed.reason == (
+        "InvalidArgumentError: Key: x, Index: 0.  Data types don't match. Data type: int64 but "
+        "expected type: float. Cast the column 'x' to float32 in the inputs, or give its type in "
+        "input_format where they are text, as in CSV(types={'x': 'float32'})"
+    )
+    assert about_other_type("Key: x.  Can't parse serialized Example.") == ""
+    cure = about_other_type(
+        "Key: w.  Data types don't match. Expected type: string, Actual type: float"
+    )
+    assert "CSV(types={'w': 'text'})" in cure

@@ -261,8 +261,9 @@ def test_records_themselves_come_in_batches_of_one_size_too():
           "one serialized tf.Example for each of them, with a feature for each input. Or export a "
           "signature with one string input of shape [None], which gets the bytes.")),
         *(({"x": tf.TensorSpec(shape, dtype)}, FORMAT_TF_EXAMPLE,
-           (f"Input 'x' of signature 'a' is {shown}. To be parsed from tf.Examples, it needs a "
-            f"dtype that they can hold, and a known shape after the batch dimension. {ADVICE}"))
+           (f"Input 'x' of signature 'a' is {shown}. To take a feature or a column, it needs "
+            f"a dtype that these can have, and a known shape after the batch dimension. Export it "
+            f"with such a shape. Or e{ADVICE[1:]}"))
           for shape, dtype, shown in [
               ([None, None], tf.float32, "float32[None, None]"),
               ([], tf.float32, "float32[]"),

@@ -155,9 +155,7 @@ NAMES = (
 )
 ROWS = "an output 'v' of shape {} for a batch of 3. Return one row for each record."
 ARRAYS = "an output 'v' that is not an array of numbers or strings: {}"
-OF_ONE_KIND = (
-    "Return numbers alone, or text alone. What has several parts can be several outputs."
-)
+OF_ONE_KIND = "Return numbers alone, or text alone. What has several parts can be several outputs."
 
 
 @pytest.mark.parametrize(

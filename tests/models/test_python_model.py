@@ -228,8 +228,8 @@ BAD = {
     "w": ["a", "b", "c", None, "e"],
 }
 NO_X, NO_W = (
-    f"ValueError: the record has no value for '{name}'. PythonModel.allow_missing makes that NaN or "
-    f"None; PythonModel.features, or columns= of a table, can leave it out"
+    f"ValueError: the record has no value for '{name}'. PythonModel.allow_missing makes that NaN "
+    f"or None; PythonModel.features, or columns= of a table, can leave it out"
     for name in "xw"
 )
 TOO_FEW = "ValueError: the record has 1 values for 'v', but the first records have 2"
@@ -326,7 +326,7 @@ def test_records_without_features_are_refused_before_the_run(record_format):
 # What a model may do
 
 
-@pytest.mark.parametrize("kind", [pd.DataFrame, pa.table])
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.table, pa.RecordBatch.from_pydict])
 def test_columns_of_a_returned_table_are_outputs(kind):
     outputs = predict(given(lambda features: kind({"y": [1, 2], "w": ["a", "b"]})), RECORDS[:2])
     assert {name: values.tolist() for name, values in outputs.items()} == {

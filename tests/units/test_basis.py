@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import pytest
 
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._formats.csv import CSV
 from bulk_inferencer._formats.example import Column
 from bulk_inferencer._formats.input_format import InputFile
+from bulk_inferencer._formats.json_lines import JSONLines
 from bulk_inferencer._models.hooks import HookedModel
+from bulk_inferencer._models.python_model import PythonModel
 from bulk_inferencer._models.retries import Limits
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._models.tf_serving import TFServing
@@ -76,6 +79,11 @@ def test_digest_is_of_what_settings_say_and_not_of_where_files_lie():
     assert digest_of(patient) == digest_of(TFServing("a:1", "m", 7))
     sinks = [OutputExamples("x", (Column("y", name),), False, False, False) for name in "ab"]
     assert digest_of(sinks[0]) != digest_of(sinks[1])
+    either = [PythonModel(scaled, concurrent=own) for own in (False, True)]
+    assert digest_of(either[0]) == digest_of(either[1])
+    for kind in (CSV, JSONLines):
+        types = {"x": "int64", "y": "text"}
+        assert digest_of(kind(types=types)) == digest_of(kind(types=dict(reversed(types.items()))))
     routing = SplitRouting({"a": 1, "b": 2}, kept_out=frozenset("b"))
     assert digest_of(routing) == digest_of(SplitRouting({"a": 1, "b": 2}, kept_out=frozenset("b")))
 

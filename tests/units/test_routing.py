@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._units.routing import NoKeyError, SplitRouting, key_bytes
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.errors import InputError, SettingsError
 from tests.helpers import exactly, example, sequence_example
 
 KEYS = [b"user-%d" % i for i in range(20_000)]
@@ -249,6 +249,17 @@ def test_models_without_a_weight_and_weights_without_a_model_are_refused(names, 
     message = f"SplitRouting.weights names a, b, but the models are {listed}. Use the same names."
     with pytest.raises(SettingsError, match=exactly(message)):
         SplitRouting(HALVES, kept_out=frozenset(kept_out)).check_names(names)
+
+
+def test_table_without_the_column_of_the_key_is_refused():
+    SplitRouting(HALVES).check_columns([])
+    SplitRouting(HALVES, "user").check_columns(["x", "user"])
+    message = (
+        "SplitRouting.split_key names 'user', but models see the columns x, users. Did you mean "
+        "'users'? Name one of these."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        SplitRouting(HALVES, "user").check_columns(["x", "users"])
 
 
 def test_model_that_is_kept_out_need_not_be_there():

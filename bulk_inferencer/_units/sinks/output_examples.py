@@ -56,7 +56,7 @@ class OutputExamples(Sink):
         return RecordSink(files.open(self.folder, name), self._examples, lambda s: s.branches)
 
     def _examples(self, scored: ScoredBatch) -> list[bytes]:
-        rows = range(len(scored.batch.records))
+        rows: Sequence[int] = range(len(scored.batch.records))
         if any(scored.failures()):  # which may be no records
             pieces = [piece for result in scored.branches.values() for piece in result.scored]
             rows = sorted({row for piece in pieces for row in piece.rows})

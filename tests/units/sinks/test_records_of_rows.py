@@ -7,9 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bulk_inferencer import FailureLimit, Outputs, predict
+from bulk_inferencer import (
+    CascadeModel,
+    FailureLimit,
+    Outputs,
+    PythonModel,
+    Stage,
+    predict,
+)
 from bulk_inferencer._formats.example import Column
 from bulk_inferencer._run import run
+from bulk_inferencer.errors import InputError
 from bulk_inferencer.job import InferenceJob
 from tests.helpers import read_tfrecord
 
@@ -33,8 +41,6 @@ def double(load_path):
 
 
 def model():
-    from bulk_inferencer import PythonModel
-
     return PythonModel(double)
 
 
@@ -69,3 +75,50 @@ def test_id_beyond_int64_fails_its_row_where_a_record_is_written(tmp_path, input
     ]
     assert "'id' holds 9223372036854775813, which is too large" in failures[0]["reason"]
     assert len(read_tfrecord(*(tmp_path / "out/failed_examples/Split-s").iterdir())) == 1
+
+
+# A type that no tf.Example has
+
+
+@pytest.fixture
+def nested(tmp_path):
+    table = pa.table({"s": [{"a": 1}, None, {"a": 2}], "x": [1.0, 2.0, np.nan]})
+    pq.write_table(table, tmp_path / "nested.parquet")
+    return tmp_path / "nested.parquet"
+
+
+def test_column_of_any_type_does_no_harm_where_nobody_asks_for_it(tmp_path, nested):
+    half = FailureLimit(max_fraction=0.5)
+    model = PythonModel(double, features=["x"])
+    result = predict(model, nested, tmp_path / "out", keep=["s"], failure_limit=half)
+    assert result.to_arrow().to_pydict() == {"s": [{"a": 1}, None], "y": [2.0, 4.0]}
+    assert read_tfrecord(*(tmp_path / "out/failed_examples/Split-inputs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (PythonModel(double), {}),
+        (PythonModel(double, takes_records=True), {}),
+        (PythonModel(double, features=["x"]), {"prediction_logs": True}),
+        (PythonModel(double, features=["x"]), {"postprocess": dict}),
+        (
+            CascadeModel(
+                [
+                    Stage("a", PythonModel(double, features=["x"]), [Column("y", "y")]),
+                    Stage("b", PythonModel(double, features=["x"])),
+                ]
+            ),
+            {},
+        ),
+    ],
+    ids=["all features", "records", "logs", "hook", "column of a cascade"],
+)
+def test_column_of_a_type_that_is_asked_for_is_named_before_the_run(
+    tmp_path, nested, model, settings
+):
+    with pytest.raises(
+        InputError, match=r"^Column 's' holds struct<a: int64>, which a tf.Example "
+    ):
+        predict(model, nested, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
