@@ -56,7 +56,7 @@ def test_loader_of_a_model_behind_a_server_is_refused():
     [
         ([batch_spec(2, 3)], BatchBounds(max_records=3, first_records=2)),
         ([batch_spec(8, 0), batch_spec(0, 5), batch_spec(4, 7)], BatchBounds(5, first_records=4)),
-        ([batch_spec(5000)], BatchBounds(5000, first_records=5000)),
+        ([batch_spec(20_000)], BatchBounds(20_000, first_records=20_000)),
         ([batch_spec(), SavedModel("m")], BatchBounds()),
     ],
 )
