@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bulk_inferencer._formats.parquet import Parquet
 from tfx.components.util import examples_utils
 from tfx.types.standard_artifacts import Examples
 
+from bulk_inferencer._formats.parquet import Parquet
 from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer.components import inputs
