@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
@@ -72,3 +73,9 @@ def _check_no_letters(field: str, names: Collection[str]) -> None:
 def doubled(names: Iterable[str]) -> str:
     """Returns the names that occur more than once, with commas; empty if there are none."""
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a hint at the name that may be meant, with a blank before it; empty without one."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bulk_inferencer._checks import doubled
+from bulk_inferencer._checks import did_you_mean, doubled
 from bulk_inferencer._formats.column_values import check_unique, values_of
 from bulk_inferencer.errors import InputError, SettingsError
 
@@ -43,8 +42,7 @@ class ColumnView:
         sources, known = self.sources, set(available)
         for name in sorted(sources):
             if name not in known:
-                near = difflib.get_close_matches(name, available, 1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(name, available)
                 raise InputError(
                     f"The inputs have no column '{name}'; they have {', '.join(available)}.{hint} "
                     f"Correct the setting that names it."

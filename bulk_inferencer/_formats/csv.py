@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pac
 import pyarrow.csv as pc
 
-from bulk_inferencer._checks import check_flag, check_tuple, doubled
+from bulk_inferencer._checks import check_flag, check_tuple, did_you_mean, doubled
 from bulk_inferencer._formats.column_types import column_types
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.csv_rows import CSVRows, header_of, parse_options, well_formed
@@ -20,7 +20,6 @@ from bulk_inferencer._formats.exact_numbers import exact_type, has_long_numbers
 from bulk_inferencer._formats.input_format import InputFile, Kept
 from bulk_inferencer._formats.table_columns import (
     TableColumns,
-    near,
     table_columns,
 )
 from bulk_inferencer._formats.text_lines import (
@@ -131,7 +130,7 @@ class CSV:
             if name not in types:
                 raise InputError(
                     f"CSV.types names the column '{name}', but {found[0][0]} has "
-                    f"{', '.join(types)}.{near(name, list(types))} Correct it."
+                    f"{', '.join(types)}.{did_you_mean(name, types)} Correct it."
                 )
         schema = pa.schema([(name, own.get(name, _declared(kind))) for name, kind in types.items()])
         paths = [file.path for file in files]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from bulk_inferencer._checks import doubled
+from bulk_inferencer._checks import did_you_mean, doubled
 from bulk_inferencer._formats.column_values import check_features, check_unique
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import DamagedError
@@ -104,7 +103,7 @@ def table_columns(
         if name not in known:
             raise InputError(
                 f"The inputs have no column '{name}' to keep; they have {', '.join(available)}."
-                f"{near(name, available)} Correct the setting that names it."
+                f"{did_you_mean(name, available)} Correct the setting that names it."
             )
     asked = view.sources | set(kept or ())
     if kept is None:
@@ -140,12 +139,6 @@ def check_names(path: str, names: Sequence[str]) -> None:
         raise InputError(
             f"{path} has several columns named {twice}. Each column needs a name of its own."
         )
-
-
-def near(name: str, available: Sequence[str]) -> str:
-    """Returns a hint at the name that may be meant."""
-    found = difflib.get_close_matches(name, available, 1)
-    return f" Did you mean '{found[0]}'?" if found else ""
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

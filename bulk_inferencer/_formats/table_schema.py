@@ -11,7 +11,7 @@ All shards have the same columns, also those without rows.
 
 from __future__ import annotations
 
-import difflib
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +19,14 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from bulk_inferencer._checks import did_you_mean
 from bulk_inferencer._formats.table_settings import TableSettings
 from bulk_inferencer._signatures import OutputType
 from bulk_inferencer.errors import ModelError, SettingsError
 
 SPLIT, KEY, VARIANT = "split", "key", "variant"
+# Of the failures.
+FILE, RECORD, REASON, MODEL = "file", "record", "reason", "model"
 
 # Of these dtypes, the others become the type in a table that holds all of their values.
 _STRINGS = ("string", "object", "bytes", "str")
@@ -119,6 +122,32 @@ def prediction_columns(
     return PredictionColumns(schema.serialize().to_pybytes(), tuple(kept.names), outputs)
 
 
+def failure_columns(has_split: bool, names_models: bool) -> pa.Schema:
+    """Returns the columns of a table of failures, but for kept features.
+
+    Args:
+      has_split: whether there is a column with the record's split.
+      names_models: whether there is a column with the name of the model.
+    """
+    first, last = [SPLIT] * has_split, [MODEL] * names_models
+    return pa.schema(
+        [
+            (name, pa.int64() if name == RECORD else pa.string())
+            for name in (*first, FILE, RECORD, REASON, *last)
+        ]
+    )
+
+
+def schema_to_text(schema: pa.Schema) -> str:
+    """Returns a schema as text, for JSON."""
+    return base64.b64encode(schema.serialize()).decode()
+
+
+def schema_from_text(text: str) -> pa.Schema:
+    """Returns the schema that `schema_to_text` was given."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
 def kept_of(available: pa.Schema | None, settings: TableSettings) -> pa.Schema:
     """Returns the features that a table keeps.
 
@@ -142,7 +171,7 @@ def kept_of(available: pa.Schema | None, settings: TableSettings) -> pa.Schema:
         if name not in found:
             raise SettingsError(
                 f"TableSettings.keep names '{name}', but the inputs have no such feature; they "
-                f"have {_some(found)}.{_near(name, found)} Correct keep."
+                f"have {_some(found)}.{did_you_mean(name, found)} Correct keep."
             )
     return pa.schema([_as_kept(found[name], settings.binary) for name in names])
 
@@ -226,13 +255,8 @@ def _check_binary(binary: Iterable[str], others: Sequence[str], types: Mapping[s
             known = sorted({*plain, *others})
             raise SettingsError(
                 f"TableSettings.binary names '{name}', but the table has {_some(known)}."
-                f"{_near(name, known)} Correct binary."
+                f"{did_you_mean(name, known)} Correct binary."
             )
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _some(names: Iterable[str], most: int = 20) -> str:

@@ -9,13 +9,13 @@ The first records of a run say what each feature is, so that all batches look al
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from bulk_inferencer._checks import did_you_mean
 from bulk_inferencer._formats.column_values import (
     FLOAT32,
     INT64,
@@ -52,8 +52,7 @@ def schema_of(records: Sequence[bytes], features: Sequence[str] = ()) -> pa.Sche
         table, _ = columns_of_records(records, kinds_of_records(records))
     available = dict.fromkeys(table.column_names)
     if missing := [name for name in features if name not in available]:
-        near = difflib.get_close_matches(missing[0], available, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(missing[0], available)
         raise ModelError(
             f"PythonModel.features names {', '.join(missing)}, but the records have "
             f"{', '.join(available) or 'no features'}.{hint} Correct the name."

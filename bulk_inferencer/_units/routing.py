@@ -10,7 +10,6 @@ order of their names. So the same key goes to the same model on every machine an
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import math
@@ -21,6 +20,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
+from bulk_inferencer._checks import did_you_mean
 from bulk_inferencer._formats.example import feature_values, feature_values_of_batch
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer.errors import InputError, SettingsError
@@ -118,8 +118,7 @@ class SplitRouting:
           InputError: no column has its name.
         """
         if self.split_key and self.split_key not in columns:
-            close = difflib.get_close_matches(self.split_key, columns, 1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(self.split_key, columns)
             raise InputError(
                 f"SplitRouting.split_key names '{self.split_key}', but models see the columns "
                 f"{', '.join(columns)}.{hint} Name one of these."
