@@ -42,12 +42,12 @@ from bulk_inferencer._units.inputs import check_apart, list_files
 from bulk_inferencer._units.plan import numbered
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.spot_check import draw
-from bulk_inferencer._units.tables import table_sinks
+from bulk_inferencer._units.tables import table_schema, table_sinks
 from bulk_inferencer._units.workspace import tidy, workspace
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
 from bulk_inferencer.job import Branch, InferenceJob, unit_task
-from bulk_inferencer.results.reader import check_complete
+from bulk_inferencer.results.reader import check_complete, check_complete_table
 from bulk_inferencer.results.summary import BranchSummary, Reused, Summary, stage_counts
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def run(
                 reused=Reused(len(reused), sum(manifest.examples_read for manifest in reused)),
                 made_from=made_from,
                 damaged_files=damaged_files,
+                table_schema=table_schema(task.sinks),
             )
             space.claims.check()
             summary.write(job.outputs.summary)
@@ -241,8 +242,12 @@ def _finished(job: InferenceJob, made_from: Mapping[str, str]) -> Summary | None
         return None
     try:
         for branch in job.open_branches:
+            splits = summary.branches[branch.name].splits
             if branch.folder is not None:
-                check_complete(branch.folder, summary.branches[branch.name].splits)
+                check_complete(branch.folder, splits)
+            if job.outputs.table is not None:
+                # The bytes that are counted are those of PredictionLogs, where there are any.
+                check_complete_table(job.outputs.table, splits, check_bytes=branch.folder is None)
     except InputError:
         return None
     if not all(map(results_in, job.folders)):

@@ -129,6 +129,15 @@ def double(features):
     return {"y": 2 * features["x"]}
 
 
+def test_results_that_lost_a_shard_are_not_taken_for_whole(tmp_path, model, parquet):
+    for i, logs in enumerate((False, True)):
+        settings = {"keep": ["id"], "prediction_logs": logs}
+        predict(model, parquet, tmp_path / f"{i}", **settings)
+        next((tmp_path / f"{i}/prediction_table").iterdir()).unlink()
+        with pytest.raises(SettingsError, match=" is not empty: it holds "):
+            predict(model, parquet, tmp_path / f"{i}", **settings)
+
+
 def test_closed_gate_reads_nothing(tmp_path, model):
     gate = Decision(NOT_BLESSED, "Evaluator did not bless it.")
     assert len(predict(model, tmp_path / "missing", tmp_path / "out", gate=gate)) == 0

@@ -24,7 +24,7 @@ def json_texts(values: pa.Array) -> pa.Array:
       pa.ArrowNotImplementedError: values of this type cannot be written as text.
     """
     kind = values.type
-    if _is_list(kind):
+    if is_list(kind):
         texts = _list_texts(values)
     elif pa.types.is_floating(kind):
         texts = _named(values, _float_texts(values))
@@ -38,14 +38,14 @@ def json_texts(values: pa.Array) -> pa.Array:
 
 
 def csv_texts(values: pa.Array) -> pa.Array:
-    """Returns each value as a field of CSV: text in quotes, and nothing for a null.
+    """Returns each value as a field of CSV: text and bytes in quotes, and nothing for a null.
 
     Raises:
       pa.ArrowNotImplementedError: values of this type cannot be written as text.
     """
     kind = values.type
-    if _is_list(kind) or _is_string(kind):
-        texts = json_texts(values) if _is_list(kind) else pc.cast(values, pa.string())
+    if is_list(kind) or _is_string(kind) or _is_binary(kind):
+        texts = json_texts(values) if is_list(kind) else _plain_texts(values)
         texts = _quoted(pc.replace_substring(texts, '"', '""'))
     else:
         texts = _float_texts(values) if pa.types.is_floating(kind) else _plain_texts(values)
@@ -105,7 +105,8 @@ def _quoted(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', texts, '"', "")
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Returns whether values of a type are lists, of equal lengths or not."""
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 

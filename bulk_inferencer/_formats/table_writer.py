@@ -2,7 +2,8 @@
 
     table, table, ... --add--> bytes, bytes, ... --end--> the last bytes of the file
 
-Nothing here knows where files are, and no more than a row group of Parquet is in memory.
+Nothing here knows where files are. CSV and JSON Lines keep nothing between calls, and Parquet the
+rows of one row group.
 """
 
 from __future__ import annotations

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from bulk_inferencer._formats.table_schema import Types, kept_of, prediction_columns
+from bulk_inferencer._formats.table_schema import (
+    Types,
+    kept_of,
+    prediction_columns,
+    schema_to_text,
+)
 from bulk_inferencer._formats.table_settings import TableSettings
 from bulk_inferencer._formats.table_writer import check_writable
 from bulk_inferencer._units.routing import SplitRouting
@@ -63,3 +68,9 @@ def table_sinks(
         PredictionTable(table, columns, settings.format, is_routed_by_key),
         FailureTable(summary, serialized, settings.format, names_models, has_split),
     )
+
+
+def table_schema(sinks: Sequence[Sink]) -> str:
+    """Returns the columns of the prediction table as text; empty if no sink writes one."""
+    columns = (sink.columns for sink in sinks if isinstance(sink, PredictionTable))
+    return next((schema_to_text(own.schema) for own in columns), "")

@@ -11,10 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from bulk_inferencer import _files, _layout
-from bulk_inferencer._formats.table_schema import SPLIT
+from bulk_inferencer._formats.table_schema import SPLIT, failure_columns
 from bulk_inferencer.errors import InputError
-
-_TEXT = ("split", "file", "reason", "model")
 
 
 def read_failures(
@@ -27,19 +25,14 @@ def read_failures(
     Raises:
       InputError: the list of a split is missing.
     """
-    names = [
-        *([SPLIT] if has_split else []),
-        *("file", "record", "reason"),
-        *(["model"] if names_models else []),
-    ]
-    schema = pa.schema([(name, pa.string() if name in _TEXT else pa.int64()) for name in names])
+    schema = failure_columns(has_split, names_models)
     lines = [
         {**line, SPLIT: split}
         for split in splits
         for line in _lines(posixpath.join(folder, _layout.failures(split)))
         if line.get("model") in (None, *models)
     ]
-    columns = {name: [_text(line.get(name)) for line in lines] for name in names}
+    columns = {name: [_text(line.get(name)) for line in lines] for name in schema.names}
     return pa.table(columns, schema=schema)
 
 
@@ -61,7 +54,7 @@ def _lines(path: str) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, content)
     except FileNotFoundError as error:
         raise InputError(
-            f"The list of failures {path} is missing. Restore it, or run again."
+            f"The list of failures {path} is missing. Restore it, or run into another folder."
         ) from error
 
 

@@ -15,7 +15,14 @@ from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._signatures import CLASSES_OUTPUT, REGRESS_OUTPUT, SCORES_OUTPUT
 from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.places import branch_of, nothing_found, summaries_beside
-from bulk_inferencer.results.shards import PARTIAL, Shard, check_counts, check_names, log_shards
+from bulk_inferencer.results.shards import (
+    PARTIAL,
+    Shard,
+    check_counts,
+    check_names,
+    log_shards,
+    table_shards,
+)
 from bulk_inferencer.results.summary import Counts, Summary
 
 
@@ -93,6 +100,25 @@ def check_complete(folder: str, splits: Mapping[str, Counts]) -> None:
       InputError: it does not.
     """
     check_counts(folder, log_shards(folder), splits)
+
+
+def check_complete_table(
+    folder: str, splits: Mapping[str, Counts], check_bytes: bool = True
+) -> None:
+    """Checks that a folder holds the files of a prediction table that a summary says.
+
+    Args:
+      folder: the folder of the table.
+      splits: the counts of a model.
+      check_bytes: whether the bytes that they count are those of the table, since the run has
+        written no PredictionLogs.
+
+    Raises:
+      InputError: it does not.
+    """
+    shards = table_shards(folder)
+    check_names(folder, shards)
+    check_counts(folder, shards, splits, check_bytes)
 
 
 def check_has_ended(folder: str) -> None:

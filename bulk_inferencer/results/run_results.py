@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -100,8 +101,8 @@ class Results:
     those that the first records of each file have, with the types of tf.Examples; a feature that is
     named like another column becomes `input/<feature>`; text is text where all of it is UTF-8, and
     bytes otherwise; there is no `key`; and the rows of an A/B test come model by model within each
-    file. Tables in CSV and JSON Lines do not keep types: a column has the type that all of its
-    values fit into, and in CSV, lists are JSON.
+    file. A table in CSV or JSON Lines without the summary of its run does not say which types it
+    has: a column has the type that all of its values fit into, and in CSV, lists are JSON.
 
     Iterating yields the rows as dicts, whatever the run has written. `predictions` yields the
     records themselves, with outputs as arrays.
@@ -202,8 +203,21 @@ class Results:
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """Returns all rows as a pandas DataFrame."""
-        return self.to_arrow().to_pandas()
+        """Returns all rows as a pandas DataFrame.
+
+        Before version 2, pandas counts time in nanoseconds. A column with a time that does not fit,
+        before 1677 or after 2262, then holds datetimes.
+
+        Raises:
+          InputError: a date is none that Python can hold: one before the year 1 or after 9999.
+        """
+        table = self.to_arrow()
+        try:
+            return table.to_pandas()
+        except ValueError:
+            import pandas as pd
+
+            return pd.DataFrame({own.name: _series(table[own.name], own) for own in table.schema})
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Writes all rows into one file, with bounded memory, and replaces it if it exists.
@@ -294,6 +308,17 @@ class Results:
             except WiderError as error:
                 assert isinstance(self._rows, LogRows)
                 self._rows.kinds = error.kinds
+
+
+def _series(column: pa.ChunkedArray, own: pa.Field) -> pd.Series:
+    with contextlib.suppress(ValueError):
+        return column.to_pandas()
+    try:
+        return column.to_pandas(timestamp_as_object=True)
+    except ValueError as error:
+        raise InputError(
+            f"Column '{own.name}' holds a date that pandas cannot hold: {error}. Use to_arrow."
+        ) from error
 
 
 def _prediction(row: Mapping[str, bytes | None], prefixes: Mapping[str, str]) -> RecordPrediction:

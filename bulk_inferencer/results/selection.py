@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pyarrow as pa
+
+from bulk_inferencer._formats.table_schema import schema_from_text
 from bulk_inferencer._layout import INFERENCE_RESULT, PARQUET, names_models, table_format_of
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results.failures import fail_alike
@@ -84,7 +87,10 @@ class Selection:
     @property
     def total(self) -> Counts:
         """Records and files, as the summary says."""
-        return sum((c for m in self.models for c in self.counts_of(m).values()), Counts())
+        return sum(self._all_counts(), Counts())
+
+    def _all_counts(self) -> Iterator[Counts]:
+        return (counts for model in self.models for counts in self.counts_of(model).values())
 
     def counts_of(self, model: str) -> dict[str, Counts]:
         """Returns the counts of a model by split."""
@@ -116,10 +122,12 @@ class Selection:
         logs = self._logs()
         table = table_shards(place.table, self.split) if place.table else []
         is_parquet = {table_format_of(shard.path) for shard in table} == {PARQUET}
+        if not table and self._schema and not any(c.shards for c in self._all_counts()):
+            return table_rows([], self._schema)  # Nothing was there to be scored.
         if table and (is_parquet or place.is_table or not any(logs.values())):
             assert place.table
             self._check(place.table, table, self.open_models, check_bytes=not any(logs.values()))
-            rows = table_rows(table)
+            rows = table_rows(table, self._schema)
             if not self.is_one_model or not names_models(self.branches):
                 return rows
             others = [name for name in self.branches if name not in self.models]
@@ -156,6 +164,12 @@ class Selection:
             is_ab_test=self.is_ab_test,
             has_split=self.has_split,
         )
+
+    @property
+    def _schema(self) -> pa.Schema | None:
+        """The columns of the table, if the summary tells them."""
+        text = self.place.summary.table_schema if self.place.summary else ""
+        return schema_from_text(text) if text else None
 
     def _logs(self) -> dict[str, list[Shard]]:
         folders = self.place.logs

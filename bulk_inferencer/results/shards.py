@@ -12,8 +12,8 @@ from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.summary import Counts
 
 PARTIAL = (
-    "The results are not complete: files were lost, or the run did not end. Run again, or set "
-    "allow_partial to read what is there."
+    "The results are not complete. If the run did not end, run again. If files were lost, restore "
+    "them or run into another folder. To read what is there, set allow_partial."
 )
 
 

@@ -154,6 +154,8 @@ class Summary:
       reused: what earlier runs had scored before.
       made_from: digests of all that the results depend on; empty if that cannot be told.
       damaged_files: the input files of which only a part was scored, as `DamagedFiles` allows.
+      table_schema: the columns of the prediction table, with their types: an Arrow schema as base64
+        of its IPC message. Empty if there is no table.
     """
 
     branches: Mapping[str, BranchSummary]
@@ -162,6 +164,7 @@ class Summary:
     reused: Reused = Reused()
     made_from: Mapping[str, str] = field(default_factory=dict)
     damaged_files: tuple[DamagedFile, ...] = ()
+    table_schema: str = ""
 
     @property
     def total(self) -> Counts:
@@ -181,6 +184,8 @@ class Summary:
             values["made_from"] = dict(self.made_from)
         if self.damaged_files:
             values["damaged_files"] = codec.to_json(self.damaged_files)
+        if self.table_schema:
+            values["table_schema"] = self.table_schema
         content = (json.dumps(values, indent=2) + "\n").encode()
         _files.make_folder(folder)
         _files.replace(posixpath.join(folder, SUMMARY_FILE), content)

@@ -1,14 +1,15 @@
 """Prediction tables as rows, whatever their format.
 
-Parquet knows the types of its columns. CSV and JSON Lines do not: theirs are what the values of all
-files together say, so that text may come back as numbers, and lists in CSV as text.
+Parquet knows the types of its columns. Those of CSV and JSON Lines are in the summary of the run.
+Without one, they are what the values of all files together say, so that text may come back as
+numbers, and lists in CSV as text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,11 +21,18 @@ import pyarrow.parquet as pq
 
 from bulk_inferencer import _files, _layout
 from bulk_inferencer._formats.table_schema import VARIANT
+from bulk_inferencer._formats.text_columns import column_of_json, column_of_texts, from_json
 from bulk_inferencer.errors import InputError
+from bulk_inferencer.results.guessed_types import (
+    common_schema,
+    guessed_column,
+    type_of_json,
+    wider,
+)
 from bulk_inferencer.results.shards import Shard
 
-_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES, _MAX_BLOCK_BYTES = 16 << 20, 1 << 30
+_AGAIN = "Restore it, or run into another folder."
 # In a table of one column, a line without anything is a row.
 _CSV_TEXT = pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
@@ -46,8 +54,12 @@ class TableRows(Protocol):
         ...
 
 
-def table_rows(shards: Sequence[Shard]) -> TableRows:
-    """Returns the rows of the files of a table, at least one, all of one format.
+def table_rows(shards: Sequence[Shard], schema: pa.Schema | None = None) -> TableRows:
+    """Returns the rows of the files of a table, all of one format.
+
+    Args:
+      shards: the files; none only if the columns are known.
+      schema: the columns, as far as the summary says.
 
     Raises:
       InputError: they have several formats.
@@ -58,18 +70,23 @@ def table_rows(shards: Sequence[Shard]) -> TableRows:
             f"The table has files of the formats {' and '.join(formats)}, such as "
             f"{shards[0].path}. Keep those of one."
         )
-    return _ROWS[formats[0]]([shard.path for shard in shards])
+    return _ROWS[formats[0] if formats else _layout.PARQUET](
+        [shard.path for shard in shards], schema
+    )
 
 
 class ParquetRows:
     """Rows in Parquet."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], schema: pa.Schema | None = None) -> None:
         self._paths = paths
+        self._known = schema
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns."""
+        if self._known and not self._paths:
+            return self._known
         with _opened(self._paths[0]) as file:
             return file.schema_arrow.remove_metadata()
 
@@ -153,80 +170,112 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
 
 
 class _CSV:
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], schema: pa.Schema | None = None) -> None:
         self._paths = paths
+        self._known = schema
 
     @cached_property
     def schema(self) -> pa.Schema:
-        return _common([self._read(path).schema for path in self._paths])
+        return self._known or common_schema([self._guessed(path) for path in self._paths])
 
-    def _read(self, path: str) -> pa.Table:
+    def _guessed(self, path: str) -> pa.Schema:
         with _named(path), _files.open_to_read(path) as file:
-            return pyarrow.csv.read_csv(
-                file, parse_options=_CSV_TEXT, convert_options=self._options(None)
-            )
-
-    def _options(self, schema: pa.Schema | None) -> pyarrow.csv.ConvertOptions:
-        # As the table was written: what is null has no quotes, and what is empty text has.
-        return pyarrow.csv.ConvertOptions(
-            column_types=schema,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        )
+            options = pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES)
+            return pyarrow.csv.read_csv(file, options, _CSV_TEXT, _csv_options(None)).schema
 
     def tables(self, rows: int) -> Iterator[pa.Table]:
         for path in self._paths:
-            with _named(path), _files.open_to_read(path) as file:
-                reader = pyarrow.csv.open_csv(
-                    file,
-                    parse_options=_CSV_TEXT,
-                    convert_options=self._options(self.schema),
-                    read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
-                )
-                for batch in reader:
-                    yield from _cut(pa.Table.from_batches([batch], self.schema), rows)
+            with _named(path):
+                for batch in self._batches(path):
+                    yield from _cut(self._typed(batch), rows)
+
+    def _batches(self, path: str) -> Iterator[pa.RecordBatch]:
+        """Yields what is parsed at a time: a block, and a larger one from where a row is larger."""
+        schema = pa.schema([(own.name, _as_parsed(own.type)) for own in self.schema])
+        done, block_bytes = 0, _BLOCK_BYTES
+        while True:
+            seen = 0
+            try:
+                with _files.open_to_read(path) as file:
+                    options = pyarrow.csv.ReadOptions(block_size=block_bytes)
+                    for batch in pyarrow.csv.open_csv(
+                        file, options, _CSV_TEXT, _csv_options(schema)
+                    ):
+                        seen += batch.num_rows
+                        if seen > done:
+                            yield batch.slice(max(0, batch.num_rows - (seen - done)))
+                            done = seen
+                return
+            except pa.ArrowInvalid as error:
+                if "straddl" not in str(error) or block_bytes >= _MAX_BLOCK_BYTES:
+                    raise
+            block_bytes *= 4
+
+    def _typed(self, batch: pa.RecordBatch) -> pa.Table:
+        columns = [
+            own if own.type == field.type else column_of_texts(own, field.type)
+            for own, field in zip(batch.columns, self.schema, strict=True)
+        ]
+        return pa.table(columns, schema=self.schema)
 
     def count(self) -> int:
         return sum(table.num_rows for table in self.tables(1 << 20))
 
 
+def _csv_options(schema: pa.Schema | None) -> pyarrow.csv.ConvertOptions:
+    # As the table was written: what is null has no quotes, and what is empty text has.
+    return pyarrow.csv.ConvertOptions(
+        column_types=schema,
+        include_columns=schema.names if schema else None,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+
+
+def _as_parsed(kind: pa.DataType) -> pa.DataType:
+    """Returns a type itself if Arrow reads it from CSV as it was written, and text otherwise."""
+    types = pa.types
+    is_plain = types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind)
+    return kind if is_plain or types.is_floating(kind) else pa.string()
+
+
 class _JSONLines:
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], schema: pa.Schema | None = None) -> None:
         self._paths = paths
+        self._known = schema
 
     @cached_property
     def schema(self) -> pa.Schema:
+        if self._known:
+            return self._known
         kinds: dict[str, pa.DataType] = {}
-        for values in self._blocks(1 << 16):
+        for _, values, _ in self._blocks(1 << 16):
             for name, column in values.items():
-                kinds[name] = _wider(kinds.get(name, pa.null()), _inferred(column))
+                kinds[name] = wider(kinds.get(name, pa.null()), type_of_json(column))
         return pa.schema(list(kinds.items()))
 
-    def _blocks(self, rows: int) -> Iterator[dict[str, list[Any]]]:
-        """Yields the values of at most so many lines, by column."""
+    def _blocks(self, rows: int) -> Iterator[tuple[str, dict[str, list[Any]], int]]:
+        """Yields the path and the values, by column, of at most so many lines."""
+        types = self._known.types if self._known else ()
         for path in self._paths:
             with _named(path), _files.open_to_read(path) as file:
-                lines: list[dict[str, Any]] = []
-                for line in file:
-                    lines.append(json.loads(line))
-                    if len(lines) == rows:
-                        yield _by_column(lines)
-                        lines = []
-                if lines:
-                    yield _by_column(lines)
+                while lines := [from_json(own, types) for own in itertools.islice(file, rows)]:
+                    yield path, _by_column(lines), len(lines)
 
     def tables(self, rows: int) -> Iterator[pa.Table]:
-        for values in self._blocks(rows):
-            count = len(next(iter(values.values()), ()))
-            arrays = [_array(values.get(own.name, [None] * count), own.type) for own in self.schema]
+        make = column_of_json if self._known else guessed_column
+        for path, values, count in self._blocks(rows):
+            columns = [values.get(own.name, [None] * count) for own in self.schema]
+            with _named(path):
+                arrays = [make(*own) for own in zip(columns, self.schema.types, strict=True)]
             yield pa.table(arrays, schema=self.schema)
 
     def count(self) -> int:
-        return sum(len(next(iter(values.values()), ())) for values in self._blocks(1 << 16))
+        return sum(count for _, _, count in self._blocks(1 << 16))
 
 
-_ROWS: dict[str, Callable[[Sequence[str]], TableRows]] = {
+_ROWS: dict[str, Callable[[Sequence[str], pa.Schema | None], TableRows]] = {
     _layout.PARQUET: ParquetRows,
     _layout.CSV: _CSV,
     _layout.JSON_LINES: _JSONLines,
@@ -236,53 +285,6 @@ _ROWS: dict[str, Callable[[Sequence[str]], TableRows]] = {
 def _by_column(lines: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for line in lines for name in line)
     return {name: [line.get(name) for line in lines] for name in names}
-
-
-def _inferred(values: list[Any]) -> pa.DataType:
-    """Returns the type of JSON values, in which NaN and infinities are texts."""
-    for own in ([_without_texts(value) for value in values], values):
-        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError):
-            return pa.array(own).type
-    return pa.string()
-
-
-def _without_texts(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_texts(own) for own in value]
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    leaf = kind
-    while pa.types.is_list(leaf):
-        leaf = leaf.value_type
-    if pa.types.is_floating(leaf):
-        values = [_without_texts(value) for value in values]
-    elif pa.types.is_string(kind):
-        values = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pa.array(values, kind)
-
-
-def _common(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    kinds: dict[str, pa.DataType] = {}
-    for schema in schemas:
-        for own in schema:
-            kinds[own.name] = _wider(kinds.get(own.name, pa.null()), own.type)
-    return pa.schema(list(kinds.items()))
-
-
-def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Returns the type that holds the values of both: text, if no other does."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    numbers = [pa.types.is_integer(own) or pa.types.is_floating(own) for own in (one, other)]
-    if all(numbers):
-        return pa.float64()
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(_wider(one.value_type, other.value_type))
-    return pa.string()
 
 
 def _cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:
@@ -296,11 +298,11 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}. Run again.") from error
-    except (pa.ArrowInvalid, pa.ArrowTypeError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"There is no file {path}. {_AGAIN}") from error
+    except (ValueError, TypeError, KeyError, ArithmeticError, OSError) as error:
         if getattr(error, "errno", None) is not None:  # of the system, and not of Arrow
             raise
         raise InputError(
             f"{path} cannot be read as a table, since it is damaged or was written by something "
-            f"else: {error}. Run again."
+            f"else: {error}. {_AGAIN}"
         ) from error

@@ -62,7 +62,7 @@ def test_texts_are_read_back_as_the_values(depth, kind, values, data):
 @pytest.mark.parametrize(
     ("values", "of_json", "of_csv"),
     [
-        (pa.array([b"\x00\xff", None]), ['"AP8="', "null"], ["AP8=", ""]),
+        (pa.array([b"\x00\xff", None]), ['"AP8="', "null"], ['"AP8="', ""]),
         (
             pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2)),
             ["[1,2]", "null", "[3,4]"],

@@ -130,8 +130,8 @@ def test_folder_that_is_nearly_right_is_answered_with_the_right_one(tmp_path):
 # Whether results are complete
 
 LOSS = (
-    "The results are not complete: files were lost, or the run did not end. Run again, or set "
-    "allow_partial to read what is there."
+    "The results are not complete. If the run did not end, run again. If files were lost, restore "
+    "them or run into another folder. To read what is there, set allow_partial."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import shutil
 from pathlib import Path
@@ -29,6 +30,7 @@ from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results import log_rows, read, run_results
+from bulk_inferencer.results.reader import check_complete_table
 from tests.helpers import FLOAT, exactly, example, in_bucket, save_functions, write_tfrecord
 from tests.helpers import RECORDS as STRINGS
 
@@ -79,7 +81,10 @@ def made(models, tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         settings = dict(_JOBS[name])
         records = settings.pop("records", RECORDS)
-        splits = {s: [write_tfrecord(folder / f"in/{s}", records)] for s in ("a", "b")}
+        splits = {
+            s: [write_tfrecord(folder / f"in/{s}", records) if records is not None else "none*"]
+            for s in ("a", "b")
+        }
         model = {"model": SavedModel(str(models / "five"))}
         if gates := settings.pop("gates", None):
             model = {
@@ -95,7 +100,12 @@ def made(models, tmp_path_factory):
         limit = FailureLimit(max_fraction=0.5)
         run(
             InferenceJob(
-                splits=splits, outputs=outputs, failure_limit=limit, routing=routing, **model
+                splits=splits,
+                outputs=outputs,
+                failure_limit=limit,
+                routing=routing,
+                allow_empty_splits=True,
+                **model,
             )
         )
         return folder
@@ -118,11 +128,23 @@ _JOBS = {
     "bare": {"gates": BOTH, "records_in_logs": False, "has_one_split": True},
     # Both models fail on the same records.
     "alike": {"gates": BOTH, "records_in_logs": False, "records": RECORDS[:5]},
-    "csv": {
-        "table": True,
-        "table_settings": TableSettings(format="csv"),
-        "prediction_logs": False,
-        "has_one_split": True,
+    **{
+        own: {
+            "table": True,
+            "table_settings": TableSettings(format=own, keep=("x", "name", "maybe", "many")),
+            "prediction_logs": False,
+            "has_one_split": True,
+        }
+        for own in ("parquet", "csv", "json_lines")
+    },
+    **{
+        own: {
+            "table": True,
+            "table_settings": TableSettings(format="csv", keep=()),
+            "prediction_logs": False,
+            "records": records,
+        }
+        for own, records in {"no records": [], "no files": None}.items()
     },
 }
 
@@ -260,11 +282,35 @@ def test_predictions_are_those_of_the_logs_also_beside_a_table(made):
         read(made("csv")).predictions()
 
 
-def test_table_in_csv_is_read_where_there_is_nothing_else(made):
-    results = read(made("csv"))
-    row = next(iter(results))
-    assert (row["name"], row["text"], row["y"]) == ("ä0", "name ä0", 0)
+@pytest.mark.parametrize("table_format", ["csv", "json_lines"])
+def test_table_of_text_is_the_same_as_one_in_parquet(made, table_format):
+    results, expected = read(made(table_format)), read(made("parquet")).to_arrow()
+    assert results.schema == expected.schema
+    assert results.to_arrow() == expected
     assert len(results) == len(results.to_pandas()) == 10
+
+
+@pytest.mark.parametrize("name", ["no records", "no files"])
+def test_table_of_a_run_without_records_has_its_columns(made, name):
+    results = read(made(name))
+    assert len(results) == results.to_arrow().num_rows == 0
+    assert results.schema.field("y").type == pa.float32()
+    assert results.schema.field("matrix").type == pa.list_(pa.list_(pa.float32()))
+
+
+def test_times_that_pandas_cannot_hold_are_datetimes(tmp_path):
+    def frame_of(**columns):
+        now = pa.array([0], pa.timestamp("us"))
+        table = pa.table({**columns, "now": now})
+        pq.write_table(table, tmp_path / "predictions-s-00000-of-00001.parquet")
+        return read(tmp_path).to_pandas()
+
+    frame = frame_of(at=pa.array([dt.datetime(1600, 1, 1)], pa.timestamp("us")))
+    assert frame["at"][0] == dt.datetime(1600, 1, 1)
+    assert frame["now"].dtype.kind == "M"
+    message = r"^Column 'at' holds a date that pandas cannot hold: .*\. Use to_arrow\.$"
+    with pytest.raises(InputError, match=message):
+        frame_of(at=pa.array([2**22], pa.int32()).cast(pa.date32()))
 
 
 # Parts
@@ -321,6 +367,21 @@ def test_results_that_are_not_complete_are_read_only_where_that_is_asked_for(
     with pytest.raises(InputError, match=r"The summary says that .* holds 1 shards of split 'a'"):
         read(copy)
     assert len(read(copy, allow_partial=True)) == 10
+
+
+@pytest.mark.parametrize("name", ["one", "csv"])
+def test_table_is_complete_if_no_file_is_missing_or_cut_short(made, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(made(name), copy)
+    table, has_logs = str(copy / "prediction_table"), name == "one"
+    (splits,) = [branch.splits for branch in read(copy).summary.branches.values()]
+    check_complete_table(table, splits, check_bytes=not has_logs)
+    path = next((copy / "prediction_table").glob("*-a-00000*"))
+    path.write_bytes(path.read_bytes()[:-1])
+    if has_logs:
+        path.unlink()
+    with pytest.raises(InputError, match=r"^The summary says that .* holds 1 shards of split 'a'"):
+        check_complete_table(table, splits, check_bytes=not has_logs)
 
 
 # PredictionLogs whose values differ from those of the first records

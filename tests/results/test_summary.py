@@ -83,6 +83,11 @@ def test_summary_of_one_model_without_a_name_is_flat(tmp_path):
     assert text == json.dumps(SEVEN_JSON, indent=2) + "\n"
 
 
+def test_summary_of_a_run_with_a_table_holds_its_columns(tmp_path):
+    text = written(Summary({INFERENCE_RESULT: SEVEN}, table_schema="YQ=="), tmp_path)
+    assert json.loads(text) == {**SEVEN_JSON, "table_schema": "YQ=="}
+
+
 def test_summary_of_named_models_has_one_entry_for_each(tmp_path):
     text = written(Summary({"seven": SEVEN, "three": THREE}, "split", {"a": 2, "b": 0}), tmp_path)
     values = json.loads(text)

@@ -11,13 +11,18 @@ import pyarrow as pa
 from bulk_inferencer import _layout
 from bulk_inferencer._formats.example_columns import kept_columns
 from bulk_inferencer._formats.rows import taken
-from bulk_inferencer._formats.table_schema import SPLIT
+from bulk_inferencer._formats.table_schema import (
+    FILE,
+    MODEL,
+    REASON,
+    RECORD,
+    SPLIT,
+    failure_columns,
+)
 from bulk_inferencer._units.manifest import Account
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import TableShard, UnitFiles
-
-FILE, RECORD, REASON, MODEL = "file", "record", "reason", "model"
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,9 @@ class FailureTable(Sink):
     @cached_property
     def schema(self) -> pa.Schema:
         """All columns, in order."""
-        names = [FILE, RECORD, REASON]
-        names = [*([SPLIT] if self.has_split else []), *names]
-        names += [MODEL] if self.names_models else []
-        fixed = [pa.field(n, pa.int64() if n == RECORD else pa.string()) for n in names]
+        fixed = failure_columns(self.has_split, self.names_models)
         kept = [
-            own.with_name(f"input/{own.name}") if own.name in names else own
+            own.with_name(f"input/{own.name}") if own.name in fixed.names else own
             for own in self.kept_schema
         ]
         return pa.schema([*fixed, *kept])
