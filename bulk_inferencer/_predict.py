@@ -85,6 +85,8 @@ def predict(
 
     It builds an `InferenceJob` and runs it: all results are committed or none, the same call again
     returns the results that are there, and a call that was interrupted goes on where it stopped.
+    Rows of several files, or of a large one, may change their order: keep a column that tells them
+    apart.
 
     Args:
       model: the folder of a SavedModel; a model such as `SavedModel`, `TFServing` or
