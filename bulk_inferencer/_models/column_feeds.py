@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bulk_inferencer._formats.column_values import (
     FLOAT32,
@@ -24,6 +25,7 @@ from bulk_inferencer._formats.column_values import (
     kinds_of_columns,
     values_of,
 )
+from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer._models.inputs import DENSE, Input
 from bulk_inferencer._models.predictor import RecordError
 from bulk_inferencer.errors import ModelError
@@ -91,6 +93,30 @@ def about_other_type(reason: str) -> str:
         f". Cast the column '{name}' to {dtype} in the inputs, or give its type in input_format "
         f"where they are text, as in CSV(types={{'{name}': '{dtype}'}})"
     )
+
+
+def wants_floats(reason: str, columns: pa.Table) -> str | None:
+    """Returns the column of whole numbers that TensorFlow says is parsed as floats, if any."""
+    found = _OTHER_TYPE.search(reason)
+    if not found or _OF_TENSORFLOW[found["wanted"]] != FLOAT32:
+        return None
+    name = found["key"]
+    kind = kinds_of_columns(columns.schema).get(name)
+    return name if kind and kind.dtype == INT64 else None
+
+
+def with_floats(rows: Rows, names: Collection[str]) -> Rows:
+    """Returns the rows with some columns of whole numbers, or of lists of them, as floats."""
+    if not names:
+        return rows
+    columns = rows.columns
+    for index, field in enumerate(columns.schema):
+        if field.name in names:
+            is_list = pa.types.is_nested(field.type)
+            kind = pa.list_(pa.float32()) if is_list else pa.float32()
+            floats = pc.cast(columns.column(index), kind, safe=False)
+            columns = columns.set_column(index, field.name, floats)
+    return Rows(columns)
 
 
 def features_of_columns(columns: pa.Table, inputs: Mapping[str, Input]) -> dict[str, Any]:

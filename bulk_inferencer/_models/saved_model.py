@@ -158,6 +158,7 @@ class SavedModelPredictor:
         loaded = _load(model, described.graph)
         self.signatures = signature_defs.signatures(described.definitions)
         self._feeds = described.feeds
+        self._parsed_as_floats: frozenset[str] = frozenset()  # columns of whole numbers
         # Keeps the model's variables alive: signatures hold them weakly.
         self._loaded = loaded
         self._functions = _functions(model, loaded, described.definitions)
@@ -170,20 +171,39 @@ class SavedModelPredictor:
         import tensorflow as tf
 
         try:
-            outputs = {}
-            for signature, function, calls in zip(
-                self.signatures, self._functions, self._feeds(batch), strict=True
-            ):
-                prefix = output_prefix(signature, self.signatures)
-                results = [_call(function, call) for call in calls]
-                for name, value in rows_of(results, len(batch)).items():
-                    outputs[prefix + name] = value
+            if isinstance(batch, Rows):
+                return self._predict_rows(batch)
+            return self._predict(batch)
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(reason_of(error).message) from error
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             reason = reason_of(error)
             cure = column_feeds.about_other_type(reason.message) if isinstance(batch, Rows) else ""
             raise RecordError(reason.error_type, reason.message + cure) from error
+
+    def _predict_rows(self, rows: Rows) -> Prediction:
+        """Gives whole numbers as floats to a model that parses floats, as inputs of tensors get."""
+        import tensorflow as tf
+
+        while True:
+            tried = self._parsed_as_floats  # which another thread may change
+            try:
+                return self._predict(column_feeds.with_floats(rows, tried))
+            except tf.errors.InvalidArgumentError as error:
+                name = column_feeds.wants_floats(reason_of(error).message, rows.columns)
+                if name is None or name in tried:
+                    raise
+                self._parsed_as_floats = tried | {name}
+
+    def _predict(self, batch: Sequence[bytes]) -> Prediction:
+        outputs = {}
+        for signature, function, calls in zip(
+            self.signatures, self._functions, self._feeds(batch), strict=True
+        ):
+            prefix = output_prefix(signature, self.signatures)
+            results = [_call(function, call) for call in calls]
+            for name, value in rows_of(results, len(batch)).items():
+                outputs[prefix + name] = value
         return Prediction(outputs)
 
 

@@ -285,18 +285,40 @@ def test_text_column_that_may_be_meant_is_not_replaced_by_whole_rows():
     assert call.inputs["sentence"].numpy().tolist() == rows.examples()
 
 
-def test_row_that_a_model_parses_in_another_type_says_how_to_cast_its_column(tmp_path):
+def parsing(dtype, path):
     def parsed(examples):
-        features = {"x": tf.io.FixedLenFeature([], tf.float32)}
-        return {"y": tf.io.parse_example(examples, features)["x"]}
+        features = {
+            "x": tf.io.FixedLenFeature([], dtype),
+            "w": tf.io.FixedLenFeature([2], dtype),
+            "n": tf.io.FixedLenFeature([], tf.int64),
+        }
+        found = tf.io.parse_example(examples, features)
+        return {"y": 2 * found["x"] + tf.reduce_sum(found["w"], 1) + tf.cast(found["n"], dtype)}
 
     inputs = {"examples": tf.TensorSpec([None], tf.string, name="examples")}
-    model = SavedModel(save_functions(tmp_path / "model", serving_default=(parsed, inputs)))
-    (failed,) = Scorer(model.load(FORMAT_TF_EXAMPLE)).score(Rows(pa.table({"x": [1]})))
+    return SavedModel(save_functions(path, serving_default=(parsed, inputs))).load(
+        FORMAT_TF_EXAMPLE
+    )
+
+
+def test_whole_numbers_are_floats_for_a_model_that_parses_floats(tmp_path):
+    predictor = parsing(tf.float32, tmp_path / "model")
+    rows = Rows(pa.table({"x": [1, 2, None, 4], "w": [[1, 1]] * 3 + [[1]], "n": [1, 2, 3, 4]}))
+    found = list(Scorer(predictor).score(rows))
+    assert [(own.start, own.prediction.outputs["y"].tolist()) for own in found[:1]] == [(0, [5, 8])]
+    assert [own.index for own in found[1:]] == [2, 3]
+    # Those of records stay what somebody has made them.
+    (failed,) = Scorer(parsing(tf.float32, tmp_path / "other")).score(rows[:1].examples())
+    assert "Data types don't match" in failed.message
+
+
+def test_row_that_a_model_parses_in_another_type_says_how_to_cast_its_column(tmp_path):
+    predictor = parsing(tf.int64, tmp_path / "model")
+    (failed,) = Scorer(predictor).score(Rows(pa.table({"x": [1.5], "w": [[1, 1]], "n": [1]})))
     assert failed.reason == (
-        "InvalidArgumentError: Key: x, Index: 0.  Data types don't match. Data type: int64 but "
-        "expected type: float. Cast the column 'x' to float32 in the inputs, or give its type in "
-        "input_format where they are text, as in CSV(types={'x': 'float32'})"
+        "InvalidArgumentError: Key: x, Index: 0.  Data types don't match. Data type: float but "
+        "expected type: int64. Cast the column 'x' to int64 in the inputs, or give its type in "
+        "input_format where they are text, as in CSV(types={'x': 'int64'})"
     )
     assert about_other_type("Key: x.  Can't parse serialized Example.") == ""
     cure = about_other_type(
