@@ -88,7 +88,7 @@ def _feature(value):
         values = [v.encode() if isinstance(v, str) else v for v in values]
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
     if values and isinstance(values[0], int):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=list(map(int, values))))
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
