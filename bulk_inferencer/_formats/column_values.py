@@ -83,7 +83,7 @@ def feature_dtype(kind: pa.DataType) -> str | None:
     One of `INT64`, `FLOAT32`, `STRING` and `NOTHING`; None if it cannot become any.
     """
     kind = _plain_type(kind)
-    return _dtype_of_scalar(_plain_type(kind.value_type) if _is_list(kind) else kind)
+    return _dtype_of_scalar(_plain_type(kind.value_type) if is_list(kind) else kind)
 
 
 def kinds_of_columns(schema: pa.Schema) -> dict[str, Kind | None]:
@@ -95,7 +95,7 @@ def kinds_of_columns(schema: pa.Schema) -> dict[str, Kind | None]:
     for field in schema:
         kind, dtype = _plain_type(field.type), feature_dtype(field.type)
         is_fixed = pa.types.is_fixed_size_list(kind)
-        size = kind.list_size if is_fixed else -1 if _is_list(kind) else 1
+        size = kind.list_size if is_fixed else -1 if is_list(kind) else 1
         kinds[field.name] = Kind(dtype, size) if dtype else None
     return kinds
 
@@ -149,7 +149,7 @@ def values_of(name: str, column: pa.Array | pa.ChunkedArray) -> Values:
 def list_with_gap(table: pa.Table) -> str | None:
     """Returns the name of a column with a list that has a null inside; None if there is none."""
     for field in table.schema:
-        if _is_list(field.type) and values_of(field.name, table[field.name]).gap is not None:
+        if is_list(field.type) and values_of(field.name, table[field.name]).gap is not None:
             return str(field.name)
     return None
 
@@ -176,7 +176,7 @@ def text_of(offsets: np.ndarray, data: pa.Buffer | np.ndarray) -> pa.LargeBinary
 
 def _of_array(name: str, column: pa.Array) -> Values:
     array = _plain(column)
-    if not _is_list(array.type):
+    if not is_list(array.type):
         is_valid = None if array.null_count == 0 else _booleans(array.is_valid())
         dtype, flat = _scalars(name, column.type, array)
         if is_valid is None:
@@ -320,7 +320,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 def item_type(kind: pa.DataType) -> pa.DataType:
     """Returns the type of single values, which of a list are those inside."""
     kind = _plain_type(kind)
-    return _plain_type(kind.value_type) if _is_list(kind) else kind
+    return _plain_type(kind.value_type) if is_list(kind) else kind
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -344,9 +344,10 @@ def _dtype_of_scalar(kind: pa.DataType) -> str | None:
     return STRING if is_text or is_bytes or types.is_fixed_size_binary(kind) else None
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Returns whether values of a type are lists, of equal lengths or not."""
     types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 class NoFeatureError(ValueError):

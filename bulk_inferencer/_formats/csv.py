@@ -139,7 +139,7 @@ class CSV:
         for path, head in found:
             with _beginning(path):
                 lines.begin(path, head)
-        return LinesReader(lines, columns)
+        return LinesReader(lines)
 
 
 def _beginning(path: str) -> contextlib.AbstractContextManager[None]:

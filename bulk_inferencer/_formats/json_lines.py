@@ -107,7 +107,7 @@ class JSONLines:
                     f"type of numbers holds all values of the column as they are. Name a type in "
                     f"JSONLines.types, such as float64, or leave the column out with columns=."
                 )
-        return LinesReader(_JSONFormat(columns), columns)
+        return LinesReader(_JSONFormat(columns))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from bulk_inferencer._checks import check_flag
 from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import WRITE_AGAIN, DamagedError, check_size, reading
 from bulk_inferencer._formats.input_format import Chunk, InputFile, Kept, Part
-from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._formats.table_columns import (
     TableColumns,
+    TableReader,
     check_names,
     plain,
     table_columns,
@@ -78,7 +78,7 @@ class Parquet:
 
 
 @dataclass(frozen=True)
-class ParquetReader:
+class ParquetReader(TableReader):
     """Reads Parquet files.
 
     Attributes:
@@ -88,17 +88,6 @@ class ParquetReader:
 
     columns: TableColumns
     known_parts: dict[InputFile, tuple[Part, ...]]
-    record_format = FORMAT_TF_EXAMPLE  # what rows become where somebody asks for bytes
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See `Reader`."""
-        return self.columns.schema
-
-    @property
-    def features(self) -> pa.Schema:
-        """See `Reader`."""
-        return self.columns.features
 
     def __getstate__(self) -> dict[str, Any]:
         return {"columns": self.columns, "known_parts": {}}

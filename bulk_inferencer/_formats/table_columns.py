@@ -7,6 +7,7 @@ import datetime
 import decimal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from bulk_inferencer._formats.columns import ColumnView
 from bulk_inferencer._formats.damage import DamagedError
 from bulk_inferencer._formats.input_format import Kept
 from bulk_inferencer._formats.partitions import partition_columns, partition_values
+from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
 from bulk_inferencer._formats.rows import Rows
 from bulk_inferencer.errors import InputError
 
@@ -41,15 +43,15 @@ class TableColumns:
     checked: pa.Schema
     view: ColumnView
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """All of them."""
         return pa.schema([*self.own, *self.folders])
 
-    @property
+    @cached_property
     def features(self) -> pa.Schema:
         """What models see."""
-        return self.view.apply(self.schema.empty_table()).schema
+        return self.view.schema(self.schema)
 
     def with_own(self, own: pa.Schema) -> TableColumns:
         """Returns the same columns, of which those of files have other types."""
@@ -67,6 +69,27 @@ class TableColumns:
         for value in partition_values(path, self.folders).values():
             columns.append(pa.chunked_array([_repeated(value, table.num_rows)]))
         return Rows(pa.table(columns, schema=self.schema), self.view)
+
+
+class TableReader:
+    """What all readers of tables have; see `Reader`.
+
+    Attributes:
+      columns: what to read of the files.
+    """
+
+    columns: TableColumns
+    record_format = FORMAT_TF_EXAMPLE  # what rows become where somebody asks for bytes
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `Reader`."""
+        return self.columns.schema
+
+    @property
+    def features(self) -> pa.Schema:
+        """See `Reader`."""
+        return self.columns.features
 
 
 def table_columns(

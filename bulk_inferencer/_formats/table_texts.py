@@ -13,6 +13,8 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulk_inferencer._formats.column_values import is_list
+
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
 _WHOLE = r"^-?[0-9]+$"
 
@@ -103,12 +105,6 @@ def _escaped(values: pa.Array) -> pa.Array:
 
 def _quoted(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', texts, '"', "")
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Returns whether values of a type are lists, of equal lengths or not."""
-    types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _is_string(kind: pa.DataType) -> bool:

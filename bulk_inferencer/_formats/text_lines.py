@@ -24,8 +24,7 @@ from bulk_inferencer._formats import foreign
 from bulk_inferencer._formats.damage import DamagedError, check_size, reading, too_long
 from bulk_inferencer._formats.inflating import inflated
 from bulk_inferencer._formats.input_format import Chunk, InputFile, Part, Unreadable
-from bulk_inferencer._formats.record_format import FORMAT_TF_EXAMPLE
-from bulk_inferencer._formats.table_columns import TableColumns
+from bulk_inferencer._formats.table_columns import TableColumns, TableReader
 from bulk_inferencer.errors import InputError
 
 BOM = b"\xef\xbb\xbf"
@@ -89,6 +88,11 @@ class LineFormat(Protocol):
         ...
 
     @property
+    def columns(self) -> TableColumns:
+        """What to read of the files."""
+        ...
+
+    @property
     def has_parts(self) -> bool:
         """Whether each line is a row, so that one can begin to read anywhere."""
         ...
@@ -103,31 +107,23 @@ class LineFormat(Protocol):
 
 
 @dataclass(frozen=True)
-class LinesReader:
+class LinesReader(TableReader):
     """Reads text files whose lines are rows.
 
     Attributes:
       format: their format.
-      columns: what to read of them.
       block_bytes: about how much to read at a time.
       part_bytes: about the size of a part.
     """
 
     format: LineFormat
-    columns: TableColumns
     block_bytes: int = field(default=_BLOCK_BYTES, kw_only=True)
     part_bytes: int = field(default=_PART_BYTES, kw_only=True)
-    record_format = FORMAT_TF_EXAMPLE  # what rows become where somebody asks for bytes
 
     @property
-    def schema(self) -> pa.Schema:
-        """See `Reader`."""
-        return self.columns.schema
-
-    @property
-    def features(self) -> pa.Schema:
-        """See `Reader`."""
-        return self.columns.features
+    def columns(self) -> TableColumns:  # type: ignore[override]
+        """What to read of the files."""
+        return self.format.columns
 
     def parts(self, file: InputFile) -> list[InputFile]:
         """Returns ranges of bytes. A compressed file is one part."""

@@ -22,6 +22,7 @@ from bulk_inferencer._formats.column_values import (
     STRING,
     Values,
     feature_dtype,
+    is_list,
     is_text,
     item_type,
     values_of,
@@ -121,13 +122,13 @@ def _column(own: pa.Field, column: pa.ChunkedArray | None, count: int) -> pa.Chu
 def _of_example(own: pa.Field) -> pa.Field:
     """Returns what a feature is in a tf.Example."""
     item = pa.string() if is_text(own.type) else _TYPES[feature_dtype(own.type) or STRING]
-    return pa.field(own.name, pa.list_(item) if _is_list(own.type) else item)
+    return pa.field(own.name, pa.list_(item) if is_list(own.type) else item)
 
 
 def _array(own: pa.Field, column: pa.ChunkedArray, allow_missing: bool) -> np.ndarray:
     values = values_of(own.name, column)
     flat = _flat(own, values)
-    if not _is_list(own.type):
+    if not is_list(own.type):
         return _scalars(own.name, values, flat, allow_missing)
     if values.gap is not None:
         raise RecordError("ValueError", f"the list '{own.name}' has a value that is missing")
@@ -184,8 +185,3 @@ def _wrong_count(name: str, counts: np.ndarray, size: int) -> RecordError:
         "ValueError",
         f"the record has {found} values for '{name}', but the first records have {size}",
     )
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)

@@ -46,6 +46,7 @@ _PREDICTION_BYTES = 64 << 20
 _SOME_LOGS = 64  # whose mean size stands for all
 _NO_LIMIT = FailureLimit(max_fraction=1)
 _FAIL = DamagedFiles()
+_TFRECORDS = TFRecord()
 _ALL_TO_ALL = Routes(rows={}, keys=(), failed=())
 
 
@@ -69,6 +70,8 @@ class Scoring:
         """
         records = batch.records
         unreadable = [Failed(row, *reason) for row, reason in sorted(batch.unreadable.items())]
+        # Without a routing, each model fails on what could not be read.
+        shared = [] if self.routing else unreadable
         routes = self._routes(records, unreadable)
         attempt.scored(None, len(records) - len(routes.failed))
         for failed in routes.failed:
@@ -76,14 +79,10 @@ class Scoring:
         branches = {}
         for name, scorer in self.scorers.items():
             rows = routes.rows.get(name)
-            if not self.routing and unreadable:
-                rows = [row for row in range(len(records)) if row not in batch.unreadable]
-            scored = scorer.score(records, work[name], rows)
-            if not self.routing:  # Each model fails on what could not be read.
-                scored = itertools.chain(unreadable, scored)
+            scored = itertools.chain(shared, scorer.score(records, work[name], rows))
             results = list(_watched(scored, name, batch, attempt))
             branches[name] = BranchResult(
-                examples_read=len(rows) if self.routing and rows is not None else len(records),
+                examples_read=len(shared) + len(records if rows is None else rows),
                 scored=[result for result in results if isinstance(result, ScoredRows)],
                 failed=sorted(
                     (result for result in results if isinstance(result, Failed)),
@@ -93,12 +92,13 @@ class Scoring:
         return ScoredBatch(batch, branches, routes.failed, routes.keys)
 
     def _routes(self, records: Sequence[bytes], unreadable: Sequence[Failed]) -> Routes:
-        if not self.routing:
-            return _ALL_TO_ALL
-        routes = self.routing.route(records)
+        routes = self.routing.route(records) if self.routing else _ALL_TO_ALL
         if not unreadable:
             return routes
         bad = {failed.index for failed in unreadable}
+        if not self.routing:
+            readable = [row for row in range(len(records)) if row not in bad]
+            return Routes(dict.fromkeys(self.scorers, readable), keys=(), failed=())
         return Routes(
             {name: [row for row in rows if row not in bad] for name, rows in routes.rows.items()},
             routes.keys,
@@ -193,7 +193,7 @@ def run_unit(
     new_work: Callable[[], Work] = Work,
     files_folder: str = "",
     damaged_files: DamagedFiles = _FAIL,
-    reader: Reader | None = None,
+    reader: Reader = _TFRECORDS,
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
@@ -215,7 +215,7 @@ def run_unit(
         damage = DamageList(damaged_files, unit.split)
         room = _Room(scoring.bounds.first_records)
         for batch in read_batches(
-            reader or TFRecord(),
+            reader,
             unit.files,
             scoring.bounds,
             lambda: room.records,
