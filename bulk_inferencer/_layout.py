@@ -4,7 +4,7 @@ inference_result/  prediction_logs-<split>-SSSSS-of-NNNNN.gz
 failed_examples/   Split-<split>/failed_examples-SSSSS-of-NNNNN.gz
 output_examples/   Split-<split>/examples-SSSSS-of-NNNNN.gz
 prediction_table/  predictions-<split>-SSSSS-of-NNNNN.parquet
-summary/           summary.json, failures-<split>.jsonl.gz,
+summary/           summary.json, statistics.json, failures-<split>.jsonl.gz,
                    failures-<split>-SSSSS-of-NNNNN.parquet, where there is a prediction table
 comparison/        comparison.json
 */.work/           working files, which the run deletes at its end
@@ -22,6 +22,7 @@ PREDICTION_TABLE = "prediction_table"
 
 SUMMARY_FILE = "summary.json"
 COMPARISON_FILE = "comparison.json"
+STATISTICS_FILE = "statistics.json"
 WORK_FOLDER = ".work"
 
 # Compressions of PredictionLogs. Examples are always gzip: TFX reads no other compression.
@@ -122,7 +123,7 @@ def _table_pattern(table: str, split: str | None) -> re.Pattern[str]:
 
 _SHARD_FILE = r"(prediction_logs-.+|Split-.+/failed_examples|Split-.+/examples)-\d+-of-\d+(\.gz)?"
 _TABLES = (prediction_table_pattern(None), failure_table_pattern(None))
-_REPORT = rf"{SUMMARY_FILE}|{COMPARISON_FILE}|failures-.+\.jsonl\.gz"
+_REPORT = rf"{SUMMARY_FILE}|{STATISTICS_FILE}|{COMPARISON_FILE}|failures-.+\.jsonl\.gz"
 
 
 def is_shard(name: str) -> bool:

@@ -73,6 +73,7 @@ def predict(
     failure_limit: FailureLimit | None = None,
     damaged_files: DamagedFiles | None = None,
     compression: str = GZIP,
+    limit: int | None = None,
     options: PipelineOptions | Sequence[str] = (),
     restart: bool = False,
 ) -> Results:
@@ -114,6 +115,8 @@ def predict(
       failure_limit: how many records may fail.
       damaged_files: what to do about input files that are damaged.
       compression: of PredictionLogs: `GZIP` or `NONE`.
+      limit: most records of each split to score, in the order of the files; for a trial. Default:
+        all of them.
       options: Beam's options; see `run`.
       restart: see `run`.
 
@@ -154,6 +157,7 @@ def predict(
             bounds=bounds or BatchBounds(),
             failure_limit=failure_limit or FailureLimit(),
             damaged_files=damaged_files or DamagedFiles(),
+            limit=limit,
         )
         run(job, options, restart=restart)
     return results.read(folder)

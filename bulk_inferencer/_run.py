@@ -104,7 +104,7 @@ def run(
     clock = _Clock()
     beam_engine.open_filesystems(_paths(job), options, make_pipeline)
     signatures = _check_branches(job, job.record_format)
-    task = unit_task(job)
+    task = dataclasses.replace(unit_task(job), limit=job.limit)
     inputs: Mapping[str, Sequence[InputFile]] = {}
     if signatures:
         task, inputs = _with_inputs(task, job)
@@ -132,7 +132,9 @@ def run(
             task,
             model_files=model_files,
             drawn={
-                s: draw(s, files, job.failure_limit.max_fraction) for s, files in inputs.items()
+                s: draw(s, files, job.failure_limit.max_fraction)
+                for s, files in inputs.items()
+                if job.limit is None  # or it would read files that the run does not
             },
             claim=space.claims.path(job.outputs.summary),
             manifests_folder=space.manifests_folder,
@@ -213,7 +215,7 @@ def _basis(
         return None
     settings = {
         "how models are called": [task.models, task.bounds, task.record_format],
-        "how inputs are read": task.reader,
+        "how inputs are read": [task.reader, *([] if job.limit is None else [job.limit])],
         "the routing": task.routing,
         "the outputs": task.sinks,
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
-from bulk_inferencer._checks import check_flag, check_kind, doubled
+from bulk_inferencer._checks import check_flag, check_kind, check_number, doubled
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.columns import ColumnView, column_view
 from bulk_inferencer._formats.detect import named_format
@@ -243,6 +243,8 @@ class InferenceJob:
         gate is closed are shared among the others.
       outcomes: with routing, a CSV file with the columns `key` and `value`: what came of the keys
         that were split by. Optional.
+      limit: most records of each split to score, in the order of the files; for a trial. Default:
+        all of them.
       checkpoint: where finished units wait until the run commits; default: in the folders of the
         outputs, where the next run of the same job finds them.
       resumable: whether finished units stay if the run does not end, for the next one to go on.
@@ -266,6 +268,7 @@ class InferenceJob:
     allow_empty_splits: bool = False
     routing: SplitRouting | None = None
     outcomes: str = ""
+    limit: int | None = None
     checkpoint: Checkpoint | None = None
     resumable: bool = True
 
@@ -279,6 +282,9 @@ class InferenceJob:
             object.__setattr__(self, "outcomes", path)
         if self.input_format is not None:
             object.__setattr__(self, "input_format", named_format(self.input_format))
+        if self.limit is not None:
+            advice = "Leave it out to score all records."
+            check_number("InferenceJob.limit", self.limit, advice, 1, whole=True)
         column_view(self.columns, self.rename)
         branches = tuple(self.branches)
         if self.model is not None:

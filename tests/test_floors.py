@@ -21,7 +21,9 @@ MODULES = {
 }
 # From the roof down; a module may import from its own part and from the floors below.
 FLOORS = [
+    ["cli"],
     ["components", "serving"],
+    ["reports"],
     ["_predict"],
     ["_run"],
     ["job"],

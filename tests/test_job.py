@@ -76,6 +76,9 @@ def job_of(**settings):
          "beside the others.")),
         ({"branches": (A, in_folder(B, "/out/./a"))},
          "Several outputs have the folder /out/a. Give each a folder of its own."),
+        ({"limit": 0},
+         ("InferenceJob.limit must be a whole number of at least 1, not 0. Leave it out to score "
+         "all records.")),
         ({"checkpoint": Checkpoint("/out/summary")},
          "Several outputs have the folder /out/summary. Give each a folder of its own."),
         ({"branches": (A, in_folder(B, "/a/results"))},

@@ -62,6 +62,14 @@ def test_parquet_comes_back_with_predictions(tmp_path, model, parquet):
     assert not (tmp_path / "out/inference_result").exists()
 
 
+def test_a_trial_scores_the_first_records_of_each_split(tmp_path, model, parquet):
+    inputs = {"one": parquet, "two": parquet}
+    found = predict(model, inputs, tmp_path / "trial", limit=120, keep=["id"]).to_pandas()
+    assert sorted(found["id"]) == sorted([*range(120)] * 2)
+    with pytest.raises(SettingsError, match="Different: how inputs are read|not empty"):
+        predict(model, inputs, tmp_path / "trial", keep=["id"])
+
+
 def test_all_scalars_are_kept_unless_told(tmp_path, model, parquet):
     found = predict(model, parquet, tmp_path / "all").to_pandas()
     assert list(found.columns) == ["id", "x", "name", "y"]

@@ -100,6 +100,7 @@ def _means(pattern: str, path: str) -> bool:
 def _result_names(split: str) -> list[str]:
     return [
         _layout.SUMMARY_FILE,
+        _layout.STATISTICS_FILE,
         _layout.COMPARISON_FILE,
         _layout.failures(split),
         *(

@@ -56,6 +56,7 @@ def identity(file: InputFile) -> tuple[Any, ...]:
 def plan_units(
     splits: Mapping[str, Sequence[InputFile]],
     earlier: Iterable[tuple[str, tuple[InputFile, ...]]] = (),
+    in_one: bool = False,
 ) -> list[Unit]:
     """Packs each split's files, and parts of files, into units of about equal size.
 
@@ -67,10 +68,13 @@ def plan_units(
       splits: the input files of each split, or their parts.
       earlier: split and files of units that an earlier run has finished. They stay as they are if
         their files are still the same; only the other files are packed anew.
+      in_one: whether each split is one unit.
 
     Returns:
       The units of all splits. The same files are packed in the same way each time.
     """
+    if in_one:
+        return [Unit(split, 0, 1, tuple(sorted(files))) for split, files in splits.items()]
     earlier = sorted(earlier)
     units = []
     for split, files in splits.items():

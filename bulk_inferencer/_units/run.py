@@ -124,6 +124,7 @@ class UnitTask:
     claim: str = ""  # a file that is there for as long as the run goes on
     manifests_folder: str = ""  # where finished units leave their manifests
     files_folder: str = ""  # where their files wait; default: in the `.work` of their outputs
+    limit: int | None = None  # most records of a unit
 
     def load(self) -> LoadedTask:
         """Loads the models and what sinks need. Call it once per process.
@@ -176,6 +177,7 @@ class LoadedTask:
             task.files_folder,
             task.damaged_files,
             task.reader,
+            task.limit,
         )
         try:
             write_manifest(self.task.manifests_folder, manifest)
@@ -194,10 +196,11 @@ def run_unit(
     files_folder: str = "",
     damaged_files: DamagedFiles = _FAIL,
     reader: Reader = _TFRECORDS,
+    limit: int | None = None,
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
-    The shards get their final names when the run commits. A second attempt writes the same records
+    With a `limit`, it stops after so many. The shards get their final names when the run commits. A second attempt writes the same records
     into files of its own.
 
     Raises:
@@ -218,7 +221,7 @@ def run_unit(
             reader,
             unit.files,
             scoring.bounds,
-            lambda: room.records,
+            lambda: room.records if limit is None else min(room.records, limit - read),
             on_damage=damage.add,
         ):
             scored = scoring.score(batch, work, attempt)
@@ -230,6 +233,8 @@ def run_unit(
             for sink in opened.values():
                 sink.write(scored)
             room.learn(scored)
+            if read == limit:
+                break
         accounts = {name: sink.close() for name, sink in opened.items()}
     return Manifest(
         split=unit.split,

@@ -66,7 +66,7 @@ class Workspace:
         earlier = self.finished()
         # In the outputs, units are those of the run that was interrupted, and have its numbers.
         groups = [(m.split, m.files) for m in earlier] if self.files_folder else []
-        units = plan_units(inputs, groups)
+        units = plan_units(inputs, groups, in_one=task.limit is not None)
         if not earlier:
             return units, []
         done = numbered(units, earlier)

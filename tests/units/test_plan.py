@@ -82,3 +82,11 @@ def test_unit_with_a_file_that_has_changed_is_planned_anew():
     other = InputFile("b", 5, 1.0)
     units = plan_units({"s": [new, other]}, [("s", (old,)), ("s", (other,))])
     assert [unit.files for unit in units] == [(other,), (new,)]
+
+
+def test_a_split_can_be_one_unit():
+    files = [InputFile(f"file-{i}", 1000) for i in range(9)]
+    assert plan_units({"s": files[::-1], "t": []}, in_one=True) == [
+        Unit("s", 0, 1, tuple(files)),
+        Unit("t", 0, 1, ()),
+    ]

@@ -148,6 +148,18 @@ def test_each_model_has_its_own_failures(tmp_path):
     assert predicted(tmp_path / "out", "b") == [(b"1", 1), (b"22", 2)]
 
 
+@pytest.mark.parametrize(("limit", "read"), [(3, 3), (4, 4), (5, 5), (99, 7)])
+def test_limit_ends_a_unit_within_a_batch_or_a_file(tmp_path, limit, read):
+    files = [
+        write_tfrecord(tmp_path / f"in/{i}.gz", records)
+        for i, records in enumerate([[b"a", b"", b"b", b"c"], [b"d", b"e", b"f"]])
+    ]
+    model = lengths_at_most(9)
+    scoring = Scoring({"five": LogScorer(Scorer(model))}, BatchBounds(max_records=2))
+    manifest = run_unit(unit_of(*files), scoring, [], limit=limit)
+    assert (manifest.examples_read, sum(model.sizes)) == (read, read)
+
+
 # A/B tests
 
 
