@@ -27,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full \
+.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full \
   bench-tables proto lock clean
 
 help: ## Show this list
@@ -35,6 +35,14 @@ help: ## Show this list
 
 demo: .venv/.ready ## Train, validate and score y = 5x in a TFX pipeline on this machine
 	@PYTHONWARNINGS=ignore .venv/bin/python -m pipelines.run_local five_times_table
+
+# Not --quiet, which does not count warnings as errors either.
+docs: .cache/docs/.ready ## Build the documentation as a site, in build/docs
+	@mkdir -p build
+	@NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build >build/docs.log 2>&1 || \
+	  { grep -v ^INFO build/docs.log >&2; exit 1; }
+	@echo "To search in the site, serve it: .cache/docs/bin/python -m http.server -d build/docs"
+	@echo "build/docs/index.html"
 
 test: $(ENV)/.ready ## Run all tests; fail where they cover less than 90 % of the lines
 	$(PYTEST) --cov $(ARGS)
@@ -93,6 +101,8 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	$(LOCK) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
 	for peer in $(PEERS); do $(LOCK) $(ANY) requirements/bench-$$peer.in \
 	  --output-file requirements/bench-$$peer.txt || exit; done
+	$(LOCK) --python-version 3.11 --universal requirements/docs.in \
+	  --output-file requirements/docs.txt
 	$(COMPILE) $(ANY) --constraint requirements/tfx-1.21.txt pyproject.toml --extra gcp --extra aws \
 	  --extra vertex --output-file requirements/constraints-core.txt
 	$(COMPILE) $(LINUX) --constraint requirements/tfx-1.16.txt $(USER_EXTRAS) pyproject.toml \
@@ -119,6 +129,13 @@ $(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
 	  requirements/airflow.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.cache/docs/.ready: requirements/docs.txt
+	@echo "Installing into $(@D) what $< says."
+	@$(@D)/bin/python -c pass 2>/dev/null || \
+	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.12 3.13 3.11)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes $<
 	@touch $@
 
 # kfp without TFX: TFX 1.16 keeps it at 2.5.

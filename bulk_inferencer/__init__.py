@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bulk_inferencer import beam as beam
     from bulk_inferencer import bulk_inferencer_pb2 as bulk_inferencer_pb2
     from bulk_inferencer import errors as errors
+    from bulk_inferencer import reports as reports
     from bulk_inferencer import results as results
     from bulk_inferencer import serving as serving
     from bulk_inferencer._formats.batches import BatchBounds as BatchBounds
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bulk_inferencer._models.tf_serving import TFServing as TFServing
     from bulk_inferencer._models.vertex import VertexEndpoint as VertexEndpoint
     from bulk_inferencer._predict import predict as predict
+    from bulk_inferencer._progress import Progress as Progress
     from bulk_inferencer._run import run as run
     from bulk_inferencer._units.checkpoint import Checkpoint as Checkpoint
     from bulk_inferencer._units.damaged_files import DamagedFiles as DamagedFiles
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from bulk_inferencer.job import Outputs as Outputs
     from bulk_inferencer.results.compare import Comparing as Comparing
     from bulk_inferencer.results.comparison import Comparison as Comparison
+    from bulk_inferencer.results.expectations import Expectations as Expectations
+    from bulk_inferencer.results.expectations import OutputExpectations as OutputExpectations
     from bulk_inferencer.results.reader import read_predictions as read_predictions
     from bulk_inferencer.results.summary import Summary as Summary
 
@@ -74,6 +78,7 @@ _MODULE_OF_NAME = {
     "Comparison": "bulk_inferencer.results.comparison",
     "DamagedFiles": "bulk_inferencer._units.damaged_files",
     "Decision": "bulk_inferencer._gate",
+    "Expectations": "bulk_inferencer.results.expectations",
     "ExitWhen": "bulk_inferencer._models.cascade",
     "FailureLimit": "bulk_inferencer._units.failure_limit",
     "HookedModel": "bulk_inferencer._models.hooks",
@@ -84,10 +89,12 @@ _MODULE_OF_NAME = {
     "JSONLines": "bulk_inferencer._formats.json_lines",
     "Limits": "bulk_inferencer._models.retries",
     "ModelComparison": "bulk_inferencer.components.artifacts",
+    "OutputExpectations": "bulk_inferencer.results.expectations",
     "Outputs": "bulk_inferencer.job",
     "PythonModel": "bulk_inferencer._models.python_model",
     "PredictionTable": "bulk_inferencer.components.artifacts",
     "Parquet": "bulk_inferencer._formats.parquet",
+    "Progress": "bulk_inferencer._progress",
     "SavedModel": "bulk_inferencer._models.saved_model",
     "SplitRouting": "bulk_inferencer._units.routing",
     "Stage": "bulk_inferencer._models.cascade",
@@ -103,6 +110,7 @@ _MODULE_OF_NAME = {
     "latest_results": "bulk_inferencer.components.recorded_results",
     "predict": "bulk_inferencer._predict",
     "read_predictions": "bulk_inferencer.results.reader",
+    "reports": "bulk_inferencer.reports",
     "results": "bulk_inferencer.results",
     "run": "bulk_inferencer._run",
     "serving": "bulk_inferencer.serving",
@@ -110,7 +118,7 @@ _MODULE_OF_NAME = {
 
 # `import *` must not bring modules of common names: `beam` is what Beam's users call Beam. Nor does
 # it bring the components where there is no TFX.
-_MODULES = {"beam", "errors", "results", "serving"}
+_MODULES = {"beam", "errors", "reports", "results", "serving"}
 _COMPONENTS = {n for n, module in _MODULE_OF_NAME.items() if ".components." in module}
 _HIDDEN = _MODULES if _extras.is_installed("tfx") else _MODULES | _COMPONENTS
 __all__ = sorted(_MODULE_OF_NAME.keys() - _HIDDEN)

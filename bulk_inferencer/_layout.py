@@ -5,7 +5,8 @@ failed_examples/   Split-<split>/failed_examples-SSSSS-of-NNNNN.gz
 output_examples/   Split-<split>/examples-SSSSS-of-NNNNN.gz
 prediction_table/  predictions-<split>-SSSSS-of-NNNNN.parquet
 summary/           summary.json, statistics.json, failures-<split>.jsonl.gz,
-                   failures-<split>-SSSSS-of-NNNNN.parquet, where there is a prediction table
+                   failures-<split>-SSSSS-of-NNNNN.parquet, where there is a prediction table;
+                   of a TFX component stats.tfrecord and report.html, too
 comparison/        comparison.json
 */.work/           working files, which the run deletes at its end
 """
@@ -19,10 +20,15 @@ from collections.abc import Iterable
 INFERENCE_RESULT = "inference_result"
 # The output of the predictions as a table.
 PREDICTION_TABLE = "prediction_table"
+# The output of the comparison of several models.
+COMPARISON = "comparison"
 
 SUMMARY_FILE = "summary.json"
 COMPARISON_FILE = "comparison.json"
 STATISTICS_FILE = "statistics.json"
+# What the components add for TFDV and for people.
+TFDV_FILE = "stats.tfrecord"
+REPORT_FILE = "report.html"
 WORK_FOLDER = ".work"
 
 # Compressions of PredictionLogs. Examples are always gzip: TFX reads no other compression.
@@ -123,7 +129,12 @@ def _table_pattern(table: str, split: str | None) -> re.Pattern[str]:
 
 _SHARD_FILE = r"(prediction_logs-.+|Split-.+/failed_examples|Split-.+/examples)-\d+-of-\d+(\.gz)?"
 _TABLES = (prediction_table_pattern(None), failure_table_pattern(None))
-_REPORT = rf"{SUMMARY_FILE}|{STATISTICS_FILE}|{COMPARISON_FILE}|failures-.+\.jsonl\.gz"
+_REPORT = "|".join(
+    [
+        *map(re.escape, (SUMMARY_FILE, STATISTICS_FILE, COMPARISON_FILE, TFDV_FILE, REPORT_FILE)),
+        r"failures-.+\.jsonl\.gz",
+    ]
+)
 
 
 def is_shard(name: str) -> bool:

@@ -27,6 +27,7 @@ from bulk_inferencer._models.hooks import HookedModel, Postprocess, Preprocess
 from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._models.python_model import Given, PythonModel
 from bulk_inferencer._models.saved_model import SavedModel
+from bulk_inferencer._progress import Progress
 from bulk_inferencer._run import run
 from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from bulk_inferencer.results import Results
+    from bulk_inferencer.results.expectations import Expectations
 
 Path: TypeAlias = str | os.PathLike[str]
 Inputs: TypeAlias = (
@@ -68,6 +70,8 @@ def predict(
     preprocess: Preprocess | str | None = None,
     postprocess: Postprocess | str | None = None,
     gate: Decision = UNASKED,
+    expectations: Expectations | None = None,
+    baseline: Path = "",
     record_format: str = FORMAT_TF_EXAMPLE,
     bounds: BatchBounds | None = None,
     failure_limit: FailureLimit | None = None,
@@ -76,6 +80,7 @@ def predict(
     limit: int | None = None,
     options: PipelineOptions | Sequence[str] = (),
     restart: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Results:
     """Scores files or a table with a model, and writes the predictions into a folder.
 
@@ -110,6 +115,9 @@ def predict(
       preprocess: see `HookedModel`.
       postprocess: see `HookedModel`.
       gate: whether the model may run.
+      expectations: what the predictions must be like. `summary.branches["inference_result"]` then
+        says in `checks` and `meets_expectations` whether they are; see `Branch`.
+      baseline: a folder of earlier results, for `OutputExpectations.max_drift`.
       record_format: see `InferenceJob`.
       bounds: bounds of a batch.
       failure_limit: how many records may fail.
@@ -119,6 +127,7 @@ def predict(
         all of them.
       options: Beam's options; see `run`.
       restart: see `run`.
+      progress: is called with how far the run is; see `run`.
 
     Returns:
       The results, as `results.read(output)` returns them.
@@ -148,7 +157,16 @@ def predict(
         )
         job = InferenceJob(
             splits=splits,
-            branches=[Branch(INFERENCE_RESULT, own_model, outputs.inference_result, gate)],
+            branches=[
+                Branch(
+                    INFERENCE_RESULT,
+                    own_model,
+                    outputs.inference_result,
+                    gate,
+                    expectations,
+                    _files.as_path("predict's baseline", baseline),
+                )
+            ],
             outputs=outputs,
             input_format=own_format,
             columns=columns,
@@ -159,7 +177,7 @@ def predict(
             damaged_files=damaged_files or DamagedFiles(),
             limit=limit,
         )
-        run(job, options, restart=restart)
+        run(job, options, restart=restart, progress=progress)
     return results.read(folder)
 
 

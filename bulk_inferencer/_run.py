@@ -26,6 +26,7 @@ from bulk_inferencer._formats.rows import as_list
 from bulk_inferencer._models.custom_ops import LIBRARIES_OF_OPS
 from bulk_inferencer._models.predictor import files_of, fitted
 from bulk_inferencer._models.trial import output_types
+from bulk_inferencer._progress import Progress, Watch, watching
 from bulk_inferencer._signals import ended_by_sigterm
 from bulk_inferencer._signatures import Signature, output_names
 from bulk_inferencer._units.basis import Basis, NoBasisError, basis_of, digest_of
@@ -42,13 +43,25 @@ from bulk_inferencer._units.inputs import check_apart, list_files
 from bulk_inferencer._units.plan import numbered
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.spot_check import draw
+from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer._units.tables import table_schema, table_sinks
 from bulk_inferencer._units.workspace import tidy, workspace
+from bulk_inferencer._verdict import (
+    can_judge,
+    judged_again,
+    log_verdict,
+    read_baselines,
+    with_verdict,
+)
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import InputError, SettingsError, prefix_errors
 from bulk_inferencer.job import Branch, InferenceJob, unit_task
+from bulk_inferencer.results.expectations import check_outputs
 from bulk_inferencer.results.reader import check_complete, check_complete_table
+from bulk_inferencer.results.reasons import most_frequent
+from bulk_inferencer.results.statistics import Statistics
 from bulk_inferencer.results.summary import BranchSummary, Reused, Summary, stage_counts
+from bulk_inferencer.results.timeline import merged
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -67,6 +80,7 @@ def run(
     options: PipelineOptions | Sequence[str] = (),
     make_pipeline: Callable[[], beam.Pipeline] | None = None,
     restart: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Scores every record of the job's splits, and commits all results or none.
 
@@ -85,14 +99,18 @@ def run(
       make_pipeline: makes the pipeline, instead of `options`, which then only open the files that
         the job names.
       restart: whether to delete what an unfinished run left, and to start anew.
+      progress: is called about twice a second with how far the run is, from a thread of its own, at
+        the start and at the end; where files are far away, less often. If it raises, the run ends
+        with that error, and the next one goes on. Without it, a notebook shows a line that updates
+        itself. In any case, the log has a line every ten seconds.
 
     Returns:
       The summary, as written to `summary.json`.
 
     Raises:
       ModelError: the model, a signature or a tag does not exist, or cannot take the records.
-      SettingsError: a column names an output that the model does not have, or a folder is not
-        empty, or holds what an unfinished run of another job left.
+      SettingsError: a column or an expectation names an output that the model does not have, or a
+        folder is not empty, or holds what an unfinished run of another job left.
       FolderInUseError: another run is writing to a folder.
       InputError: files are missing, damaged or named twice.
       FailureLimitError: too many records failed.
@@ -101,6 +119,18 @@ def run(
     check_kind("run's job", job, InferenceJob, "InferenceJob(splits=..., model=..., outputs=...)")
     if isinstance(options, str):
         raise SettingsError(f"run's options must be a list, not {options!r}. Write [{options!r}].")
+    with watching(progress) as watch:
+        return _watched_run(job, options, make_pipeline, restart, watch)
+
+
+def _watched_run(
+    job: InferenceJob,
+    options: PipelineOptions | Sequence[str],
+    make_pipeline: Callable[[], beam.Pipeline] | None,
+    restart: bool,
+    watch: Watch,
+) -> Summary:
+    """Runs a job; see `run`."""
     clock = _Clock()
     beam_engine.open_filesystems(_paths(job), options, make_pipeline)
     signatures = _check_branches(job, job.record_format)
@@ -121,8 +151,12 @@ def run(
         _logger.info("Scoring with %s; fingerprint: %s.", branch.model.uri, fingerprint)
     basis = _basis(job, task, fingerprints, inputs)
     made_from = {**basis.everything, "the folders": digest_of(job.folders)} if basis else {}
+    baselines = read_baselines(job)
     if finished := _finished(job, made_from):
-        return finished
+        summary = judged_again(job, finished, baselines)
+        log_verdict(job, summary)
+        watch.was_done(summary)
+        return summary
     clock.lap("plan")
     with (
         ended_by_sigterm(),
@@ -144,10 +178,13 @@ def run(
         done = {manifest.key for manifest in reused}
         if todo := [unit for unit in units if unit.key not in done]:
             make = make_pipeline or functools.partial(beam_engine.make_pipeline, options)
-            beam_engine.run_units(task, todo, make)
+            stop = StopSign.in_folder(space.manifests_folder)
+            with watch.scoring(space.manifests_folder, units, reused, stop):
+                beam_engine.run_units(task, todo, make, stop)
         clock.lap("score")
         space.claims.check()
         manifests = numbered(units, space.finished())
+        watch.commits(units, manifests)
         damaged_files = check_damaged_files(job.damaged_files, manifests)
         books = close_books(task, units, manifests, job.failure_limit)
         finals = final_names(task.sinks, units, manifests)
@@ -156,8 +193,11 @@ def run(
                 sink.finish(list(inputs), manifests)
             check_shards(finals, job.folders)
             clock.lap("commit")
+            statistics = Statistics.read(job.outputs.summary)
             branches = {
-                branch.name: _branch_summary(branch, signatures, fingerprints, books, clock.laps)
+                branch.name: _branch_summary(
+                    branch, signatures, fingerprints, books, statistics, clock.laps
+                )
                 for branch in sorted(job.branches, key=lambda branch: not branch.gate.is_open)
             }
             summary = Summary(
@@ -168,10 +208,17 @@ def run(
                 made_from=made_from,
                 damaged_files=damaged_files,
                 table_schema=table_schema(task.sinks),
+                bytes_read=sum(manifest.bytes_read for manifest in manifests),
+                input_bytes=sum(file.own_bytes for files in inputs.values() for file in files),
+                timeline=merged(
+                    manifest.timeline for manifest in manifests if manifest.key not in done
+                ).since(watch.started),
             )
+            summary = with_verdict(job, summary, baselines)
             space.claims.check()
             summary.write(job.outputs.summary)
     _log_results(job, summary, inputs)
+    log_verdict(job, summary)
     for branch in job.open_branches:
         model = branch.label or branch.model.uri or "The model"
         for warning in books.accounts[branch.name].outputs.warnings(model):
@@ -184,6 +231,7 @@ def _branch_summary(
     signatures: Mapping[str, Sequence[Signature]],
     fingerprints: Mapping[str, str],
     books: Books,
+    statistics: Statistics,
     seconds: Mapping[str, float],
 ) -> BranchSummary:
     if not branch.gate.is_open:
@@ -201,6 +249,8 @@ def _branch_summary(
         stages=stage_counts(_all_stages(called, account.stages)),
         versions=library_versions(),
         not_finite=account.outputs.not_finite,
+        statistics=statistics.summary_of(branch.name),
+        failures=most_frequent(statistics.failures_of(branch.name)),
     )
 
 
@@ -252,7 +302,7 @@ def _finished(job: InferenceJob, made_from: Mapping[str, str]) -> Summary | None
                 check_complete_table(job.outputs.table, splits, check_bytes=branch.folder is None)
     except InputError:
         return None
-    if not all(map(results_in, job.folders)):
+    if not all(map(results_in, job.folders)) or not can_judge(job):
         return None
     tidy(job.folders)
     _logger.warning(
@@ -293,6 +343,8 @@ def _check_branch(branch: Branch, job: InferenceJob, record_format: str) -> tupl
                     f"Column '{column.name}' needs the output '{column.output}', but "
                     f"{branch.model.uri} has {', '.join(available)}. Correct Outputs.columns."
                 )
+        if branch.expectations is not None:
+            check_outputs(branch.expectations, available, branch.model.uri or "the model")
     return signatures
 
 
@@ -305,6 +357,7 @@ def _paths(job: InferenceJob) -> list[str]:
         *job.written_folders,
         *itertools.chain.from_iterable(job.splits.values()),
         *([job.outcomes] if job.outcomes else []),
+        *(branch.baseline for branch in job.open_branches if branch.baseline),
         *(uri for uri in uris if is_known(uri)),  # Others are those of endpoints.
     ]
 
@@ -359,9 +412,12 @@ def _with_tables(
     if job.outputs.table is None:
         return task
     types = {}
+    expectations = {branch.name: branch.expectations for branch in job.open_branches}
     for name, model in task.models.items():
         with prefix_errors(task.labels[name]):
             types[name] = output_types(model, signatures[name], task.record_format, first)
+            if expected := expectations[name]:
+                check_outputs(expected, types[name], model.uri or "the model")
     sinks = table_sinks(
         job.outputs.table_settings,
         table=job.outputs.table,

@@ -144,6 +144,7 @@ class DataSpec(google.protobuf.message.Message):
     VECTORS_FIELD_NUMBER: builtins.int
     PREDICTION_LOGS_FIELD_NUMBER: builtins.int
     RECORDS_IN_LOGS_FIELD_NUMBER: builtins.int
+    REPORT_FIELD_NUMBER: builtins.int
     @property
     def example_splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the splits that are scored. Default: every split of the examples."""
@@ -200,6 +201,10 @@ class DataSpec(google.protobuf.message.Message):
     """Whether a PredictionLog holds the record beside its prediction. Default:
     true.
     """
+    report: builtins.bool
+    """Whether the summary holds a page of the results for people to look at,
+    report.html. Default: true.
+    """
     def __init__(
         self,
         *,
@@ -217,9 +222,10 @@ class DataSpec(google.protobuf.message.Message):
         vectors: collections.abc.Mapping[builtins.str, global___ColumnList] | None = ...,
         prediction_logs: builtins.bool | None = ...,
         records_in_logs: builtins.bool | None = ...,
+        report: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "checkpoint_days", b"checkpoint_days", "failure_limit", b"failure_limit", "max_damaged_files", b"max_damaged_files", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "checkpoint_days", b"checkpoint_days", "checkpoint_dir", b"checkpoint_dir", "columns", b"columns", "compression", b"compression", "damaged_files", b"damaged_files", "example_splits", b"example_splits", "failure_limit", b"failure_limit", "keep_checkpoint", b"keep_checkpoint", "max_damaged_files", b"max_damaged_files", "max_record_bytes", b"max_record_bytes", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs", "rename", b"rename", "vectors", b"vectors"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "_report", b"_report", "checkpoint_days", b"checkpoint_days", "failure_limit", b"failure_limit", "max_damaged_files", b"max_damaged_files", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days", "_max_damaged_files", b"_max_damaged_files", "_prediction_logs", b"_prediction_logs", "_records_in_logs", b"_records_in_logs", "_report", b"_report", "checkpoint_days", b"checkpoint_days", "checkpoint_dir", b"checkpoint_dir", "columns", b"columns", "compression", b"compression", "damaged_files", b"damaged_files", "example_splits", b"example_splits", "failure_limit", b"failure_limit", "keep_checkpoint", b"keep_checkpoint", "max_damaged_files", b"max_damaged_files", "max_record_bytes", b"max_record_bytes", "prediction_logs", b"prediction_logs", "records_in_logs", b"records_in_logs", "rename", b"rename", "report", b"report", "vectors", b"vectors"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_checkpoint_days", b"_checkpoint_days"]) -> typing_extensions.Literal["checkpoint_days"] | None: ...
     @typing.overload
@@ -228,6 +234,8 @@ class DataSpec(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_prediction_logs", b"_prediction_logs"]) -> typing_extensions.Literal["prediction_logs"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_records_in_logs", b"_records_in_logs"]) -> typing_extensions.Literal["records_in_logs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_report", b"_report"]) -> typing_extensions.Literal["report"] | None: ...
 
 global___DataSpec = DataSpec
 
@@ -961,3 +969,250 @@ class ExitWhen(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_at_most", b"_at_most"]) -> typing_extensions.Literal["at_most"] | None: ...
 
 global___ExitWhen = ExitWhen
+
+class Expectations(google.protobuf.message.Message):
+    """What the predictions of a model must be like for it to be blessed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class OutputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___OutputExpectations: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___OutputExpectations | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    MAX_FAILED_FRACTION_FIELD_NUMBER: builtins.int
+    MIN_RECORDS_FIELD_NUMBER: builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def outputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___OutputExpectations]:
+        """Bounds by output. Each output that is named must be there. Default: none."""
+    max_failed_fraction: builtins.float
+    """Share of the records that may fail. Unit: a fraction from 0 to 1.
+    Default: no limit but DataSpec.failure_limit.
+    """
+    min_records: builtins.int
+    """Fewest records that must have been predicted. Unit: records. Default: 1."""
+    baseline_model: builtins.str
+    """Of several models side by side, the name of the one to compare with.
+    Default: none.
+    """
+    def __init__(
+        self,
+        *,
+        outputs: collections.abc.Mapping[builtins.str, global___OutputExpectations] | None = ...,
+        max_failed_fraction: builtins.float | None = ...,
+        min_records: builtins.int | None = ...,
+        baseline_model: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_max_failed_fraction", b"_max_failed_fraction", "_min_records", b"_min_records", "max_failed_fraction", b"max_failed_fraction", "min_records", b"min_records"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_max_failed_fraction", b"_max_failed_fraction", "_min_records", b"_min_records", "baseline_model", b"baseline_model", "max_failed_fraction", b"max_failed_fraction", "min_records", b"min_records", "outputs", b"outputs"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_failed_fraction", b"_max_failed_fraction"]) -> typing_extensions.Literal["max_failed_fraction"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_min_records", b"_min_records"]) -> typing_extensions.Literal["min_records"] | None: ...
+
+global___Expectations = Expectations
+
+class OutputExpectations(google.protobuf.message.Message):
+    """Bounds on one output of a model. What is not set may be anything."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class QuantilesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Bounds: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Bounds | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    class ClassSharesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Bounds: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Bounds | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MAX_NOT_FINITE_FRACTION_FIELD_NUMBER: builtins.int
+    MINIMUM_FIELD_NUMBER: builtins.int
+    MAXIMUM_FIELD_NUMBER: builtins.int
+    MIN_MEAN_FIELD_NUMBER: builtins.int
+    MAX_MEAN_FIELD_NUMBER: builtins.int
+    QUANTILES_FIELD_NUMBER: builtins.int
+    CLASS_SHARES_FIELD_NUMBER: builtins.int
+    MAX_DRIFT_FIELD_NUMBER: builtins.int
+    MIN_AGREEMENT_FIELD_NUMBER: builtins.int
+    MAX_MEAN_ABSOLUTE_DIFFERENCE_FIELD_NUMBER: builtins.int
+    MAX_ABSOLUTE_DIFFERENCE_FIELD_NUMBER: builtins.int
+    max_not_finite_fraction: builtins.float
+    """Share of the output's numbers that may be NaN or an infinity. Unit: a
+    fraction from 0 to 1. Default: no limit.
+    """
+    minimum: builtins.float
+    """No finite number may be less. Unit: the output's own. Default: no limit."""
+    maximum: builtins.float
+    """No finite number may be greater. Unit: the output's own. Default: no
+    limit.
+    """
+    min_mean: builtins.float
+    """Least mean of the finite numbers. Unit: the output's own. Default: no
+    limit.
+    """
+    max_mean: builtins.float
+    """Largest mean of the finite numbers. Unit: the output's own. Default: no
+    limit.
+    """
+    @property
+    def quantiles(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Bounds]:
+        """Bounds of quantiles, by quantile as text: "0.5" is the median. Default:
+        none.
+        """
+    @property
+    def class_shares(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Bounds]:
+        """Bounds of the share of records by class, from 0 to 1. Default: none."""
+    max_drift: builtins.float
+    """Largest distance from the distribution of the baseline's output. Unit: a
+    fraction from 0 to 1. Default: no limit.
+    """
+    min_agreement: builtins.float
+    """Least share of records of the same class as the baseline model's. Unit: a
+    fraction from 0 to 1. Default: no limit.
+    """
+    max_mean_absolute_difference: builtins.float
+    """Largest mean of the absolute differences from the baseline model's output.
+    Unit: the output's own. Default: no limit.
+    """
+    max_absolute_difference: builtins.float
+    """Largest absolute difference of any number from the baseline model's. Unit:
+    the output's own. Default: no limit.
+    """
+    def __init__(
+        self,
+        *,
+        max_not_finite_fraction: builtins.float | None = ...,
+        minimum: builtins.float | None = ...,
+        maximum: builtins.float | None = ...,
+        min_mean: builtins.float | None = ...,
+        max_mean: builtins.float | None = ...,
+        quantiles: collections.abc.Mapping[builtins.str, global___Bounds] | None = ...,
+        class_shares: collections.abc.Mapping[builtins.str, global___Bounds] | None = ...,
+        max_drift: builtins.float | None = ...,
+        min_agreement: builtins.float | None = ...,
+        max_mean_absolute_difference: builtins.float | None = ...,
+        max_absolute_difference: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_max_absolute_difference", b"_max_absolute_difference", "_max_drift", b"_max_drift", "_max_mean", b"_max_mean", "_max_mean_absolute_difference", b"_max_mean_absolute_difference", "_max_not_finite_fraction", b"_max_not_finite_fraction", "_maximum", b"_maximum", "_min_agreement", b"_min_agreement", "_min_mean", b"_min_mean", "_minimum", b"_minimum", "max_absolute_difference", b"max_absolute_difference", "max_drift", b"max_drift", "max_mean", b"max_mean", "max_mean_absolute_difference", b"max_mean_absolute_difference", "max_not_finite_fraction", b"max_not_finite_fraction", "maximum", b"maximum", "min_agreement", b"min_agreement", "min_mean", b"min_mean", "minimum", b"minimum"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_max_absolute_difference", b"_max_absolute_difference", "_max_drift", b"_max_drift", "_max_mean", b"_max_mean", "_max_mean_absolute_difference", b"_max_mean_absolute_difference", "_max_not_finite_fraction", b"_max_not_finite_fraction", "_maximum", b"_maximum", "_min_agreement", b"_min_agreement", "_min_mean", b"_min_mean", "_minimum", b"_minimum", "class_shares", b"class_shares", "max_absolute_difference", b"max_absolute_difference", "max_drift", b"max_drift", "max_mean", b"max_mean", "max_mean_absolute_difference", b"max_mean_absolute_difference", "max_not_finite_fraction", b"max_not_finite_fraction", "maximum", b"maximum", "min_agreement", b"min_agreement", "min_mean", b"min_mean", "minimum", b"minimum", "quantiles", b"quantiles"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_absolute_difference", b"_max_absolute_difference"]) -> typing_extensions.Literal["max_absolute_difference"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_drift", b"_max_drift"]) -> typing_extensions.Literal["max_drift"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_mean", b"_max_mean"]) -> typing_extensions.Literal["max_mean"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_mean_absolute_difference", b"_max_mean_absolute_difference"]) -> typing_extensions.Literal["max_mean_absolute_difference"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_not_finite_fraction", b"_max_not_finite_fraction"]) -> typing_extensions.Literal["max_not_finite_fraction"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_maximum", b"_maximum"]) -> typing_extensions.Literal["maximum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_min_agreement", b"_min_agreement"]) -> typing_extensions.Literal["min_agreement"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_min_mean", b"_min_mean"]) -> typing_extensions.Literal["min_mean"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_minimum", b"_minimum"]) -> typing_extensions.Literal["minimum"] | None: ...
+
+global___OutputExpectations = OutputExpectations
+
+class Bounds(google.protobuf.message.Message):
+    """A range of values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
+    at_least: builtins.float
+    """The least value. Unit: that of what is bounded. Default: no limit."""
+    at_most: builtins.float
+    """The largest value. Unit: that of what is bounded. Default: no limit."""
+    def __init__(
+        self,
+        *,
+        at_least: builtins.float | None = ...,
+        at_most: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_at_least", b"_at_least", "_at_most", b"_at_most", "at_least", b"at_least", "at_most", b"at_most"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_at_least", b"_at_least", "_at_most", b"_at_most", "at_least", b"at_least", "at_most", b"at_most"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_at_least", b"_at_least"]) -> typing_extensions.Literal["at_least"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_at_most", b"_at_most"]) -> typing_extensions.Literal["at_most"] | None: ...
+
+global___Bounds = Bounds
+
+class ModelExpectations(google.protobuf.message.Message):
+    """What is expected of each of several models."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ModelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Expectations: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Expectations | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODELS_FIELD_NUMBER: builtins.int
+    @property
+    def models(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Expectations]:
+        """Expectations by the models' names. Default: nothing is expected."""
+    def __init__(
+        self,
+        *,
+        models: collections.abc.Mapping[builtins.str, global___Expectations] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["models", b"models"]) -> None: ...
+
+global___ModelExpectations = ModelExpectations

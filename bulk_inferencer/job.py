@@ -36,7 +36,7 @@ from bulk_inferencer._models.predictor import Model, check_is_model, check_name,
 from bulk_inferencer._units.checkpoint import Checkpoint
 from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
-from bulk_inferencer._units.outcomes import check_outcomes, read_outcomes
+from bulk_inferencer._units.outcomes import check_outcomes
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.sinks.comparison import ComparedOutputs
@@ -46,8 +46,11 @@ from bulk_inferencer._units.sinks.matched_outcomes import MatchedOutcomes
 from bulk_inferencer._units.sinks.output_examples import OutputExamples, check_no_variant
 from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
 from bulk_inferencer._units.sinks.sink import Sink
+from bulk_inferencer._units.sinks.statistics import PredictionStatistics
 from bulk_inferencer.errors import SettingsError, prefix_errors
 from bulk_inferencer.results.compare import Comparing
+from bulk_inferencer.results.expectations import Expectations, check_baseline_models
+from bulk_inferencer.results.outcomes import read_outcomes
 
 # As TFX names them, and short enough for what else a name of a file holds.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -70,15 +73,21 @@ class Branch:
       model: the model.
       folder: the folder of its PredictionLogs; None where the job writes none.
       gate: whether it may run. A model that may not is in the summary, but gets no records.
+      expectations: what its predictions must be like. The run does not fail where they are not, but
+        its summary says so.
+      baseline: a folder of earlier results, from which distributions must not drift too far: of a
+        run with a single model, or of one output of a run. Empty where there are none yet.
 
     Raises:
-      SettingsError: the name, the model or the gate is not valid.
+      SettingsError: the name, the model, the gate or what is expected is not valid.
     """
 
     name: str
     model: Model
     folder: str | None = None
     gate: Decision = UNASKED
+    expectations: Expectations | None = None
+    baseline: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "model")
@@ -91,6 +100,19 @@ class Branch:
                     f"Branch.gate must be a Decision, not {self.gate!r}. Use Decision(verdict, "
                     f"reason), or leave it out if the model needs no blessing."
                 )
+            self._check_expectations()
+
+    def _check_expectations(self) -> None:
+        expected = self.expectations
+        if expected is not None:
+            example = "Expectations(max_failed_fraction=0.01)"
+            check_kind("Branch.expectations", expected, Expectations, example)
+        object.__setattr__(self, "baseline", _files.as_path("Branch.baseline", self.baseline))
+        if self.baseline and not (expected and expected.needs_baseline):
+            raise SettingsError(
+                f"Branch.baseline is {self.baseline}, but nothing is expected of the distance from "
+                f"it. Set OutputExpectations.max_drift, or leave it out."
+            )
 
     @property
     def label(self) -> str:
@@ -296,6 +318,7 @@ class InferenceJob:
         if self.open_branches:
             object.__setattr__(self, "splits", _checked_splits(self.splits))
         _check_record_format(self.record_format, self.outputs, self.routing)
+        _check_baseline_models(branches, self.outputs, is_split=self.routing is not None)
         if self.routing:
             self.routing.check_names(branch.name for branch in branches)
             check_no_variant(self.outputs.columns)
@@ -363,6 +386,7 @@ def unit_task(job: InferenceJob) -> UnitTask:
         ),
         FailedExamples(outputs.failed_examples),
         FailureList(outputs.summary, job.names_models),
+        PredictionStatistics(outputs.summary),
     ]
     if outputs.output_examples:
         sinks.append(
@@ -405,7 +429,9 @@ def _only_branch(
             "one, or use Outputs.under(folder)."
         )
     made = Branch(INFERENCE_RESULT, model, outputs.inference_result)
-    return (dataclasses.replace(made, gate=branches[0].gate) if branches else made,)
+    if branches:
+        return (dataclasses.replace(branches[0], model=model, folder=made.folder),)
+    return (made,)
 
 
 def _check_branches(
@@ -448,6 +474,17 @@ def _check_branches(
                 f"The output folder {within[0]} lies within the model's, {model}, whose files must "
                 f"not change during a run. Choose another folder."
             )
+
+
+def _check_baseline_models(branches: Sequence[Branch], outputs: Outputs, is_split: bool) -> None:
+    expected = {b.name: b.expectations for b in branches if b.expectations is not None}
+    check_baseline_models(expected, [branch.name for branch in branches], is_split)
+    comparing = [own.baseline_model for own in expected.values() if own.baseline_model]
+    if comparing and not outputs.comparison:
+        raise SettingsError(
+            f"Expectations.baseline_model is '{comparing[0]}', but the models are not compared. "
+            f"Name a folder in Outputs.comparison."
+        )
 
 
 def _checked_splits(splits: Any) -> dict[str, list[str]]:

@@ -36,14 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     # TFX and what it imports write many warnings.
     with terminal.stderr_to(log):
         try:
-            problems = _run_and_show(args.name, workdir, bad_model=args.bad_model)
+            problems, report = _run_and_show(args.name, workdir, bad_model=args.bad_model)
         except Exception as error:  # noqa: BLE001  Reported and logged, whatever it is.
             traceback.print_exc()
             # Beam puts whole tracebacks into its messages; what matters comes last.
             message = "\n".join(str(error).splitlines()[-5:])
             problems = [f"{type(error).__name__}: {message}\nFull log: {terminal.short(log)}"]
+            report = ""
     success = "OK: the gate closed." if args.bad_model else "OK: all predictions checked."
-    terminal.verdict(problems, success)
+    terminal.verdict(problems, f"{success}\nThe report, for a browser: {report}")
     return 1 if problems else 0
 
 
@@ -72,8 +73,8 @@ def run(name: str, workdir: str, *, bad_model: bool = False) -> tuple[Any, Outco
     return data, read_outcome(metadata, pipeline)
 
 
-def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
-    """Runs a pipeline, shows what came of it, and returns what is wrong."""
+def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> tuple[list[str], str]:
+    """Runs a pipeline, shows what came of it, and returns what is wrong and where the report is."""
     terminal.say(f"{name}\n{PIPELINES[name].title}")
     if bad_model:
         terminal.say("Training stops after one step, so Evaluator should not bless the model.")
@@ -91,7 +92,7 @@ def _run_and_show(name: str, workdir: str, *, bad_model: bool) -> list[str]:
     terminal.section(f"Files in {terminal.short(workdir)}", files, width=16)
     if not problems:
         terminal.section("Next", terminal.next_steps(name, outcome, bad_model=bad_model))
-    return problems
+    return problems, terminal.short(terminal.report_of(outcome))
 
 
 def _parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -82,6 +82,12 @@ def files(outcome: Outcome, workdir: str) -> Iterator[Pair]:
         if name in outcome.outputs:
             path = os.path.join(outcome.outputs[name], f"{name}.json")
             yield name, os.path.relpath(path, workdir)
+    yield "report", os.path.relpath(report_of(outcome), workdir)
+
+
+def report_of(outcome: Outcome) -> str:
+    """Returns the page about the run."""
+    return os.path.join(outcome.outputs["summary"], "report.html")
 
 
 def next_steps(name: str, outcome: Outcome, *, bad_model: bool) -> str:
@@ -93,6 +99,7 @@ def next_steps(name: str, outcome: Outcome, *, bad_model: bool) -> str:
         return f"the same with a good model:  {command} {name}"
     return "\n".join(
         [
+            f"look at the rows:    {python} -m bulk_inferencer show {_result_of(outcome)}",
             f"see the gate close:  {command} {name} --bad-model",
             f"the other example:   {command} {PIPELINES[name].similar}",
             f"make it yours:       {PIPELINES[name].file}",
@@ -100,6 +107,11 @@ def next_steps(name: str, outcome: Outcome, *, bad_model: bool) -> str:
             *(f"  {line}" for line in _reading(outcome)),
         ]
     )
+
+
+def _result_of(outcome: Outcome) -> str:
+    """Returns the folder of the results that can be read as rows."""
+    return short(outcome.outputs["summary"])
 
 
 def _reading(outcome: Outcome) -> list[str]:
@@ -117,8 +129,8 @@ def _reading(outcome: Outcome) -> list[str]:
 def verdict(problems: Iterable[str], success: str) -> None:
     """Prints the problems, or else that there are none."""
     say("")
-    lines = "\n".join(f"FAILED: {problem}" for problem in problems).splitlines() or [success]
-    for line in lines:
+    lines = "\n".join(f"FAILED: {problem}" for problem in problems) or success
+    for line in lines.splitlines():
         say(textwrap.fill(line, 98, subsequent_indent="  ", break_long_words=False))
 
 

@@ -9,6 +9,8 @@ import tf_keras
 
 from tests import helpers
 
+pytest_plugins = ["tests.browser"]
+
 # Times vary with whatever else the machine does.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")

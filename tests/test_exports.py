@@ -21,8 +21,8 @@ COMPONENTS = [
 ]  # fmt: skip
 CORE = [
     "BatchBounds", "Branch", "CSV", "CascadeModel", "Checkpoint", "Column", "Comparing",
-    "Comparison", "DamagedFiles", "Decision", "ExitWhen", "FailureLimit", "HookedModel",
-    "InferenceJob", "InputFormat", "JSONLines", "Limits", "Outputs", "Parquet", "PythonModel",
+    "Comparison", "DamagedFiles", "Decision", "ExitWhen", "Expectations", "FailureLimit", "HookedModel",
+    "InferenceJob", "InputFormat", "JSONLines", "Limits", "OutputExpectations", "Outputs", "Parquet", "Progress", "PythonModel",
     "SavedModel", "SplitRouting", "Stage", "Summary", "TFRecord", "TFServing", "TableSettings",
     "VertexEndpoint", "WholeFiles", "bulk_inferencer_pb2", "predict", "read_predictions", "run",
 ]  # fmt: skip
@@ -34,12 +34,15 @@ EXPORTED = {
         "RunInferenceOnKeyedBatches", "RunInferencePerModel", "RunInferencePerModelOnKeyedBatches",
         "SavedModel", "Stage", "TFServing", "VertexEndpoint",
     ],
+    "bulk_inferencer.reports": ["page", "write"],
     "bulk_inferencer.results": [
-        "BranchSummary", "Comparison", "Counts", "DamagedFile", "RecordPrediction", "Results",
-        "Reused", "StageCounts", "Summary", "read", "read_prediction_logs", "read_predictions",
+        "BranchSummary", "Check", "Comparison", "Counts", "DamagedFile", "Histogram",
+        "JoinedComparison", "OutputStatistics", "OutputSummary", "RecordPrediction", "Results",
+        "Reused", "StageCounts", "Statistics", "Summary", "Timeline", "compare_results", "read",
+        "read_expectations", "read_prediction_logs", "read_predictions", "to_tfdv", "write_tfdv",
     ],
 }  # fmt: skip
-MODULES = ["beam", "errors", "results", "serving"]
+MODULES = ["beam", "errors", "reports", "results", "serving"]
 CHECKOUT = Path(bulk_inferencer.__file__).parents[1]
 
 

@@ -21,17 +21,19 @@ MODULES = {
 }
 # From the roof down; a module may import from its own part and from the floors below.
 FLOORS = [
+    ["__main__"],
     ["cli"],
     ["components", "serving"],
     ["reports"],
-    ["_predict"],
+    ["_inspection", "_predict"],
     ["_run"],
+    ["_progress", "_verdict"],
     ["job"],
     ["engines"],
     ["beam"],
     ["_units"],
     ["_models", "results"],
-    ["_formats"],
+    ["_formats", "_markers"],
     ["_access", "_checks", "_files", "_gate", "_layout"],
     ["_lazy", "_signals", "_signatures", "_work"],
     ["_extras", "_imports", "_patterns"],

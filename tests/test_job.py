@@ -176,7 +176,7 @@ def names_of(job):
 
 def test_only_model_is_not_named_and_several_are():
     job, labels = job_of(), {"inference_result": ""}
-    sinks = ["prediction_logs/inference_result", "failed_examples", "failures"]
+    sinks = ["prediction_logs/inference_result", "failed_examples", "failures", "statistics"]
     assert names_of(job) == (["inference_result"], labels, sinks)
     assert not job.names_models
     assert job.branches == (Branch("inference_result", SavedModel("/model"), job.folders[0]),)
@@ -213,6 +213,6 @@ def test_model_whose_gate_is_closed_gets_no_records_and_the_others_get_its_keys(
     # Nothing is asked of a job whose gates are all closed.
     settings |= {"splits": {}, "outcomes": "/none.csv"}
     models, _, sinks = names_of(job_of(branches=closed, **settings))
-    assert (models, sinks) == ([], ["failed_examples", "failures", "comparison"])
+    assert (models, sinks) == ([], ["failed_examples", "failures", "statistics", "comparison"])
     with pytest.raises(InputError, match=r"^There is no file of outcomes at /none.csv"):
         unit_task(job_of(**AB_TEST, outcomes="/none.csv", outputs=COMPARED))

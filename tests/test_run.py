@@ -26,13 +26,13 @@ from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._run import run
 from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
-from bulk_inferencer._units.outcomes import outcome_of
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._work import Distribution
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.comparison import Comparison
+from bulk_inferencer.results.outcomes import outcome_of
 from bulk_inferencer.results.reader import read_predictions
 from bulk_inferencer.results.summary import Counts, StageCounts, Summary
 from tests.helpers import (
@@ -189,7 +189,7 @@ def test_every_record_is_scored_and_splits_are_counted_apart(one_run):
 def test_files_have_the_names_of_the_contract_and_no_other_is_left(one_run):
     _, out, _ = one_run
     shards = [("s", 0, 2), ("s", 1, 2), *((split, 0, 1) for split in ("none", "bad", "empty"))]
-    expected = {"summary/summary.json"}
+    expected = {"summary/summary.json", "summary/statistics.json"}
     for split, index, count in shards:
         shard = f"{index:05d}-of-{count:05d}.gz"
         expected |= {
@@ -265,7 +265,7 @@ def test_raw_bytes_are_scored_on_a_filesystem_unknown_to_tensorflow(tmp_path):
     found = read_predictions(f"{tmp_path}/out/inference_result")
     lengths = {prediction.record: int(prediction.outputs["n"]) for prediction in found}
     assert lengths == {b"": 0, b"\0\xff": 2, b"abc": 3}
-    assert len(tree(tmp_path / "out")) == 4
+    assert len(tree(tmp_path / "out")) == 5
 
 
 # What the model takes
@@ -555,7 +555,8 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
         routing=SplitRouting({"a": 1, "b": 1}, "k"), outcomes="/none.csv",
     )  # fmt: skip
     summary = run(job, make_pipeline=no_pipeline)
-    assert tree(tmp_path) == ["out/comparison/comparison.json", "out/summary/summary.json"]
+    names = ["comparison/comparison.json", "summary/statistics.json", "summary/summary.json"]
+    assert tree(tmp_path / "out") == names
     assert Comparison.read(job.outputs.comparison) == Comparison()
     assert Summary.read(job.outputs.summary) == summary
     assert (summary.routing, summary.unrouted) == ("split", {})

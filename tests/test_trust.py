@@ -53,6 +53,7 @@ def test_names_of_input_files_leave_no_trace_outside_the_outputs(tmp_path, linea
             "out/failed_examples/Split-s/failed_examples-00000-of-00001.gz",
             "out/inference_result/prediction_logs-s-00000-of-00001.gz",
             "out/summary/failures-s.jsonl.gz",
+            "out/summary/statistics.json",
             "out/summary/summary.json",
         ]
     )

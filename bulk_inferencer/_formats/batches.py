@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,11 +67,13 @@ class Batch:
       records: serialized records, or `Rows`.
       segments: where they come from, in the same order.
       unreadable: those that no model can take, by index.
+      stored_bytes: about how many bytes they take in their files, as they are stored.
     """
 
     records: Sequence[bytes]
     segments: tuple[Segment, ...]
     unreadable: Mapping[int, Unreadable] = field(default_factory=dict)
+    stored_bytes: int = field(default=0, compare=False)
 
     def locate(self, index: int) -> tuple[str, int]:
         """Returns the file of the record at `index`, and its number within the file, from 0."""
@@ -89,7 +91,7 @@ class _Filling:
         self._parts: list[Sequence[bytes]] = []
         self._segments: list[Segment] = []
         self._unreadable: dict[int, Unreadable] = {}
-        self.count = self.bytes = 0
+        self.count = self.bytes = self._stored_bytes = 0
 
     def add(self, chunk: Chunk, start: int, stop: int, size: int) -> None:
         for index, reason in chunk.unreadable.items():
@@ -98,11 +100,15 @@ class _Filling:
         self._parts.append(chunk.records[start:stop])
         segment = Segment(chunk.path, chunk.first + start, stop - start, chunk.before)
         self._segments.append(segment)
+        stored, count = chunk.stored_bytes, len(chunk.records)
+        self._stored_bytes += stored * stop // count - stored * start // count
         self.count += stop - start
         self.bytes += size
 
     def batch(self) -> Batch:
-        return Batch(joined(self._parts), tuple(self._segments), self._unreadable)
+        return Batch(
+            joined(self._parts), tuple(self._segments), self._unreadable, self._stored_bytes
+        )
 
 
 def batches(
@@ -149,6 +155,7 @@ def read_batches(
     most_records: Callable[[], int] | None = None,
     *,
     on_damage: Callable[[str, InputError], None] | None = None,
+    on_end: Callable[[int], None] = lambda more_bytes: None,
 ) -> Iterator[Batch]:
     """Yields the records of files as batches, in order; see `batches`.
 
@@ -159,11 +166,13 @@ def read_batches(
       most_records: see `batches`.
       on_damage: is called with a file that cannot be read to its end, and the error. If it does not
         raise, the next file follows the records before the damage.
+      on_end: is called at the end of each file, with how many of its bytes are not those of its
+        records: with their `stored_bytes`, they are all.
 
     Raises:
       InputError: a file cannot be read to its end, and there is no `on_damage`.
     """
-    return batches(_chunks(reader, files, bounds, on_damage), bounds, most_records)
+    return batches(_chunks(reader, files, bounds, on_damage, on_end), bounds, most_records)
 
 
 def _chunks(
@@ -171,11 +180,18 @@ def _chunks(
     files: Iterable[InputFile],
     bounds: BatchBounds,
     on_damage: Callable[[str, InputError], None] | None,
+    on_end: Callable[[int], None],
 ) -> Iterator[Chunk]:
     for file in files:
+        rest = file.own_bytes
         try:
-            yield from reader.read(file, bounds.max_bytes, bounds.max_record_bytes)
+            for chunk in reader.read(file, bounds.max_bytes, bounds.max_record_bytes):
+                if chunk.stored_bytes > rest:  # A part of a text ends after the end of a line.
+                    chunk = replace(chunk, stored_bytes=rest)
+                rest -= chunk.stored_bytes
+                yield chunk
         except InputError as error:
             if on_damage is None:
                 raise
             on_damage(file.path, error)
+        on_end(rest)

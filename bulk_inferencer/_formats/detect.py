@@ -53,6 +53,12 @@ def named_format(value: InputFormat | str) -> InputFormat:
     )
 
 
+def format_name(own: InputFormat) -> str:
+    """Returns the name of a format; that of its class if it is none of ours."""
+    kind = type(own)
+    return next((name for name, known in _FORMATS.items() if known is kind), kind.__name__)
+
+
 def format_of(files: Sequence[InputFile]) -> InputFormat:
     """Returns the format of files, as their content and names say.
 

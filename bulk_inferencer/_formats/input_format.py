@@ -73,6 +73,8 @@ class Chunk:
       unreadable: those that could not be read, by their index. What stands for them is no record.
       before: counts the records that precede `first == 0` in the file. It may have to read the
         file, so only messages ask for it.
+      stored_bytes: about how many bytes the records take in the file, as they are stored; 0 if
+        nobody can tell. Progress shows it.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Chunk:
     records: Sequence[bytes]
     unreadable: Mapping[int, Unreadable] = field(default_factory=dict)
     before: Callable[[], int] = int  # which returns 0
+    stored_bytes: int = field(default=0, compare=False)
 
 
 class Reader(Protocol):

@@ -114,13 +114,15 @@ class ParquetReader(TableReader):
             row = sum(metadata.row_group(i).num_rows for i in range(groups.start))
             # A file has rows even if nobody wants its columns, only the names of its folders.
             names = own.names or opened.schema_arrow.names[:1]
+            stored_bytes = _shares(metadata, groups, file.own_bytes)
             for group in groups:
                 if not metadata.row_group(group).num_rows:
                     continue
                 count = _rows_at_once(opened, group, names, min(max_bytes, _CHUNK_BYTES))
                 for batch in opened.iter_batches(count, [group], names, use_threads=False):
                     rows = self.columns.rows(file.path, _cast(batch, own))
-                    yield Chunk(file.path, row, rows)
+                    stored = stored_bytes[group] * len(rows) // metadata.row_group(group).num_rows
+                    yield Chunk(file.path, row, rows, stored_bytes=stored)
                     row += len(rows)
 
 
@@ -143,6 +145,13 @@ def _head_or_error(file: InputFile) -> _Head | InputError:
 def _head(file: InputFile) -> _Head:
     with _opened(file, lambda: "at its end") as opened:
         return _Head(file, _plain_schema(opened), tuple(_parts(file, opened.metadata)))
+
+
+def _shares(metadata: pq.FileMetaData, groups: range, stored_bytes: int) -> dict[int, int]:
+    """Returns about how many of so many bytes each row group takes."""
+    sizes = {group: metadata.row_group(group).total_byte_size for group in groups}
+    total = max(1, sum(sizes.values()))
+    return {group: size * stored_bytes // total for group, size in sizes.items()}
 
 
 def _parts(file: InputFile, metadata: pq.FileMetaData) -> Iterator[Part]:

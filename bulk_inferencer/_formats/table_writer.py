@@ -49,18 +49,25 @@ def check_writable(table_format: str, schema: pa.Schema) -> None:
     Raises:
       SettingsError: they cannot.
     """
+    if (name := unwritable(table_format, schema)) is not None:
+        instead = "" if table_format == PARQUET else f", or write the table as {PARQUET}"
+        raise SettingsError(
+            f"Column '{name}' holds {schema.field(name).type}, which cannot be written as "
+            f"{table_format}. Name the features that the table keeps in TableSettings.keep, "
+            f"without '{name}'{instead}."
+        )
+
+
+def unwritable(table_format: str, schema: pa.Schema) -> str | None:
+    """Returns the first column that files of a format cannot hold; None if they hold all."""
     for own in schema:
         try:
             writer = table_writer(table_format, pa.schema([own]))
             writer.add(pa.table({own.name: pa.nulls(1, own.type)}))
             writer.end()
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-            instead = "" if table_format == PARQUET else f", or write the table as {PARQUET}"
-            raise SettingsError(
-                f"Column '{own.name}' holds {own.type}, which cannot be written as {table_format}. "
-                f"Name the features that the table keeps in TableSettings.keep, without "
-                f"'{own.name}'{instead}."
-            ) from error
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            return str(own.name)
+    return None
 
 
 class _ParquetWriter:

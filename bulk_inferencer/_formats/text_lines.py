@@ -22,7 +22,7 @@ from isal import igzip_lib
 from bulk_inferencer import _files
 from bulk_inferencer._formats import foreign
 from bulk_inferencer._formats.damage import DamagedError, check_size, reading, too_long
-from bulk_inferencer._formats.inflating import inflated
+from bulk_inferencer._formats.inflating import Position, inflated
 from bulk_inferencer._formats.input_format import Chunk, InputFile, Part, Unreadable
 from bulk_inferencer._formats.table_columns import TableColumns, TableReader
 from bulk_inferencer.errors import InputError
@@ -151,13 +151,16 @@ class LinesReader(TableReader):
 
         with _opened(file, self.format.name, position) as content:
             begun = self.format.begin(file.path, content.head)
+            end, stored = start, content.stored(start)
             for block in _blocks(
                 content, begun, file.part, min(max_bytes, self.block_bytes), max_record_bytes
             ):
                 table, unreadable, damage = rows_of(block, begun.parser)
+                end += len(block)
                 if table.num_rows:
                     rows = self.columns.rows(file.path, table)
-                    yield Chunk(file.path, row, rows, unreadable, before if start else int)
+                    took, stored = max(0, content.stored(end) - stored), content.stored(end)
+                    yield Chunk(file.path, row, rows, unreadable, before if start else int, took)
                     row += len(rows)
                 if damage:
                     raise damage
@@ -283,10 +286,9 @@ class _Content:
         file.seek(0)
         self.is_compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
-        self._next: Callable[[int], bytes] = file.read
-        if self.is_compressed:
-            inflating = inflated(file, igzip_lib.DECOMP_GZIP, _BLOCK_BYTES)
-            self._next = lambda most: next(inflating, b"")
+        self._position = Position()
+        self._inflated = inflated(file, igzip_lib.DECOMP_GZIP, _BLOCK_BYTES, self._position)
+        self._given = 0
         self.head = b""
         self._damage: DamagedError | None = None  # after the head
         try:
@@ -306,6 +308,17 @@ class _Content:
             check_size(self._path, self._file.tell(), self._bytes)
         content, self._unread = self._unread[:most], self._unread[most:]
         return content
+
+    def _next(self, most: int) -> bytes:
+        content = next(self._inflated, b"") if self.is_compressed else self._file.read(most)
+        self._given += len(content)
+        return content
+
+    def stored(self, offset: int) -> int:
+        """Returns about where in the file the content up to an offset ends."""
+        if not (self.is_compressed and self._given):
+            return offset
+        return self._position.stored * offset // self._given
 
     def move(self, offset: int) -> None:
         """Moves to an offset, which in a compressed file must be within its head."""

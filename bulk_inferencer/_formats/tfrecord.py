@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -19,7 +19,7 @@ from isal import igzip_lib, isal_zlib
 from bulk_inferencer import _files
 from bulk_inferencer._formats import foreign, wire
 from bulk_inferencer._formats.damage import DamagedError, check_size, reading, too_long
-from bulk_inferencer._formats.inflating import DEFLATE_ERROR, inflated
+from bulk_inferencer._formats.inflating import DEFLATE_ERROR, Position, inflated
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ def read_chunks(
     *,
     max_record_bytes: int = MAX_RECORD_BYTES,
     listed_bytes: int | None = None,
+    position: Position | None = None,
 ) -> Iterator[list[bytes]]:
     """Reads a TFRecord file: plain, gzip or zlib, as its content says.
 
@@ -61,6 +62,7 @@ def read_chunks(
         records just before it.
       max_record_bytes: most bytes of one record.
       listed_bytes: the size that the file should have.
+      position: is set to how far the file is read before each chunk comes.
 
     Yields:
       Chunks of serialized records, in the order of the file. All whole records before any damage
@@ -76,18 +78,19 @@ def read_chunks(
         reading(path, "TFRecord", lambda: f"after record {read}"),
         _files.open_to_read(path) as file,
     ):
-        for records in _chunks(file, min(max_bytes, _BLOCK_BYTES), max_record_bytes):
+        blocks = _content(file, min(max_bytes, _BLOCK_BYTES), position or Position())
+        for records in _chunks(blocks, max_record_bytes):
             read += len(records)
             yield records
         check_size(path, file.tell(), listed_bytes)
 
 
-def _chunks(file: BinaryIO, block_bytes: int, max_record_bytes: int) -> Iterator[list[bytes]]:
-    """Yields the records of an open file; see `read_chunks`."""
+def _chunks(blocks: Iterable[bytes], max_record_bytes: int) -> Iterator[list[bytes]]:
+    """Yields the records in the content of a file; see `read_chunks`."""
     pieces: list[bytes] = []
     missing = 1
     start: bytes | None = b""  # of a file in which there is no record so far
-    for block in _content(file, block_bytes):
+    for block in blocks:
         if start is not None and len(start) < _START_BYTES:
             start += block[:_START_BYTES]
         pieces.append(block)
@@ -145,18 +148,26 @@ def _header(length: int) -> bytes:
     return _HEADER.pack(length, _masked_checksums([_LENGTH.pack(length)])[0])
 
 
-def _content(file: BinaryIO, block_bytes: int) -> Iterator[bytes]:
-    """Yields what is in a file, decompressed if need be, in blocks of at most so many bytes."""
+def _content(file: BinaryIO, block_bytes: int, position: Position) -> Iterator[bytes]:
+    """Yields what is in a file, decompressed if need be, in blocks of at most so many bytes.
+
+    `position` is that of the end of the last block.
+    """
     start = file.read(_START_BYTES)
     file.seek(0)
     # The length that begins a plain file may look like gzip, but then its checksum is right.
-    if begins_with_length(start):
-        return iter(functools.partial(file.read, block_bytes), b"")
-    if start.startswith(_GZIP_MAGIC):
-        return inflated(file, igzip_lib.DECOMP_GZIP, block_bytes)
-    if _is_zlib(start):
-        return inflated(file, igzip_lib.DECOMP_ZLIB, block_bytes)
-    return iter(functools.partial(file.read, block_bytes), b"")
+    if not begins_with_length(start):
+        if start.startswith(_GZIP_MAGIC):
+            return inflated(file, igzip_lib.DECOMP_GZIP, block_bytes, position)
+        if _is_zlib(start):
+            return inflated(file, igzip_lib.DECOMP_ZLIB, block_bytes, position)
+    return _plain(file, block_bytes, position)
+
+
+def _plain(file: BinaryIO, block_bytes: int, position: Position) -> Iterator[bytes]:
+    while block := file.read(block_bytes):
+        position.stored += len(block)
+        yield block
 
 
 def start_of(file: BinaryIO) -> tuple[bytes, bool]:
@@ -165,7 +176,7 @@ def start_of(file: BinaryIO) -> tuple[bytes, bool]:
     Of compressed data that is damaged, nothing comes back.
     """
     with contextlib.suppress(DamagedError):
-        start = next(_content(file, _START_BYTES), b"")
+        start = next(_content(file, _START_BYTES, Position()), b"")
         file.seek(0)
         return start, not file.read(_START_BYTES).startswith(start[: _HEADER.size])
     return b"", True

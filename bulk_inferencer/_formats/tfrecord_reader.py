@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.columns import ColumnView
+from bulk_inferencer._formats.inflating import Position
 from bulk_inferencer._formats.input_format import Chunk, InputFile, Kept
 from bulk_inferencer.errors import SettingsError
 
@@ -37,10 +38,16 @@ class TFRecord:
         return [file]
 
     def read(self, file: InputFile, max_bytes: int, max_record_bytes: int) -> Iterator[Chunk]:
-        first = 0
+        first = stored = 0
+        position = Position()
         chunks = tfrecord.read_chunks(
-            file.path, max_bytes, max_record_bytes=max_record_bytes, listed_bytes=file.bytes
+            file.path,
+            max_bytes,
+            max_record_bytes=max_record_bytes,
+            listed_bytes=file.bytes,
+            position=position,
         )
         for records in chunks:
-            yield Chunk(file.path, first, records)
+            yield Chunk(file.path, first, records, stored_bytes=position.stored - stored)
             first += len(records)
+            stored = position.stored

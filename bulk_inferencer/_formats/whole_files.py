@@ -50,4 +50,4 @@ class WholeFiles:
             with _files.open_to_read(file.path) as opened:
                 content = opened.read(file.bytes + 1)  # one more shows that it has grown
             check_size(file.path, len(content), file.bytes)
-        yield Chunk(file.path, 0, [content])
+        yield Chunk(file.path, 0, [content], stored_bytes=file.bytes)

@@ -37,6 +37,11 @@ from bulk_inferencer._models.signature_defs import method_of
 from bulk_inferencer._signatures import PREDICT
 from bulk_inferencer.errors import ModelError
 
+RECORD = "record"
+FEATURE = "feature"
+EITHER = "record or feature"
+CONSTANT = "constant"
+
 TakesRecords: TypeAlias = bool | tuple[str, ...] | None
 
 _ADVICE = "Export a signature with one string input of shape [None] that parses the records."
@@ -146,6 +151,31 @@ class Feeds:
         if not self.is_decided:
             return None
         return tuple(sorted({name for plan in self._plans for name in plan.takes_records}))
+
+    @property
+    def roles(self) -> dict[str, dict[str, str]]:
+        """What each input takes, by signature and name: `RECORD`, `FEATURE`, `EITHER`, `CONSTANT`.
+
+        `EITHER` is a record if records have no feature of the input's name.
+        """
+        return {
+            plan.signature: {
+                name: RECORD
+                if name in plan.takes_records
+                else EITHER
+                if name in plan.undecided
+                else CONSTANT
+                if name in plan.constants
+                else FEATURE
+                for name in plan.inputs
+            }
+            for plan in self._plans
+        }
+
+    @property
+    def inputs(self) -> dict[str, Mapping[str, Input]]:
+        """The inputs, by signature and name."""
+        return {plan.signature: plan.inputs for plan in self._plans}
 
     def fit(self, first: FirstRecords, where: str = "The model") -> None:
         """Decides by the features of the records, if there are records and they have to tell.

@@ -117,7 +117,12 @@ class SavedModel:
         feeds = self._described(record_format).feeds
         return feeds.fitted(self, first, f"The model in {self.path}")
 
-    def _described(self, record_format: str) -> _Described:
+    def meta_graph(self) -> Any:
+        """Returns the MetaGraphDef, after the modules that register custom ops were imported.
+
+        Raises:
+          ModelError: the folder, the tags or a module do not exist.
+        """
         for module in self.import_modules:
             _import_module(module)
         wanted_tags = set(self.tags or (DEFAULT_TAG,))
@@ -129,7 +134,10 @@ class SavedModel:
                 f"Tags {sorted(wanted_tags)} not found in {self.path}; it has: "
                 f"{', '.join(map(str, found_tags)) or 'none'}. Correct SavedModel.tags."
             )
-        meta_graph = matching[0]
+        return matching[0]
+
+    def _described(self, record_format: str) -> _Described:
+        meta_graph = self.meta_graph()
         definitions = signature_defs.select(
             meta_graph.signature_def,
             self.signatures,

@@ -129,6 +129,15 @@ class TFServing:
     def load(self, record_format: str) -> TFServingPredictor:
         return TFServingPredictor(self, record_format)
 
+    def definitions(self) -> dict[str, Any]:
+        """Returns the SignatureDefs of all signatures, as the server describes them.
+
+        Raises:
+          EndpointError: the server does not answer, or does not describe them.
+        """
+        limits = replace(self.limits, total_seconds=self.limits.request_seconds)
+        return _Server(self, Caller(self.uri, limits)).signature_defs()
+
     def fingerprint(self) -> str:
         """Returns a digest of the version's name, or an empty string if the server chooses one.
 
@@ -141,14 +150,12 @@ class TFServingPredictor:
     """Sends batches to the server; see `Predictor`."""
 
     def __init__(self, model: TFServing, record_format: str, caller: Caller | None = None) -> None:
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
-
         self._model = model
         self._caller = caller or Caller(model.uri, model.limits)
         self._judge = Judge(self._caller)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(_channel(model))
+        self._server = _Server(model, self._caller)
         definitions = signature_defs.select(
-            self._signature_defs(),
+            self._server.signature_defs(),
             model.signatures,
             record_format,
             model.uri,
@@ -198,7 +205,7 @@ class TFServingPredictor:
         request = predict_pb2.PredictRequest()
         for name, tensor in call.inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
-        response = self._call(self._stub.Predict, request, signature)
+        response = self._server.call(self._server.stub.Predict, request, signature)
         try:
             result = {name: tf.make_ndarray(t) for name, t in response.outputs.items()}
         except (TypeError, ValueError) as error:
@@ -213,7 +220,7 @@ class TFServingPredictor:
 
         request = classification_pb2.ClassificationRequest()
         _add_examples(request, batch)
-        response = self._call(self._stub.Classify, request, signature)
+        response = self._server.call(self._server.stub.Classify, request, signature)
         rows = [result.classes for result in response.result.classifications]
         outputs = {
             SCORES_OUTPUT: np.array([[c.score for c in row] for row in rows], np.float32),
@@ -227,16 +234,40 @@ class TFServingPredictor:
 
         request = regression_pb2.RegressionRequest()
         _add_examples(request, batch)
-        response = self._call(self._stub.Regress, request, signature)
+        response = self._server.call(self._server.stub.Regress, request, signature)
         values = [regression.value for regression in response.result.regressions]
         return response.model_spec, {REGRESS_OUTPUT: np.array(values, np.float32)}
 
-    def _signature_defs(self) -> dict[str, Any]:
+    def _version(self, spec: Any) -> list[str]:
+        """Returns the version that answered, if the server tells."""
+        if not spec.HasField("version"):
+            return []
+        version = spec.version.value
+        if self._model.version not in (None, version):
+            raise EndpointError(
+                f"{self._model.uri} was asked for version {self._model.version}, but answered with "
+                f"version {version}. Check what the server is."
+            )
+        return [str(version)]
+
+
+class _Server:
+    """The connection to a server, for one model."""
+
+    def __init__(self, model: TFServing, caller: Caller) -> None:
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self._model = model
+        self._caller = caller
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(_channel(model))
+
+    def signature_defs(self) -> dict[str, Any]:
+        """Returns what the server says of all signatures."""
         from tensorflow_serving.apis import get_model_metadata_pb2
 
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         try:
-            response = self._call(self._stub.GetModelMetadata, request)
+            response = self.call(self.stub.GetModelMetadata, request)
         except answers.Refused as refused:
             raise EndpointError(
                 f"{self._model.uri} did not describe its signatures: {refused}. Check the address, "
@@ -246,7 +277,8 @@ class TFServingPredictor:
         response.metadata["signature_def"].Unpack(found)
         return dict(found.signature_def)
 
-    def _call(self, method: Any, request: Any, signature: Signature | None = None) -> Any:
+    def call(self, method: Any, request: Any, signature: Signature | None = None) -> Any:
+        """Sends a request about the model, and returns the answer."""
         spec = request.model_spec
         spec.name = self._model.model_name
         if signature:
@@ -264,18 +296,6 @@ class TFServingPredictor:
                 raise answers.error(self._model.uri, code.name, details, _ADVICE) from None
 
         return self._caller.call(attempt)
-
-    def _version(self, spec: Any) -> list[str]:
-        """Returns the version that answered, if the server tells."""
-        if not spec.HasField("version"):
-            return []
-        version = spec.version.value
-        if self._model.version not in (None, version):
-            raise EndpointError(
-                f"{self._model.uri} was asked for version {self._model.version}, but answered with "
-                f"version {version}. Check what the server is."
-            )
-        return [str(version)]
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -46,7 +46,7 @@ def output_types(
     failures: list[str] = []
     for attempt in _to_try(model):
         predictions, tried, failed = _tried(attempt, record_format, first)
-        found = _merged([found, _types(predictions)])
+        found = _merged([found, types_of(predictions)])
         if failed and not predictions:
             failures.append(f"none of the first {tried:,} records. {failed.reason}")
     if not found and failures:
@@ -86,7 +86,7 @@ def _tried(
     return predictions, tried, failed
 
 
-def _types(predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, OutputType]:
+def types_of(predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, OutputType]:
     """Returns the types of outputs that a record has."""
     return _merged(
         {name: _type_of(values) for name, values in outputs.items() if rows_with(values).any()}

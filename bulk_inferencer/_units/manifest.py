@@ -12,6 +12,7 @@ from bulk_inferencer._units.output_notes import OutputNotes
 from bulk_inferencer._work import Work
 from bulk_inferencer.results import codec
 from bulk_inferencer.results.summary import DamagedFile
+from bulk_inferencer.results.timeline import Timeline
 
 # Of the JSON of manifests. A run reads no manifest of another version.
 FORMAT_VERSION = 1
@@ -100,6 +101,8 @@ class Manifest:
       seconds: wall time of the unit.
       damaged_files: the files of which only a part was read.
       key: the key of the unit, which it has in every run.
+      bytes_read: how many bytes of its files it has read, as they are stored.
+      timeline: when it made its predictions.
       format_version: of the manifest.
     """
 
@@ -113,6 +116,8 @@ class Manifest:
     seconds: float
     damaged_files: tuple[DamagedFile, ...] = ()
     key: str = ""
+    bytes_read: int = 0
+    timeline: Timeline = field(default_factory=Timeline)
     format_version: int = FORMAT_VERSION
 
     @property

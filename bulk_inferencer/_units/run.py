@@ -34,6 +34,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.failure_watch import Attempt, FailureWatch
 from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.progress import UnitProgress, heartbeats
 from bulk_inferencer._units.routing import Routes, SplitRouting
 from bulk_inferencer._units.sinks.sink import BranchResult, OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, judge, sample
@@ -62,7 +63,14 @@ class Scoring:
     routing: SplitRouting | None = None
     watch: FailureWatch = field(default_factory=lambda: FailureWatch(_NO_LIMIT))
 
-    def score(self, batch: Batch, work: Mapping[str, Work], attempt: Attempt) -> ScoredBatch:
+    @property
+    def models_per_record(self) -> int:
+        """How many models a record goes to."""
+        return 1 if self.routing else len(self.scorers)
+
+    def score(
+        self, batch: Batch, work: Mapping[str, Work], attempt: Attempt, progress: UnitProgress
+    ) -> ScoredBatch:
         """Returns what each model made of a batch; `work` counts what that takes, by model.
 
         Raises:
@@ -80,7 +88,7 @@ class Scoring:
         for name, scorer in self.scorers.items():
             rows = routes.rows.get(name)
             scored = itertools.chain(shared, scorer.score(records, work[name], rows))
-            results = list(_watched(scored, name, batch, attempt))
+            results = list(_watched(scored, name, batch, attempt, progress))
             branches[name] = BranchResult(
                 examples_read=len(shared) + len(records if rows is None else rows),
                 scored=[result for result in results if isinstance(result, ScoredRows)],
@@ -169,22 +177,25 @@ class LoadedTask:
     def run(self, unit: Unit, new_work: Callable[[], Work] = Work) -> Manifest:
         """Runs a unit and leaves its manifest, which finishes it; see `run_unit`."""
         task = self.task
-        manifest = run_unit(
-            unit,
-            self.scoring,
-            self.sinks,
-            new_work,
-            task.files_folder,
-            task.damaged_files,
-            task.reader,
-            task.limit,
-        )
-        try:
-            write_manifest(self.task.manifests_folder, manifest)
-        except OutputError:
-            for shard in manifest.shards:  # Nothing would find them again, and they take up room.
-                _files.delete(shard.path)
-            raise
+        progress = UnitProgress()
+        with heartbeats(task.manifests_folder, unit, progress, task.claim):
+            manifest = run_unit(
+                unit,
+                self.scoring,
+                self.sinks,
+                new_work,
+                task.files_folder,
+                task.damaged_files,
+                task.reader,
+                task.limit,
+                progress,
+            )
+            try:
+                write_manifest(task.manifests_folder, manifest)
+            except OutputError:
+                for shard in manifest.shards:  # Nothing would find them again; they take up room.
+                    _files.delete(shard.path)
+                raise
         return manifest
 
 
@@ -197,6 +208,7 @@ def run_unit(
     damaged_files: DamagedFiles = _FAIL,
     reader: Reader = _TFRECORDS,
     limit: int | None = None,
+    progress: UnitProgress | None = None,
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
@@ -211,20 +223,24 @@ def run_unit(
     """
     started = time.monotonic()
     read = unrouted = 0
+    progress = progress or UnitProgress()
     branches = {name: BranchAccount(work=new_work()) for name in scoring.scorers}
     work = {name: account.work for name, account in branches.items()}
     with scoring.watch.attempt(unit.split, unit.key) as attempt, UnitFiles(files_folder) as files:
         opened = {sink.name: sink.open(unit, files) for sink in sinks}
         damage = DamageList(damaged_files, unit.split)
         room = _Room(scoring.bounds.first_records)
+        progress.begins(attempt)
         for batch in read_batches(
             reader,
             unit.files,
             scoring.bounds,
             lambda: room.records if limit is None else min(room.records, limit - read),
             on_damage=damage.add,
+            on_end=progress.ends_file,
         ):
-            scored = scoring.score(batch, work, attempt)
+            progress.begins_batch(batch, scoring.models_per_record)
+            scored = scoring.score(batch, work, attempt, progress)
             scored = _fitting(scored, opened.values(), attempt)
             read += len(batch.records)
             unrouted += len(scored.unrouted)
@@ -233,6 +249,7 @@ def run_unit(
             for sink in opened.values():
                 sink.write(scored)
             room.learn(scored)
+            progress.ends_batch()
             if read == limit:
                 break
         accounts = {name: sink.close() for name, sink in opened.items()}
@@ -247,6 +264,8 @@ def run_unit(
         seconds=time.monotonic() - started,
         damaged_files=damage.found,
         key=unit.key,
+        bytes_read=progress.heartbeat().bytes_read,
+        timeline=progress.timeline.timeline(),
     )
 
 
@@ -264,13 +283,18 @@ def _fitting(scored: ScoredBatch, sinks: Iterable[OpenSink], attempt: Attempt) -
 
 
 def _watched(
-    results: Iterator[ScoredRows | Failed], branch: str, batch: Batch, attempt: Attempt
+    results: Iterator[ScoredRows | Failed],
+    branch: str,
+    batch: Batch,
+    attempt: Attempt,
+    progress: UnitProgress,
 ) -> Iterator[ScoredRows | Failed]:
     for result in results:
         if isinstance(result, Failed):
             attempt.failed(branch, result, batch)
         else:
             attempt.scored(branch, len(result.rows))
+            progress.called(len(result.rows))
         yield result
 
 

@@ -66,12 +66,19 @@ class StopSign:
             yield
         except BulkInferencerError as error:
             _logger.info("This error ends the run.", exc_info=True)
-            kind = next(k for k in type(error).__mro__ if k.__module__ == errors.__name__)
-            content = json.dumps([kind.__name__, str(error)]).encode()
             try:
-                self._write(content)
+                self.put_up(error)
             except (OSError, OutputError):
                 raise error from None  # The engine has to bring it back, as it can.
+
+    def put_up(self, error: BulkInferencerError) -> None:
+        """Puts it up for an error.
+
+        Raises:
+          OSError, OutputError: it cannot be written.
+        """
+        kind = next(k for k in type(error).__mro__ if k.__module__ == errors.__name__)
+        self._write(json.dumps([kind.__name__, str(error)]).encode())
 
     def _write(self, content: bytes) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer.components import model_settings, settings
 from bulk_inferencer.errors import BulkInferencerError, SettingsError
 from bulk_inferencer.results.compare import Comparing
+from bulk_inferencer.results.expectations import Expectations
 
 # Arguments of the components accept what TFX's own take, so that moving over is easy: messages of
 # TFX, and JSON of a message, as text or as a dict.
@@ -32,6 +34,7 @@ Json: TypeAlias = str | Mapping[str, Any]
 AnyDataSpec: TypeAlias = our.DataSpec | bulk_inferrer_pb2.DataSpec | Json
 AnyModelSpec: TypeAlias = our.ModelSpec | bulk_inferrer_pb2.ModelSpec | Json
 AnyTableSpec: TypeAlias = our.TableSpec | Json
+AnyExpectations: TypeAlias = our.Expectations | Expectations | Json
 AnyOutputExampleSpec: TypeAlias = our.OutputExampleSpec | bulk_inferrer_pb2.OutputExampleSpec | Json
 # What has no value until the pipeline runs.
 Unknown: TypeAlias = RuntimeParameter | Placeholder
@@ -159,6 +162,8 @@ def _to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
     peer = getattr(bulk_inferrer_pb2, kind.DESCRIPTOR.name, None)
     if value is None or value == "":
         return kind()
+    if isinstance(value, Expectations) and kind is our.Expectations:
+        value = dataclasses.asdict(value)
     if isinstance(value, (str, Mapping)):
         return _from_json(name, value, kind)
     if isinstance(value, kind):
@@ -177,16 +182,30 @@ def _to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
 def _from_json(name: str, value: Json, kind: type[_Setting]) -> _Setting:
     try:
         # As text, so that a dict may hold tuples and paths too.
+        if kind is our.Expectations:
+            value = _with_named_bounds(json.loads(value) if isinstance(value, str) else value)
         text = value if isinstance(value, str) else json.dumps(value, default=os.fspath)
         # A list would pass as a message without fields.
         if not text.lstrip().startswith("{"):
             raise json_format.ParseError("it is not a JSON object")
         return json_format.Parse(text, kind())
-    except (json_format.ParseError, DecodeError, TypeError) as error:
+    except (json_format.ParseError, json.JSONDecodeError, DecodeError, TypeError) as error:
         raise SettingsError(
             f"{name} must be JSON of {kind.DESCRIPTOR.full_name}, but it is {value!r}: "
             f"{str(error).rstrip('.')}."
         ) from error
+
+
+def _with_named_bounds(value: Any) -> Any:
+    """Returns JSON of expectations with `{"at_least": low, "at_most": high}` for `[low, high]`."""
+    if isinstance(value, Mapping):
+        named = {key: _with_named_bounds(own) for key, own in value.items()}
+        return {key: own for key, own in named.items() if own is not None}
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return _with_named_bounds({"at_least": value[0], "at_most": value[1]})
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"  # as protobuf writes it in JSON
+    return value
 
 
 def a_type(value: Any) -> str:
@@ -221,6 +240,8 @@ def _check(name: str, message: Message) -> None:
         settings.view(message)
     elif isinstance(message, our.TableSpec):
         settings.table(message)
+    elif isinstance(message, our.Expectations):
+        settings.expectations(message)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -14,6 +14,9 @@ class InferenceSummary(Artifact):
       - `failures-<split>.jsonl.gz`: a line per record that could not be scored, with its input
         file, its number within the file (from 0) and the reason. Where there is a table of the
         predictions, there is one of the failures too, in files of the same format.
+      - `statistics.json`: what the outputs are like; see `bulk_inferencer.results.Results`.
+        `stats.tfrecord` holds the same for TensorFlow Data Validation.
+      - `report.html`: a page about the run, unless `DataSpec.report` is false.
     """
 
     # Kubeflow accepts `package.Class` only, and imports the type by that name.

@@ -12,9 +12,18 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._units.outcomes import check_outcomes
 from bulk_inferencer._units.sinks.output_examples import check_no_variant
-from bulk_inferencer.components import arguments, channels, executor, keys, model_settings, settings
+from bulk_inferencer.components import (
+    arguments,
+    channels,
+    executor,
+    expected_channels,
+    keys,
+    model_settings,
+    settings,
+)
 from bulk_inferencer.components.artifacts import ModelComparison
 from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.results.expectations import check_baseline_models
 
 
 class BranchInferencerSpec(ComponentSpec):
@@ -25,6 +34,7 @@ class BranchInferencerSpec(ComponentSpec):
         keys.MODEL_SPECS: ExecutionParameter(type=our.ModelSpecs),
         keys.ROUTING: ExecutionParameter(type=our.Routing),
         keys.COMPARISON_SPEC: ExecutionParameter(type=our.ComparisonSpec),
+        keys.EXPECTATIONS: ExecutionParameter(type=our.ModelExpectations, optional=True),
         keys.MODEL_NAMES: ExecutionParameter(type=str),
     }
     INPUTS = channels.COMMON_INPUTS
@@ -63,6 +73,8 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         `<output>` and the model's name in `variant`.
       - `comparison`: how the models' outputs differ or, with `Routing.split`, the business outcomes
         of each model if `ComparisonSpec.outcomes` names a table of them.
+      - `prediction_blessing_<name>` for each model with `expectations`: whether it is blessed,
+        since its predictions are as expected. TFX's Pusher takes it.
     """
 
     SPEC_CLASS = BranchInferencerSpec
@@ -80,6 +92,8 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         output_example_spec: arguments.AnyOutputExampleSpec | None = None,
         comparison_spec: our.ComparisonSpec | arguments.Json | None = None,
         table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
+        expectations: Mapping[str, arguments.AnyExpectations] | None = None,
+        baselines: Mapping[str, types.BaseChannel] | None = None,
     ) -> None:
         """Constructs the component.
 
@@ -100,6 +114,10 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
           output_example_spec: which outputs become features of `output_examples`.
           comparison_spec: what the comparison keeps, and the outcomes of an A/B test.
           table_spec: what `prediction_table` is like: format, and which features are kept.
+          expectations: what predictions must be like for their model to be blessed, by the models'
+            names: `bulk_inferencer.Expectations`, our messages, or their JSON as text or as dicts.
+          baselines: channels of `InferenceResult` by the models' names, which may be empty: earlier
+            results, from which distributions must not drift too far.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -115,6 +133,10 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
             **channels.examples_by_key(examples),
             **channels.models_by_key(models, blessings, specs),
         }
+        judged, baseline_inputs, blessings_of = expected_channels.for_several(
+            expectations or {}, baselines or {}, list(models), list(specs)
+        )
+        inputs |= baseline_inputs
         data_spec = arguments.to_setting(keys.DATA_SPEC, data_spec, our.DataSpec)
         routing = arguments.to_message(keys.ROUTING, routing, our.Routing)
         comparison_spec = arguments.to_message(
@@ -125,6 +147,9 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
             split.check_names(specs)
             if columns_spec := optional.get(keys.OUTPUT_EXAMPLE_SPEC):
                 check_no_variant(model_settings.columns(columns_spec, *specs.values()))
+        if spec := judged.get(keys.EXPECTATIONS):
+            expected = {name: settings.expectations(own) for name, own in spec.models.items()}
+            check_baseline_models(expected, list(specs), is_split=split is not None)
         if comparison_spec.outcomes:
             check_outcomes(comparison_spec.outcomes, split)
         if comparison_spec.outcomes or (len(specs) > 1 and not split):
@@ -132,11 +157,13 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         results: dict[str, types.BaseChannel] = {
             name: types.Channel(type=standard_artifacts.InferenceResult) for name in specs
         }
+        results |= blessings_of
         spec_class = channels.extended(BranchInferencerSpec, inputs, results)
         super().__init__(
             spec=spec_class(
                 **inputs,
                 **results,
+                **judged,
                 **optional,
                 **channels.prediction_table(table_spec, data_spec),
                 **channels.run_id(*specs.values()),

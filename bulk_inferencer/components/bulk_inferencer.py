@@ -12,7 +12,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._gate import INFRA_BLESSING, MODEL_BLESSING
-from bulk_inferencer.components import arguments, channels, executor, keys
+from bulk_inferencer.components import arguments, channels, executor, expected_channels, keys
 from bulk_inferencer.errors import SettingsError
 
 
@@ -22,18 +22,27 @@ class BulkInferencerSpec(ComponentSpec):
     PARAMETERS = {
         **channels.COMMON_PARAMETERS,
         keys.MODEL_SPEC: ExecutionParameter(type=our.ModelSpec),
+        keys.EXPECTATIONS: ExecutionParameter(type=our.Expectations, optional=True),
         # Named as TFX's helpers for user modules expect them.
         keys.MODULE_FILE: ExecutionParameter(type=str, optional=True),
         keys.MODULE_PATH: ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         **channels.COMMON_INPUTS,
+        **channels.BASELINE_INPUT,
         keys.MODEL: ChannelParameter(type=standard_artifacts.Model, optional=True),
         keys.PUSHED_MODEL: ChannelParameter(type=standard_artifacts.PushedModel, optional=True),
         MODEL_BLESSING: ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
         INFRA_BLESSING: ChannelParameter(type=standard_artifacts.InfraBlessing, optional=True),
     }
-    OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.OPTIONAL_OUTPUTS}
+    OUTPUTS = {
+        **channels.COMMON_OUTPUTS,
+        **channels.RESULT_OUTPUT,
+        **channels.OPTIONAL_OUTPUTS,
+        keys.PREDICTION_BLESSING: ChannelParameter(
+            type=standard_artifacts.ModelBlessing, optional=True
+        ),
+    }
 
 
 class BulkInferencer(base_beam_component.BaseBeamComponent):
@@ -58,6 +67,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         further features.
       - `prediction_table`: only with `table_spec`; a row for each record: its features that are
         kept, and its prediction.
+      - `prediction_blessing`: only with `expectations`; whether the model is blessed, since its
+        predictions are as expected. TFX's Pusher takes it.
     """
 
     SPEC_CLASS = BulkInferencerSpec
@@ -77,6 +88,8 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         module_file: str | os.PathLike[str] | arguments.Unknown | None = None,
         module_path: str | arguments.Unknown | None = None,
         table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
+        expectations: arguments.AnyExpectations | arguments.Unknown | None = None,
+        baseline: types.BaseChannel | None = None,
     ) -> None:
         """Constructs the component.
 
@@ -103,6 +116,10 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
             folder, for remote workers.
           module_path: an importable module with these functions, instead of a file.
           table_spec: what `prediction_table` is like: format, and which features are kept.
+          expectations: what the predictions must be like for the model to be blessed:
+            `bulk_inferencer.Expectations`, our message, or its JSON as text or as a dict.
+          baseline: a channel of `InferenceResult`, which may be empty: earlier results, from which
+            distributions must not drift too far. The report shows them side by side.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -113,11 +130,17 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         given = {kind: channel for kind, channel in blessings.items() if channel is not None}
         needs_model = bool(given) or not channels.may_have_endpoint(model_spec)
         examples_by_key = channels.examples_by_key(examples)
+        models = _model(model_export, model, needs_model)
+        judged, prediction_blessing = expected_channels.for_one(
+            expectations, baseline, [""] if models else []
+        )
         spec_class = channels.extended(BulkInferencerSpec, examples_by_key)
         super().__init__(
             spec=spec_class(
                 **examples_by_key,
-                **_model(model_export, model, needs_model),
+                **models,
+                **judged,
+                **prediction_blessing,
                 **given,
                 **_hooks(module_file, module_path),
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),

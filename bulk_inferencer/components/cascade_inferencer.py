@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types.component_spec import ComponentSpec, ExecutionParameter
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
-from bulk_inferencer.components import arguments, channels, executor, keys
+from bulk_inferencer.components import arguments, channels, executor, expected_channels, keys
 from bulk_inferencer.errors import SettingsError
 
 
@@ -19,8 +19,9 @@ class CascadeInferencerSpec(ComponentSpec):
     PARAMETERS = {
         **channels.COMMON_PARAMETERS,
         keys.CASCADE_SPEC: ExecutionParameter(type=our.CascadeSpec),
+        keys.EXPECTATIONS: ExecutionParameter(type=our.Expectations, optional=True),
     }
-    INPUTS = channels.COMMON_INPUTS
+    INPUTS = {**channels.COMMON_INPUTS, **channels.BASELINE_INPUT}
     OUTPUTS = {**channels.COMMON_OUTPUTS, **channels.RESULT_OUTPUT, **channels.OPTIONAL_OUTPUTS}
 
 
@@ -46,7 +47,9 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
 
     Outputs: those of `BulkInferencer`. A PredictionLog holds the outputs of the last stage that ran
     for its record and, under `<stage>/<output>`, those of every stage that ran. `summary.json`
-    counts the records that each stage settled and those that it passed on.
+    counts the records that each stage settled and those that it passed on. With `expectations`,
+    there is a `prediction_blessing_<stage>` for each model: they make the predictions together, so
+    all of them are blessed or none.
     """
 
     SPEC_CLASS = CascadeInferencerSpec
@@ -62,6 +65,8 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
         data_spec: arguments.AnyDataSpec | arguments.Unknown | None = None,
         output_example_spec: arguments.AnyOutputExampleSpec | None = None,
         table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
+        expectations: arguments.AnyExpectations | arguments.Unknown | None = None,
+        baseline: types.BaseChannel | None = None,
     ) -> None:
         """Constructs the component.
 
@@ -81,6 +86,10 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
           output_example_spec: which outputs become features of `output_examples`: `<output>` of the
             last stage, or `<stage>/<output>` of any.
           table_spec: what `prediction_table` is like: format, and which features are kept.
+          expectations: what the predictions must be like for the models to be blessed:
+            `bulk_inferencer.Expectations`, our message, or its JSON as text or as a dict.
+          baseline: a channel of `InferenceResult`, which may be empty: earlier results, from which
+            distributions must not drift too far. The report shows them side by side.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -101,10 +110,13 @@ class CascadeInferencer(base_beam_component.BaseBeamComponent):
             **channels.examples_by_key(examples),
             **channels.models_by_key(models, blessings, specs),
         }
-        spec_class = channels.extended(CascadeInferencerSpec, inputs)
+        judged, blessings_of = expected_channels.for_one(expectations, baseline, list(models))
+        spec_class = channels.extended(CascadeInferencerSpec, inputs, blessings_of)
         super().__init__(
             spec=spec_class(
                 **inputs,
+                **judged,
+                **blessings_of,
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
                 **channels.output_examples(output_example_spec, our.ModelSpec()),
                 **channels.prediction_table(table_spec, data_spec),

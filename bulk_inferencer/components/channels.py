@@ -34,7 +34,9 @@ _RESERVED_NAMES = (
     keys.OUTPUT_EXAMPLES,
     keys.COMPARISON,
     keys.PREDICTION_TABLE,
+    keys.PREDICTION_BLESSING,
     keys.ROUTING,
+    keys.EXPECTATIONS,
     keys.REQUIRED_BLESSINGS,
     keys.RUN_ID,
     # Inputs of models with these names would collide with `model_names` and `model_specs`.
@@ -42,7 +44,7 @@ _RESERVED_NAMES = (
     "specs",
     "self",
 )
-_RESERVED_BEGINNINGS = ("blessing_", "examples_", "model_")
+_RESERVED_BEGINNINGS = ("baseline_", "blessing_", "examples_", "model_", "prediction_blessing_")
 _RESERVED_ENDS = ("_spec", "_specs")
 
 # What every component has, and what some of them have. All channels may be empty, since TFX's
@@ -63,6 +65,9 @@ COMMON_OUTPUTS = {
 OPTIONAL_OUTPUTS = {
     keys.OUTPUT_EXAMPLES: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     keys.PREDICTION_TABLE: ChannelParameter(type=PredictionTable, optional=True),
+}
+BASELINE_INPUT = {
+    keys.BASELINE: ChannelParameter(type=standard_artifacts.InferenceResult, optional=True)
 }
 RESULT_OUTPUT = {keys.INFERENCE_RESULT: ChannelParameter(type=standard_artifacts.InferenceResult)}
 
@@ -152,7 +157,7 @@ def examples_by_key(examples: Channels) -> dict[str, types.BaseChannel]:
         raise SettingsError("examples is an empty list. Give at least one channel of Examples.")
     sources = "an ExampleGen, Transform, Importer or Resolver"
     return {
-        keys.examples_key(i): _checked(keys.EXAMPLES, channel, ["Examples"], sources)
+        keys.examples_key(i): checked(keys.EXAMPLES, channel, ["Examples"], sources)
         for i, channel in enumerate(channels)
     }
 
@@ -164,10 +169,15 @@ def checked_model(name: str, channel: Any) -> types.BaseChannel:
       SettingsError: it cannot.
     """
     sources = "a Trainer, Pusher, Importer or Resolver"
-    return _checked(name, channel, ["Model", "PushedModel"], sources)
+    return checked(name, channel, ["Model", "PushedModel"], sources)
 
 
-def _checked(name: str, channel: Any, kinds: Sequence[str], sources: str) -> types.BaseChannel:
+def checked(name: str, channel: Any, kinds: Sequence[str], sources: str) -> types.BaseChannel:
+    """Returns the channel that was given as argument `name`, if it is of one of these types.
+
+    Raises:
+      SettingsError: it is not; the message says what it may come from.
+    """
     got = getattr(channel, "type_name", type(channel).__name__)
     if not isinstance(channel, types.BaseChannel) or got not in kinds:
         raise SettingsError(
@@ -228,7 +238,7 @@ def models_by_key(
                 f"that the blessing is for, as well as the endpoint."
             )
         argument, sources = f"model_blessings['{name}']", "an Evaluator, Importer or Resolver"
-        by_key[keys.blessing_key(name)] = _checked(argument, channel, ["ModelBlessing"], sources)
+        by_key[keys.blessing_key(name)] = checked(argument, channel, ["ModelBlessing"], sources)
     return by_key
 
 

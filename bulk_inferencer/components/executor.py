@@ -24,6 +24,8 @@ from bulk_inferencer.components import (
     inputs,
     keys,
     model_settings,
+    pages,
+    prediction_gate,
     properties,
     settings,
     user_module,
@@ -31,6 +33,8 @@ from bulk_inferencer.components import (
 from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.engines import beam as beam_engine
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
+from bulk_inferencer.results.expectations import Expectations
+from bulk_inferencer.results.places import Place
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,16 @@ class _PlannedBranch:
       model: the model, which may be a cascade of several.
       gated: the models among the inputs that it is made of.
       columns_spec: how to call the model whose outputs become columns.
+      expectations: what its predictions must be like; None if anything will do.
+      baseline: the folder of its earlier results; empty if there are none.
     """
 
     name: str
     model: Model
     gated: Sequence[GatedModel]
     columns_spec: our.ModelSpec
+    expectations: Expectations | None = None
+    baseline: str = ""
 
     @property
     def gate(self) -> _gate.Decision:
@@ -89,8 +97,8 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         """Decides the gates, runs the job and describes its outputs.
 
         Args:
-          input_dict: examples, models and blessings; `components.keys` has the names of all three
-            arguments.
+          input_dict: examples, models, blessings and earlier results; `components.keys` has the
+            names of all three arguments.
           output_dict: an artifact for each output of the component.
           exec_properties: settings, as JSON of our protos; `required_blessings`, the names of the
             blessings that must be there; `module_file` or `module_path`, a module with functions.
@@ -128,6 +136,8 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                         _with_functions(branch, functions),
                         inputs.single(output_dict, branch.name).uri,
                         branch.gate,
+                        branch.expectations,
+                        branch.baseline if _needs_baseline(branch) else "",
                     )
                     for branch in branches
                 ],
@@ -159,7 +169,18 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         for branch in branches:
             result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
             properties.describe_result(result, found, branch.gated, examples)
+            prediction_gate.bless(output_dict, branch.gated, found)
         properties.describe_others(output_dict, summary, record_format)
+        place = Place(
+            name=job.outputs.summary,
+            logs={branch.name: branch.folder for branch in job.branches if branch.folder},
+            table=job.outputs.table,
+            summary=summary,
+            summary_folder=job.outputs.summary,
+        )
+        baselines = [branch.baseline for branch in branches if branch.baseline]
+        against = baselines[0] if len(baselines) == 1 else ""
+        pages.write_pages(place, settings.has_report(data_spec), against)
 
     def _planned_branches(
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
@@ -177,7 +198,16 @@ class Executor(_InferencerExecutor):
         spec = arguments.parse(exec_properties, keys.MODEL_SPEC, our.ModelSpec)
         gated = gated_model.read(input_dict, exec_properties, spec)
         model = model_settings.model(spec, gated.path)
-        return [_PlannedBranch(keys.INFERENCE_RESULT, model, [gated], spec)]
+        return [
+            _PlannedBranch(
+                keys.INFERENCE_RESULT,
+                model,
+                [gated],
+                spec,
+                prediction_gate.expectations_of_one(exec_properties),
+                prediction_gate.baseline(input_dict),
+            )
+        ]
 
 
 class CascadeExecutor(_InferencerExecutor):
@@ -193,7 +223,16 @@ class CascadeExecutor(_InferencerExecutor):
         ]
         cascade = model_settings.cascade(spec, {stage.name: stage.path for stage in gated})
         # The names of a cascade's outputs do not depend on the signatures of its stages.
-        return [_PlannedBranch(keys.INFERENCE_RESULT, cascade, gated, our.ModelSpec())]
+        return [
+            _PlannedBranch(
+                keys.INFERENCE_RESULT,
+                cascade,
+                gated,
+                our.ModelSpec(),
+                prediction_gate.expectations_of_one(exec_properties),
+                prediction_gate.baseline(input_dict),
+            )
+        ]
 
 
 class BranchExecutor(_InferencerExecutor):
@@ -203,12 +242,20 @@ class BranchExecutor(_InferencerExecutor):
         self, input_dict: inputs.Artifacts, exec_properties: Mapping[str, Any]
     ) -> list[_PlannedBranch]:
         specs = arguments.parse(exec_properties, keys.MODEL_SPECS, our.ModelSpecs)
+        expectations = prediction_gate.expectations_of_several(exec_properties)
         branches = []
         for name in arguments.names(exec_properties, keys.MODEL_NAMES):
             spec = specs.models.get(name) or our.ModelSpec()
             gated = gated_model.read(input_dict, exec_properties, spec, name)
             branches.append(
-                _PlannedBranch(name, model_settings.model(spec, gated.path), [gated], spec)
+                _PlannedBranch(
+                    name,
+                    model_settings.model(spec, gated.path),
+                    [gated],
+                    spec,
+                    expectations.get(name),
+                    prediction_gate.baseline(input_dict, name),
+                )
             )
         return branches
 
@@ -224,6 +271,10 @@ def _with_functions(branch: _PlannedBranch, functions: Mapping[str, Callable[...
         for gated in branch.gated:
             model_settings.check_needs_no_module(gated.spec)
     return HookedModel(model, **hooks) if hooks else model
+
+
+def _needs_baseline(branch: _PlannedBranch) -> bool:
+    return branch.expectations is not None and branch.expectations.needs_baseline
 
 
 def _optional_uri(output_dict: inputs.Artifacts, key: str) -> str | None:

@@ -12,7 +12,7 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from bulk_inferencer import _files, _gate
+from bulk_inferencer import _files, _gate, _markers
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer._models import model_files
 from bulk_inferencer._models.predictor import model_label
@@ -158,7 +158,4 @@ def _is_blessed(kind: str, artifact: types.Artifact) -> bool | None:
     """Returns what a blessing says, by its property or else by its marker file."""
     if artifact.has_custom_property("blessed"):
         return bool(artifact.get_int_custom_property("blessed") == 1)
-    for is_blessed, marker in zip((True, False), _gate.MARKERS[kind], strict=True):
-        if _files.exists(posixpath.join(artifact.uri, marker)):
-            return is_blessed
-    return None
+    return _markers.marked(kind, artifact.uri)

@@ -8,6 +8,7 @@ from bulk_inferencer import _layout
 EXAMPLES = "examples"  # and examples_1, ... where there are several channels
 MODEL = "model"
 PUSHED_MODEL = "pushed_model"
+BASELINE = "baseline"
 
 # Outputs; each of several models has one of its own name.
 INFERENCE_RESULT = _layout.INFERENCE_RESULT
@@ -16,6 +17,7 @@ FAILED_EXAMPLES = "failed_examples"
 OUTPUT_EXAMPLES = "output_examples"
 COMPARISON = "comparison"
 PREDICTION_TABLE = "prediction_table"
+PREDICTION_BLESSING = "prediction_blessing"
 
 # Execution properties
 DATA_SPEC = "data_spec"
@@ -26,6 +28,7 @@ ROUTING = "routing"
 COMPARISON_SPEC = "comparison_spec"
 OUTPUT_EXAMPLE_SPEC = "output_example_spec"
 TABLE_SPEC = "table_spec"
+EXPECTATIONS = "expectations"
 MODEL_NAMES = "model_names"
 REQUIRED_BLESSINGS = "required_blessings"
 MODULE_FILE = "module_file"
@@ -58,3 +61,13 @@ def model_key(name: str) -> str:
 def blessing_key(name: str) -> str:
     """Returns the input of the blessing of one of several models."""
     return f"blessing_{name}"
+
+
+def baseline_key(name: str) -> str:
+    """Returns the input of the earlier results of a model, which may have no name."""
+    return f"{BASELINE}_{name}" if name else BASELINE
+
+
+def prediction_blessing_key(name: str) -> str:
+    """Returns the output that says whether predictions are as expected of a model."""
+    return f"{PREDICTION_BLESSING}_{name}" if name else PREDICTION_BLESSING

@@ -28,6 +28,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from bulk_inferencer.components import kubeflow_names
 from bulk_inferencer.errors import SettingsError
 
 COMMAND = ("python", "-m", "bulk_inferencer.components.kubeflow_entrypoint")
@@ -59,6 +60,7 @@ def restore_arguments(arguments: Sequence[str]) -> list[str]:
     executor_input = parse(known.executor_input, pipeline_spec_pb2.ExecutorInput())
     inputs_spec = parse(known.inputs_spec or "{}", pipeline_spec_pb2.ComponentInputsSpec())
     restore_types(executor_input, inputs_spec)
+    kubeflow_names.remember(executor_input)
     arguments = [*others, _EXECUTOR_INPUT, json_format.MessageToJson(executor_input)]
     # Without it, TFX reads the parameters of a pipeline's spec before 2.1.
     return [*arguments, _INPUTS_SPEC, known.inputs_spec] if known.inputs_spec else arguments

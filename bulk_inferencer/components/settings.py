@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from bulk_inferencer import bulk_inferencer_pb2 as our
@@ -17,6 +18,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results.compare import Comparing
+from bulk_inferencer.results.expectations import Expectations, expectations_of
 
 
 def routing(spec: our.Routing) -> SplitRouting | None:
@@ -126,6 +128,11 @@ def logs(spec: our.DataSpec) -> dict[str, Any]:
     }
 
 
+def has_report(spec: our.DataSpec) -> bool:
+    """Returns whether there is to be a report."""
+    return spec.report if spec.HasField("report") else True
+
+
 def view(spec: our.DataSpec) -> dict[str, Any]:
     """Returns the fields of `InferenceJob` that say which columns of a table models see.
 
@@ -172,6 +179,15 @@ def table(spec: our.TableSpec) -> TableSettings:
     format_ = name_of(spec, "format", "Leave it out for Parquet.").lower()
     keep = tuple(spec.keep) if spec.keep or spec.keep_none else None
     return TableSettings(format=format_, keep=keep, binary=tuple(spec.binary_columns))
+
+
+def expectations(spec: our.Expectations) -> Expectations:
+    """Returns what is expected of the predictions of a model.
+
+    Raises:
+      SettingsError: a bound is out of its range, or two contradict each other.
+    """
+    return expectations_of(json_format.MessageToDict(spec, preserving_proto_field_name=True))
 
 
 def given_fields(message: Message) -> dict[str, Any]:

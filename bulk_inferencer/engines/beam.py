@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import threading
@@ -21,7 +23,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     WorkerHandler,
 )
 from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
-from apache_beam.runners.worker import data_plane
+from apache_beam.runners.worker import data_plane, sdk_worker
 from apache_beam.utils.shared import Shared
 
 from bulk_inferencer import _files
@@ -31,24 +33,29 @@ from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer.beam import metrics
-from bulk_inferencer.errors import WorkerError
+from bulk_inferencer.errors import SettingsError, WorkerError
 
 _logger = logging.getLogger(__name__)
 
+_REST = "rest"  # the arguments that belong to no option
 _LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
 
 
 def run_units(
-    task: UnitTask, units: Sequence[Unit], make_pipeline: Callable[[], beam.Pipeline]
+    task: UnitTask,
+    units: Sequence[Unit],
+    make_pipeline: Callable[[], beam.Pipeline],
+    stop: StopSign | None = None,
 ) -> None:
     """Runs units, each of them from end to end in one thread of a worker.
 
-    Each leaves its manifest in `task.manifests_folder`. After an error, no more units start.
+    Each leaves its manifest in `task.manifests_folder`. After an error, or when somebody has put up
+    `stop`, no more units start.
 
     Raises:
       BulkInferencerError: what a worker raised; see `run_unit` and `UnitTask.load`.
     """
-    stop = StopSign.in_folder(task.manifests_folder)
+    stop = stop or StopSign.in_folder(task.manifests_folder)
     try:
         with _quiet_connections(), make_pipeline() as pipeline:
             _ = (
@@ -112,6 +119,44 @@ def with_runner(args: Iterable[Any]) -> list[Any]:
         f"--direct_num_workers={_available_cores()}",
         *args,
     ]
+
+
+def check_options(args: Sequence[str]) -> None:
+    """Checks options that a person has typed.
+
+    Beam leaves out those that it does not know, and prints pages about a wrong value.
+
+    Raises:
+      SettingsError: a value is wrong, or there is an option that the local runner does not have.
+        Other runners may have more options than are known here.
+    """
+    options, printed = PipelineOptions(list(args)), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            known = options.get_all_options(add_extra_args_fn=_add_rest)
+            given = options.get_all_options(retain_unknown_options=True)
+    except SystemExit:
+        reason = printed.getvalue().strip().rpartition("error: ")[2]
+        raise SettingsError(f"Beam cannot take its options: {reason}. Correct them.") from None
+    unknown = [f"--{name}" for name in sorted(given.keys() - known.keys())] or known[_REST]
+    if unknown and is_local(args):
+        raise SettingsError(
+            f"Beam's local runner has no option {unknown[0]}. Correct it, or leave it out."
+        )
+
+
+def _add_rest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(_REST, nargs="*")
+
+
+@contextmanager
+def silent_workers() -> Iterator[None]:
+    """Within `with`, workers of this process do not print errors that they also raise."""
+    sdk_worker.print = lambda *values, **settings: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print
 
 
 def is_local(args: Iterable[Any]) -> bool:

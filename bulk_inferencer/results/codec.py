@@ -5,7 +5,8 @@
 Fields hold numbers, text, booleans, None, other dataclasses, and tuples, lists and mappings of
 these. The keys of mappings are text. JSON has no NaN and no infinities: in fields of type `float`,
 they are the texts "nan", "inf" and "-inf". A dataclass may list in `JSON_NAMES` what is written, in
-its order: its fields, and properties for people to read, which are ignored when read back.
+its order: its fields, and properties for people to read, which are ignored when read back. One with
+`as_json` and `of_json` says itself what it is in JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _PLAIN = {Any, bool, int, str, float}
 
 def to_json(value: Any) -> Any:
     """Returns a value as what `json` can write."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
     if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value)]
         names = getattr(value, "JSON_NAMES", fields)
@@ -47,6 +50,8 @@ def from_json(kind: Any, value: Any) -> Any:
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     kinds = {kind}
+    if hasattr(kind, "of_json"):
+        return kind.of_json(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = {name: hint for name, hint in _hints(kind).items() if name in value}
         return kind(**{name: from_json(hint, value[name]) for name, hint in hints.items()})
@@ -56,6 +61,8 @@ def from_json(kind: Any, value: Any) -> Any:
     if origin in (list, Sequence):
         return [from_json(args[0], item) for item in value]
     if origin in (dict, Mapping):
+        if args[1] in (int, str):  # There may be very many.
+            return dict(value)
         return {key: from_json(args[1], item) for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         kinds = set(args) - {type(None)}

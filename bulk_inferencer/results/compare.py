@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -19,6 +17,7 @@ from google.protobuf.message import DecodeError
 from bulk_inferencer._checks import check_number, check_tuple
 from bulk_inferencer._formats import dtypes, example
 from bulk_inferencer._formats.partial import rows_with
+from bulk_inferencer.results.classes import classes_of, flat, readable
 from bulk_inferencer.results.comparison import (
     ClassPair,
     Comparison,
@@ -76,16 +75,37 @@ def compare_batch(
         file, from 0.
       comparing: what to keep of the records that differ most.
     """
-    batch = _Batch(records, locate, comparing)
+
+    def keys_of(index: int) -> dict[str, list[Readable]]:
+        return _keys(records[index], comparing.key_features)
+
+    return compare_rows(outputs, locate, keys_of, comparing.most_different)
+
+
+def compare_rows(
+    outputs: Mapping[str, Mapping[str, np.ndarray]],
+    locate: Callable[[int], tuple[str, int]],
+    keys_of: Callable[[int], Mapping[str, Sequence[Readable]]],
+    most_different: int,
+) -> Comparison:
+    """Compares every two models for n records, of which only those that differ most are looked up.
+
+    Args:
+      outputs: see `compare_batch`.
+      locate: see there.
+      keys_of: returns what identifies the record at an index, by name.
+      most_different: how many records to keep for each pair of models and each output.
+    """
+    batch = _Batch(locate, keys_of, most_different)
     pairs = itertools.combinations(outputs.items(), 2)
     return Comparison(tuple(_compare_pair(batch, dict(pair)) for pair in pairs))
 
 
 @dataclass(frozen=True)
 class _Batch:
-    records: Sequence[bytes]
     locate: Callable[[int], tuple[str, int]]
-    comparing: Comparing
+    keys_of: Callable[[int], Mapping[str, Sequence[Readable]]]
+    keeps: int
 
 
 def _compare_pair(batch: _Batch, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> PairComparison:
@@ -100,19 +120,12 @@ def _compare_pair(batch: _Batch, outputs: Mapping[str, Mapping[str, np.ndarray]]
         rows = np.flatnonzero(rows_with(both[name_a]) & rows_with(both[name_b]))
         if not rows.size:
             continue  # An output without a record may have any dtype and shape.
-        values = {model: _flat(array)[rows] for model, array in both.items()}
+        values = {model: flat(array)[rows] for model, array in both.items()}
         if reason := _why_not(values):
             not_compared[output] = reason
         else:
             compared[output] = _compare_output(batch, rows, values)
     return PairComparison((name_a, name_b), compared, not_compared)
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    """Returns [n, ...] as [n, k] without a mask, floats of every width as float64."""
-    data = np.asarray(array)
-    data = data.reshape(len(data), math.prod(data.shape[1:]))
-    return data.astype(np.float64) if dtypes.is_float(data.dtype) else data
 
 
 def _why_not(values: Mapping[str, np.ndarray]) -> str:
@@ -157,7 +170,7 @@ def _compare_output(
         max_absolute_difference=float(numbers.max(where=finite, initial=0)),
         confusion=_confusion(values, *classes) if classes else (),
         most_different=_most_different(batch, rows, per_record, values),
-        keeps=batch.comparing.most_different,
+        keeps=batch.keeps,
     )
 
 
@@ -171,19 +184,14 @@ def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _classes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the classes of [n, k] as [n]; see `OutputComparison`."""
-    floats = [values.dtype.kind == "f" for values in (a, b)]
-    if a.shape[1] == 1 and not any(floats):
-        return a[:, 0], b[:, 0]
-    if a.shape[1] > 1 and all(floats):
-        return a.argmax(axis=1), b.argmax(axis=1)
-    return None
+    of_a, of_b = classes_of(a), classes_of(b)
+    return None if of_a is None or of_b is None else (of_a, of_b)
 
 
 def _confusion(models: Iterable[str], a: np.ndarray, b: np.ndarray) -> tuple[ClassPair, ...] | None:
     table: Counter[tuple[str, ...]] = Counter()
     for pair, count in Counter(zip(a.tolist(), b.tolist(), strict=True)).items():
-        table[tuple(str(_readable(value)) for value in pair)] += count
+        table[tuple(str(readable(value)) for value in pair)] += count
     return confusion_table(tuple(models), table)
 
 
@@ -191,7 +199,7 @@ def _most_different(
     batch: _Batch, rows: np.ndarray, difference: np.ndarray, values: Mapping[str, np.ndarray]
 ) -> tuple[DifferentRecord, ...]:
     """Returns the records of largest difference, in order; see `_compare_output`."""
-    keeps = batch.comparing.most_different
+    keeps = batch.keeps
     differing = np.flatnonzero(difference)
     if len(differing) > keeps > 0:
         # All records that tie with the last one to keep: their files decide which of them stay.
@@ -203,9 +211,9 @@ def _most_different(
             difference=-negative,
             file=file,
             record=record,
-            keys=_keys(batch.records[rows[i]], batch.comparing.key_features),
+            keys=batch.keys_of(int(rows[i])),
             values={
-                model: [_readable(value) for value in array[i, :_MOST_VALUES_SHOWN].tolist()]
+                model: [readable(value) for value in array[i, :_MOST_VALUES_SHOWN].tolist()]
                 for model, array in values.items()
             },
         )
@@ -215,14 +223,6 @@ def _most_different(
 
 def _keys(record: bytes, names: Sequence[str]) -> dict[str, list[Readable]]:
     try:
-        return {n: [_readable(v) for v in example.feature_values(record, n)] for n in names}
+        return {n: [readable(v) for v in example.feature_values(record, n)] for n in names}
     except DecodeError:
         return {}
-
-
-def _readable(value: Any) -> Readable:
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return value

@@ -13,13 +13,14 @@ import math
 import operator
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TypeAlias, TypeVar
 
 from bulk_inferencer import _files
 from bulk_inferencer._layout import COMPARISON_FILE
-from bulk_inferencer.results import codec
+from bulk_inferencer.results import codec, display_comparison
+from bulk_inferencer.results.blocks import Block, Shown
 
 _MOST_CLASS_PAIRS = 1000
 _LONGEST_CLASS_BYTES = 256
@@ -181,8 +182,8 @@ class Outcome:
         return isinstance(other, Outcome) and astuple(self) == astuple(other)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """The content of `comparison.json`.
 
     ```python
@@ -207,6 +208,12 @@ class Comparison:
         pairs = _merged({p.models: p for p in self.pairs}, {p.models: p for p in other.pairs})
         return Comparison(tuple(pairs.values()), {**self.outcomes, **other.outcomes})
 
+    def _title(self) -> str:
+        return display_comparison.title(self)
+
+    def _blocks(self) -> Iterator[Block]:
+        return display_comparison.blocks(self)
+
     def write(self, folder: str) -> None:
         """Writes `comparison.json` into `folder`, with NaN and infinities as text."""
         text = json.dumps(codec.to_json(self), indent=2, allow_nan=False) + "\n"
@@ -218,6 +225,11 @@ class Comparison:
         """Returns the comparison in `folder`."""
         with _files.open_to_read(posixpath.join(folder, COMPARISON_FILE)) as file:
             return codec.from_json(cls, json.loads(file.read()))
+
+    @classmethod
+    def read_if_any(cls, folder: str) -> Comparison | None:
+        """Returns the comparison in `folder`; None if there is none."""
+        return cls.read(folder) if _files.exists(posixpath.join(folder, COMPARISON_FILE)) else None
 
 
 def confusion_table(

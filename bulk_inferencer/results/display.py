@@ -1,90 +1,63 @@
-"""Results as a line of text, and as HTML for notebooks."""
+"""The first rows of results, as HTML for notebooks."""
 
 from __future__ import annotations
 
-import html as html_escapes
-import importlib.util
-from collections.abc import Sequence
-from typing import Any
-
 import pyarrow as pa
 
-from bulk_inferencer._gate import Decision
-from bulk_inferencer._layout import names_models
-from bulk_inferencer.results.summary import Counts, Summary
+from bulk_inferencer.results.blocks import Block, Cell, Value, as_html, counted, grid, shortened
 
 ROWS = 10
-_LONGEST_TEXT = 50
+_END_COLUMNS = 10  # from either end, since the outputs are at the right
 _MOST_VALUES = 5
-
-
-def heading(summary: Summary | None, counts: Counts, models: Sequence[str]) -> str:
-    """Returns what a run did, in a line."""
-    if summary is None:
-        return "predictions without a summary"
-    branches = {model: summary.branches[model] for model in models}
-    failed = counts.examples_failed
-    if len(models) == len(summary.branches):
-        failed += sum(summary.unrouted.values())
-    parts = [f"{counts.predictions_written:,} predicted", f"{failed:,} failed"]
-    gates = {model: _gate_text(branch.gate) for model, branch in branches.items()}
-    if len(set(gates.values())) == 1:
-        parts.append(f"gate: {gates[models[0]]}")
-    else:
-        parts.append("gates: " + ", ".join(f"{model} {own}" for model, own in gates.items()))
-    if names_models(models):
-        parts.append(f"model{'s' if len(models) > 1 else ''}: {', '.join(models)}")
-    elif path := branches[models[0]].model_path:
-        parts.append(f"model: {path}")
-    return ", ".join(parts)
-
-
-def _gate_text(gate: Decision) -> str:
-    return gate.verdict if gate.is_open else f"{gate.verdict} (closed)"
+_LONGEST_TEXT = 50
+_LISTS = (pa.ListScalar, pa.LargeListScalar, pa.FixedSizeListScalar)
 
 
 def html(title: str, first: pa.Table, count: int | None, reason: str = "") -> str:
     """Returns a title, the first rows and how many there are, and why there are none."""
-    rows = f"first {first.num_rows:,} rows" if count is None else _counted(count, "row")
-    parts = [f"<p><b>{html_escapes.escape(title)}</b></p>"]
-    if reason:
-        parts.append(f"<p>{html_escapes.escape(reason)}</p>")
+    rows = f"first {first.num_rows:,} rows" if count is None else counted(count, "row")
+    size = f"{rows} \N{MULTIPLICATION SIGN} {counted(first.num_columns, 'column')}"
+    blocks: list[Block] = [reason] if reason else []
     if first.num_columns:
-        parts.append(_table(first))
-    parts.append(f"<p>{rows} \N{MULTIPLICATION SIGN} {_counted(first.num_columns, 'column')}</p>")
-    return f"<div>{''.join(parts)}</div>"
+        blocks.append(_grid(first))
+    return as_html(title, [*blocks, size])
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _grid(table: pa.Table) -> Block:
+    names: list[str] = list(table.column_names)
+    columns = [_cells(column) for column in table.columns]
+    if len(names) > 2 * _END_COLUMNS:
+        gap: list[Cell] = ["..."] * table.num_rows
+        names = [*names[:_END_COLUMNS], "...", *names[-_END_COLUMNS:]]
+        columns = [*columns[:_END_COLUMNS], gap, *columns[-_END_COLUMNS:]]
+    return grid(names, zip(*columns, strict=True), ROWS)
 
 
-def _table(table: pa.Table) -> str:
-    if importlib.util.find_spec("pandas"):
-        return str(table.to_pandas().to_html(max_cols=20, border=0, notebook=True))
-    return _plain_table(table)
+def _cells(column: pa.ChunkedArray) -> list[Cell]:
+    texts = [_text(own) for own in column]
+    return list(texts) if _is_of_texts(column.type) else [Value(text) for text in texts]
 
 
-def _plain_table(table: pa.Table) -> str:
-    """Returns rows as pandas shows them, without pandas."""
-    names = "".join(f"<th>{html_escapes.escape(name)}</th>" for name in table.column_names)
-    rows = "".join(
-        f"<tr><th>{i}</th>"
-        + "".join(f"<td>{html_escapes.escape(_text(value))}</td>" for value in row.values())
-        + "</tr>"
-        for i, row in enumerate(table.to_pylist())
-    )
-    return (
-        f'<table class="dataframe"><thead><tr style="text-align: right;"><th></th>{names}</tr>'
-        f"</thead><tbody>{rows}</tbody></table>"
-    )
+def _is_of_texts(kind: pa.DataType) -> bool:
+    """Returns whether a column holds anything else than numbers, truth values and times."""
+    while hasattr(kind, "value_type"):  # of a list, or of a dictionary
+        kind = kind.value_type
+    return not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        more = ", ..." if len(value) > _MOST_VALUES else ""
-        return f"[{', '.join(map(_text, value[:_MOST_VALUES]))}{more}]"
-    text = str(value)
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
+def _text(value: pa.Scalar) -> str:
+    if not value.is_valid:
+        return "None"
+    if isinstance(value, _LISTS):
+        texts = [_text(own) for own in value.values[:_MOST_VALUES]]
+        more = ", ..." if len(value.values) > _MOST_VALUES else ""
+        return f"[{', '.join(texts)}{more}]"
+    try:
+        found = value.as_py()
+    except (ValueError, OverflowError):  # a time or date that Python cannot hold
+        found = value.cast(pa.string()).as_py()
+    if isinstance(found, float):
+        return f"{found:.6g}"
+    if isinstance(found, bytes):
+        found = found[:_LONGEST_TEXT]  # before they become text: they may be an image
+    return shortened(str(found), _LONGEST_TEXT)

@@ -13,9 +13,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.log_arrays import records_of
-from bulk_inferencer.results.reader import serialized_logs
+from bulk_inferencer.results.reader import RecordPrediction, prediction_of, serialized_logs
 from bulk_inferencer.results.shards import Shard
 
 # A row: a log for each model, or None where it failed.
@@ -102,6 +104,20 @@ def _logs(shard: Shard | None) -> Iterator[bytes]:
 
 def _paths(shards: Mapping[str, Shard | None]) -> str:
     return " and ".join(shard.path for shard in shards.values() if shard)
+
+
+def prediction_of_row(row: Row, prefixes: Mapping[str, str]) -> RecordPrediction:
+    """Returns the outputs of all models that scored a record, with the prefix of each."""
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+    record: bytes | None = None
+    outputs: dict[str, np.ndarray] = {}
+    for model, log in row.items():
+        if log is not None:
+            own = prediction_of(PredictionLog.FromString(log))
+            record = own.record
+            outputs |= {prefixes[model] + name: value for name, value in own.outputs.items()}
+    return RecordPrediction(record, outputs)
 
 
 def in_blocks(rows: Iterable[Row], most_rows: int, most_bytes: int) -> Iterator[list[Row]]:

@@ -72,11 +72,29 @@ class LogRows:
         Raises:
           WiderError: rows do not fit into the columns.
         """
+        return (table for table, _ in self.tables_with_records(rows))
+
+    def tables_with_records(self, rows: int) -> Iterator[tuple[pa.Table, list[bytes | None]]]:
+        """Yields rows, see `tables`, each with the serialized record; None where logs hold none."""
         schema = self.schema
         assert self.kinds
         decoder = LogDecoder()
         for block in self._blocks(self.units, min(rows, _BLOCK_ROWS)):
-            yield _Values(block, self.prefixes, decoder).table(self.kinds, schema)
+            values = _Values(block, self.prefixes, decoder)
+            yield values.table(self.kinds, schema), values.records
+
+    @property
+    def outputs(self) -> list[str]:
+        """The columns that are outputs."""
+        if self.kinds is None:
+            self.kinds = self._sampled()
+        return list(self.kinds.outputs)
+
+    def hold_records(self) -> bool:
+        """Returns whether the first log holds its record, so that all do; True without logs."""
+        for _, records in itertools.islice(self.tables_with_records(1), 1):
+            return records[0] is not None
+        return True
 
     def rows(self) -> Iterator[dict[str, bytes | None]]:
         """Yields the serialized PredictionLogs of each record, by model."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
-from bulk_inferencer._layout import INFERENCE_RESULT, PREDICTION_TABLE, SUMMARY_FILE
+from bulk_inferencer._layout import COMPARISON, INFERENCE_RESULT, PREDICTION_TABLE, SUMMARY_FILE
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results.shards import Shard, log_shards, table_shards
 from bulk_inferencer.results.summary import Summary
@@ -30,6 +30,7 @@ class Place:
       name: the folder that messages name.
       logs: the folders of PredictionLogs, by model.
       table: the folder of the prediction table; None if there is none.
+      comparison: the folder where the comparison of several models is, if there is one.
       summary: what the run says of itself; None if it says nothing, as TFX's BulkInferrer.
       summary_folder: where it does.
       model: the only model whose results were asked for; empty for all.
@@ -39,6 +40,7 @@ class Place:
     name: str
     logs: Mapping[str, str] = field(default_factory=dict)
     table: str | None = None
+    comparison: str | None = None
     summary: Summary | None = None
     summary_folder: str = ""
     model: str = ""
@@ -85,6 +87,7 @@ def place_of_run(summary_folder: str) -> Place:
         name=summary_folder if execution else run,
         logs={branch: at(branch) for branch in summary.branches},
         table=table if table_shards(table) else None,
+        comparison=at(COMPARISON),
         summary=summary,
         summary_folder=summary_folder,
     )

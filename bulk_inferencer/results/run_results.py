@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from bulk_inferencer import _files
 from bulk_inferencer._access import check_access
-from bulk_inferencer._formats.table_writer import table_writer
+from bulk_inferencer._formats.table_schema import failure_columns
 from bulk_inferencer._gate import BLESSED, NO_BLESSING, NO_MODEL, NOT_BLESSED, Decision
-from bulk_inferencer._layout import PARQUET, names_models
+from bulk_inferencer._layout import CSV, JSON_LINES, PARQUET, STATISTICS_FILE, names_models
 from bulk_inferencer.errors import InputError, SettingsError
-from bulk_inferencer.results import display
-from bulk_inferencer.results.failures import read_failures
+from bulk_inferencer.results import display, display_summary
+from bulk_inferencer.results.comparison import Comparison
+from bulk_inferencer.results.export import checked_columns, write_file
+from bulk_inferencer.results.failures import failure_tables
+from bulk_inferencer.results.frames import frame_of
+from bulk_inferencer.results.gathered_statistics import failures_by_reason, statistics_of_logs
+from bulk_inferencer.results.joined_logs import prediction_of_row
 from bulk_inferencer.results.log_kinds import WiderError
 from bulk_inferencer.results.log_rows import LogRows
 from bulk_inferencer.results.places import Place, find_place, folder_of
-from bulk_inferencer.results.reader import RecordPrediction, prediction_of
+from bulk_inferencer.results.reader import RecordPrediction
 from bulk_inferencer.results.selection import Selection, select
+from bulk_inferencer.results.statistics import Statistics
 from bulk_inferencer.results.summary import Counts, Summary
 from bulk_inferencer.results.table_rows import ParquetRows
 
@@ -112,6 +115,7 @@ class Results:
       summary: what the run says of itself; None for results of TFX's BulkInferrer.
       models: the models that were read. One without a name is `inference_result`.
       splits: the splits that were read; none if no model ran, or files do not name them.
+      selection: which files are read.
     """
 
     def __init__(self, selection: Selection) -> None:
@@ -120,10 +124,15 @@ class Results:
         self.summary: Summary | None = selection.place.summary
         self.models = selection.models
         self.splits = selection.splits
-        self._selection = selection
+        self.selection = selection
         self._rows = selection.rows()
 
     # What the run says
+
+    @property
+    def has_run(self) -> bool:
+        """Whether at least one of the models was allowed to run."""
+        return self._rows is not None
 
     @property
     def gate(self) -> Decision:
@@ -146,9 +155,52 @@ class Results:
         reading it; it knows no failures.
         """
         if self.summary is not None:
-            return self._selection.total
-        files = self._selection.files
+            return self.selection.total
+        files = self.selection.files
         return Counts(len(self), len(self), 0, len(files), sum(file.bytes for file in files))
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What the outputs and failures of the models and splits that were read are like.
+
+        Where the run has written no `statistics.json`, as TFX's BulkInferrer, they are gathered by
+        reading the predictions. Files without a split have the split "".
+
+        Raises:
+          InputError: there is neither that file nor PredictionLogs: a table does not say which of
+            its columns are outputs.
+        """
+        selection, folder = self.selection, self.selection.place.summary_folder
+        if folder and (found := Statistics.read_if_any(folder)) is not None:
+            # Records that reached no model are among the failures of each.
+            return found.selected([*self.models, ""], selection.split)
+        if not selection.files:
+            return Statistics()
+        if not selection.has_logs:
+            raise InputError(
+                f"There is no {STATISTICS_FILE} beside the summary of {self.name}, and its table "
+                f"does not say which columns are outputs. Restore the file, or run again into "
+                f"another folder."
+            )
+        failures: dict[str, dict[str, dict[str, int]]] = {}
+        for split in self.splits if self.summary else ():
+            tables = failure_tables(folder, [split], self.models, self.failure_schema)
+            for model, reasons in failures_by_reason(tables, self.models[0]).items():
+                failures.setdefault(model, {})[split] = reasons
+        return Statistics(statistics_of_logs(selection.log_rows().units), failures)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """How the models that were read differ; None where the run compared nothing.
+
+        It is that of all splits. With one model, it has the pairs of this model with others.
+        """
+        folder = self.selection.place.comparison
+        whole = Comparison.read_if_any(folder) if folder else None
+        return whole and Comparison(
+            tuple(pair for pair in whole.pairs if set(pair.models) & set(self.models)),
+            {model: own for model, own in whole.outcomes.items() if model in self.models},
+        )
 
     def failures(self) -> pa.Table:
         """Returns the records that could not be scored.
@@ -156,15 +208,19 @@ class Results:
         The columns are `file`, the `record`'s number within the file, from 0, and the `reason`;
         `split` before them, where there are several, and `model` behind, where models have names.
         """
-        selection = self._selection
+        return pa.concat_tables([self.failure_schema.empty_table(), *self.failure_tables()])
+
+    def failure_tables(self, rows: int = _BATCH_ROWS) -> Iterator[pa.Table]:
+        """Yields the rows of `failures` in tables of at most so many, with bounded memory."""
+        splits = self.splits if self.summary else ()
+        folder = self.selection.place.summary_folder
+        return failure_tables(folder, splits, self.models, self.failure_schema, rows)
+
+    @property
+    def failure_schema(self) -> pa.Schema:
+        """The columns of `failures`."""
         has_names = self.summary is not None and names_models(self.summary.branches)
-        return read_failures(
-            selection.place.summary_folder,
-            self.splits if self.summary else (),
-            self.models,
-            selection.has_split,
-            has_names,
-        )
+        return failure_columns(self.selection.has_split, has_names)
 
     # Rows
 
@@ -211,37 +267,83 @@ class Results:
         Raises:
           InputError: a date is none that Python can hold: one before the year 1 or after 9999.
         """
-        table = self.to_arrow()
-        try:
-            return table.to_pandas()
-        except ValueError:
-            import pandas as pd
+        return frame_of(self.to_arrow())
 
-            return pd.DataFrame({own.name: _series(table[own.name], own) for own in table.schema})
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+    def to_parquet(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> int:
         """Writes all rows into one file, with bounded memory, and replaces it if it exists.
+
+        Nothing is under its name before all of it is there.
 
         Args:
           path: a file on any filesystem that Beam can open.
+          columns: those to write; default: all.
+
+        Returns:
+          The number of rows.
+
+        Raises:
+          SettingsError: the path is no path or a folder, or there is no such column.
         """
-        target = _files.as_path("The path of to_parquet", path)
-        check_access([target])
-        attempt = f"{target}-{uuid.uuid4().hex}"
+        return self._write("to_parquet", PARQUET, path, columns)
 
-        def write() -> None:
-            writer = table_writer(PARQUET, self.schema)
-            with _files.open_to_write(attempt) as file:
-                for table in self._tables(_BATCH_ROWS):
-                    file.write(writer.add(table))
-                file.write(writer.end())
+    def to_csv(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> int:
+        """Writes all rows as CSV in UTF-8; see `to_parquet`.
 
-        try:
-            self._with_columns_that_fit(write)
-            _files.rename(attempt, target)
-        except BaseException:
-            _files.delete(attempt)
-            raise
+        The first line names the columns. Text is in quotes, a null is nothing at all, lists are
+        JSON, and bytes are base64.
+
+        Raises:
+          SettingsError: see `to_parquet`; or CSV cannot hold a column.
+        """
+        return self._write("to_csv", CSV, path, columns)
+
+    def to_json_lines(
+        self, path: str | os.PathLike[str], columns: Sequence[str] | None = None
+    ) -> int:
+        """Writes all rows as JSON objects, one a line, in UTF-8; see `to_parquet`.
+
+        NaN and infinities are the texts "NaN", "Infinity" and "-Infinity", and bytes are base64.
+
+        Raises:
+          SettingsError: see `to_parquet`; or JSON cannot hold a column.
+        """
+        return self._write("to_json_lines", JSON_LINES, path, columns)
+
+    def _write(
+        self,
+        method: str,
+        table_format: str,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None,
+    ) -> int:
+        target = _files.as_path(f"The path of {method}", path)
+
+        def rows() -> tuple[pa.Schema, Iterator[pa.Table]]:
+            names = checked_columns(self.schema.names, columns)
+            schema = pa.schema([self.schema.field(name) for name in names])
+            return schema, (own.select(names) for own in self._tables(_BATCH_ROWS))
+
+        return self._with_columns_that_fit(lambda: write_file(target, table_format, rows))
+
+    def head(self, rows: int = display.ROWS) -> pa.Table:
+        """Returns the first rows, without reading more than it takes.
+
+        Args:
+          rows: the most to return; 0 for the columns alone.
+        """
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
+            raise SettingsError(f"rows must be a whole number of at least 0, not {rows!r}.")
+
+        def first() -> pa.Table:
+            parts, count = [self.schema.empty_table()], 0
+            for table in self._tables(rows) if rows else ():
+                parts.append(table.slice(0, rows - count))
+                count += parts[-1].num_rows
+                if count == rows:
+                    break
+            return pa.concat_tables(parts)
+
+        return self._with_columns_that_fit(first)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields the rows as dicts."""
@@ -256,34 +358,32 @@ class Results:
         """
         if self._rows is None:
             return iter(())
-        rows = self._rows if isinstance(self._rows, LogRows) else self._selection.log_rows()
-        return (_prediction(row, rows.prefixes) for row in rows.rows())
+        rows = self._rows if isinstance(self._rows, LogRows) else self.selection.log_rows()
+        return (prediction_of_row(row, rows.prefixes) for row in rows.rows())
 
     def __len__(self) -> int:
         return self._length
 
     @cached_property
     def _length(self) -> int:
-        known = self._selection.count
+        known = self.selection.count
         return known if known is not None else self._rows.count() if self._rows else 0
 
     def __repr__(self) -> str:
         return f"<Results of {self.name}: {self._heading()}>"
 
     def _repr_html_(self) -> str:
-        first = next(self.batches(display.ROWS), None)
-        table = pa.Table.from_batches([first]) if first else self.schema.empty_table()
         title = f"Results of {self.name}: {self._heading()}"
         reason = "" if self._rows else self.gate.reason
-        return display.html(title, table, self._shown_length, reason)
+        return display.html(title, self.head(), self.known_length, reason)
 
     @property
-    def _shown_length(self) -> int | None:
+    def known_length(self) -> int | None:
         """The number of rows, unless it takes reading them to tell."""
-        return self.__dict__.get("_length", self._selection.count)
+        return self.__dict__.get("_length", self.selection.count)
 
     def _heading(self) -> str:
-        return display.heading(self.summary, self._selection.total, self.models)
+        return display_summary.heading(self.summary, self.selection.total, self.models)
 
     def _tables(self, rows: int) -> Iterator[pa.Table]:
         """Yields the rows in tables of so many; of fewer if they are large, and at the end."""
@@ -308,28 +408,3 @@ class Results:
             except WiderError as error:
                 assert isinstance(self._rows, LogRows)
                 self._rows.kinds = error.kinds
-
-
-def _series(column: pa.ChunkedArray, own: pa.Field) -> pd.Series:
-    with contextlib.suppress(ValueError):
-        return column.to_pandas()
-    try:
-        return column.to_pandas(timestamp_as_object=True)
-    except ValueError as error:
-        raise InputError(
-            f"Column '{own.name}' holds a date that pandas cannot hold: {error}. Use to_arrow."
-        ) from error
-
-
-def _prediction(row: Mapping[str, bytes | None], prefixes: Mapping[str, str]) -> RecordPrediction:
-    """Returns the outputs of all models that scored a record."""
-    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-
-    record: bytes | None = None
-    outputs: dict[str, np.ndarray] = {}
-    for model, log in row.items():
-        if log is not None:
-            own = prediction_of(PredictionLog.FromString(log))
-            record = own.record
-            outputs |= {prefixes[model] + name: value for name, value in own.outputs.items()}
-    return RecordPrediction(record, outputs)

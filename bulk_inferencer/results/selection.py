@@ -85,6 +85,11 @@ class Selection:
         return logs or (table_shards(self.place.table, self.split) if self.place.table else [])
 
     @property
+    def has_logs(self) -> bool:
+        """Whether there are PredictionLogs."""
+        return any(self._logs().values())
+
+    @property
     def total(self) -> Counts:
         """Records and files, as the summary says."""
         return sum(self._all_counts(), Counts())

@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import json
 import posixpath
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,13 @@ from bulk_inferencer import _files
 from bulk_inferencer._gate import NOT_BLESSED, Decision
 from bulk_inferencer._layout import INFERENCE_RESULT, SUMMARY_FILE, names_models
 from bulk_inferencer._work import Work
-from bulk_inferencer.results import codec
+from bulk_inferencer.results import codec, display_summary
+from bulk_inferencer.results.blocks import Block, Shown
+from bulk_inferencer.results.checks import Check
+from bulk_inferencer.results.timeline import Timeline
+
+# A list of numbers, of which `json` writes each into a line. No text holds a line break.
+_NUMBERS = re.compile(r"\[\n\s+-?[\d.][^][{}\"]*\]")
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,46 @@ def stage_counts(ran: Mapping[str, int]) -> dict[str, StageCounts]:
 
 
 @dataclass(frozen=True)
+class OutputSummary:
+    """What one output of one model is like, in short; `statistics.json` holds more.
+
+    Numbers are those of all values of all records.
+
+    Attributes:
+      records: records that have the output.
+      missing: records that were predicted without it.
+      values: finite numbers; 0 for text.
+      nan: further numbers that are NaN.
+      infinite: further numbers that are an infinity.
+      minimum: the smallest finite number; NaN if there are none, as below.
+      maximum: the largest.
+      mean: their mean.
+      standard_deviation: how far they are from it: the root of the mean square.
+      quantiles: the number below which a share of them lies, by that share: "0.5" is the median.
+        Empty if there are none.
+      classes: records of the most frequent classes, at most 20; see `OutputStatistics`.
+      different_classes: how many classes there are; None if there are too many to count.
+    """
+
+    records: int
+    missing: int
+    values: int
+    nan: int
+    infinite: int
+    minimum: float
+    maximum: float
+    mean: float
+    standard_deviation: float
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    different_classes: int | None = 0
+
+    def __eq__(self, other: object) -> bool:
+        # In tuples, `math.nan` equals itself; in dataclasses, only before Python 3.13.
+        return isinstance(other, OutputSummary) and vars(self) == vars(other)
+
+
+@dataclass(frozen=True)
 class BranchSummary:
     """What one model of a run did.
 
@@ -88,6 +135,9 @@ class BranchSummary:
       stages: counts by stage, in order, if the model is a cascade.
       versions: versions of the libraries that results depend on.
       not_finite: how many records have a NaN or an infinity in an output, by output.
+      statistics: what the outputs are like, by split and output.
+      failures: failed records by reason, the 20 most frequent first and the others as one.
+      checks: whether each expectation is met; empty if nothing was expected.
     """
 
     splits: Mapping[str, Counts]
@@ -101,6 +151,20 @@ class BranchSummary:
     stages: Mapping[str, StageCounts] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     not_finite: Mapping[str, int] = field(default_factory=dict)
+    statistics: Mapping[str, Mapping[str, OutputSummary]] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def meets_expectations(self) -> bool | None:
+        """Whether predictions are as expected, of a model that its own gate let through.
+
+        None if nothing was expected.
+        """
+        if not self.checks:
+            return None
+        is_let_through = self.gate.is_open and not self.gate.is_overruled
+        return is_let_through and all(check.is_met for check in self.checks)
 
     @property
     def total(self) -> Counts:
@@ -136,8 +200,8 @@ class DamagedFile:
     reason: str
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """The content of `summary.json`.
 
     ```python
@@ -156,6 +220,9 @@ class Summary:
       damaged_files: the input files of which only a part was scored, as `DamagedFiles` allows.
       table_schema: the columns of the prediction table, with their types: an Arrow schema as base64
         of its IPC message. Empty if there is no table.
+      bytes_read: about how many bytes of the input files were read, as they are stored.
+      input_bytes: the size of all input files.
+      timeline: when the run made its predictions; without what earlier ones had made.
     """
 
     branches: Mapping[str, BranchSummary]
@@ -165,11 +232,20 @@ class Summary:
     made_from: Mapping[str, str] = field(default_factory=dict)
     damaged_files: tuple[DamagedFile, ...] = ()
     table_schema: str = ""
+    bytes_read: int = 0
+    input_bytes: int = 0
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def total(self) -> Counts:
         """The sum over all models and splits: a record that two models score counts twice."""
         return sum((branch.total for branch in self.branches.values()), Counts())
+
+    def _title(self) -> str:
+        return display_summary.title(self)
+
+    def _blocks(self) -> Iterator[Block]:
+        return display_summary.blocks(self)
 
     def write(self, folder: str) -> None:
         """Writes `summary.json` into `folder`, flat if there is a single model without a name."""
@@ -186,7 +262,12 @@ class Summary:
             values["damaged_files"] = codec.to_json(self.damaged_files)
         if self.table_schema:
             values["table_schema"] = self.table_schema
-        content = (json.dumps(values, indent=2) + "\n").encode()
+        if self.input_bytes:
+            values["bytes_read"], values["input_bytes"] = self.bytes_read, self.input_bytes
+        if self.timeline.records:
+            values["timeline"] = codec.to_json(self.timeline)
+        text = _NUMBERS.sub(_in_one_line, json.dumps(values, indent=2))
+        content = (text + "\n").encode()
         _files.make_folder(folder)
         _files.replace(posixpath.join(folder, SUMMARY_FILE), content)
 
@@ -206,10 +287,16 @@ class Summary:
         return cls.read(folder) if is_there else None
 
 
+def _in_one_line(numbers: re.Match[str]) -> str:
+    return " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
+
+
 def _branch_to_json(branch: BranchSummary) -> dict[str, Any]:
     values = codec.to_json(branch)
     gate = {"gate": branch.gate.verdict, "gate_reason": branch.gate.reason}
     others = {name: value for name, value in values.items() if name != "gate"}
+    if branch.checks:
+        others["meets_expectations"] = branch.meets_expectations
     return {"splits": values["splits"], **gate, **others, "total": codec.to_json(branch.total)}
 
 

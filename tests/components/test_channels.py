@@ -10,7 +10,13 @@ import pytest
 from google.protobuf import json_format
 from tfx import v1 as tfx
 from tfx.orchestration.data_types import RuntimeParameter
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, Schema
+from tfx.types.standard_artifacts import (
+    Examples,
+    InferenceResult,
+    Model,
+    ModelBlessing,
+    Schema,
+)
 from tfx.utils import import_utils, json_utils
 
 import bulk_inferencer
@@ -156,9 +162,10 @@ def test_name_that_cannot_stand_in_a_channel_is_refused():
     message = (
         "A model cannot be named 'comparison': the component has names of its own, which are "
         "examples, model, pushed_model, inference_result, summary, failed_examples, "
-        "output_examples, comparison, prediction_table, routing, required_blessings, run_id, "
-        "names, specs, self, and those that begin with blessing_, examples_, model_ or end with "
-        "_spec, _specs. Rename the model."
+        "output_examples, comparison, prediction_table, prediction_blessing, routing, "
+        "expectations, required_blessings, run_id, names, specs, self, and those that begin with "
+        "baseline_, blessing_, examples_, model_, prediction_blessing_ or end with _spec, _specs. "
+        "Rename the model."
     )
     assert_refused(message, branch, models={"comparison": channel(Model)})
 
@@ -166,7 +173,9 @@ def test_name_that_cannot_stand_in_a_channel_is_refused():
 def test_every_channel_and_setting_of_the_components_is_reserved():
     reserved = {"self", "examples_1", "blessing_five", "data_specs"}
     optional = {"output_example_spec": columns_spec(y5="y"), "table_spec": {}}
-    for made in (branch(**optional), cascade()):
+    judged = {"expectations": {"five": {}}, "baselines": {"five": channel(InferenceResult)}}
+    # A baseline without a model's name is no channel of a component whose outputs are models'.
+    for made in (branch(**optional, **judged), cascade()):
         reserved |= {*made.spec.INPUTS, *made.spec.OUTPUTS, *made.spec.PARAMETERS}
         # The input of a model must not have the name of one of them either.
         reserved |= {
@@ -174,7 +183,7 @@ def test_every_channel_and_setting_of_the_components_is_reserved():
             for key in {*made.spec.PARAMETERS, *made.spec.OUTPUTS}
             for prefix in ("model_", "blessing_")
         }
-    for name in reserved - {"five", "ten"}:
+    for name in reserved - {"five", "ten", "baseline"}:
         with pytest.raises(SettingsError, match=rf"^A model cannot be named '{name}'"):
             branch(models={name: channel(Model)})
 
@@ -281,6 +290,9 @@ def test_artifact_type_is_found_as_package_and_class(name):
 def test_component_survives_tfxs_json(make, count):
     examples = [channel(Examples) for _ in range(count)]
     optional = {"output_example_spec": columns_spec(y5="y"), "table_spec": {}}
+    optional["expectations"] = (
+        {"five": {"min_records": 2}} if make is branch else {"min_records": 2}
+    )
     made = make(examples=examples, **optional).with_id("mine")
     read = json_utils.loads(json_utils.dumps(made))
     assert (type(read), read.id) == (type(made), "mine")

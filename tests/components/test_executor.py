@@ -186,6 +186,7 @@ def test_parquet_is_read_and_written_and_the_table_may_take_the_place_of_logs(
 
     assert table_of(outputs.prediction_table) == {"id": ["a", "b"], "y": [5, 10]}
     assert tree(outputs.inference_result.uri) == []
+    assert "report.html" in tree(outputs.summary.uri)
     assert counts_of(outputs) == (2, 2, 0)
     assert properties_of(outputs.prediction_table) == {"gate": "no_blessing"}
     assert properties_of(outputs.failed_examples)["payload_format"] == "FORMAT_TF_EXAMPLE"
@@ -249,7 +250,8 @@ def test_gate_that_is_closed_reads_no_examples_and_says_why(outputs, inputs, tmp
     assert counts_of(outputs) == (0, 0, 0)
     assert properties_of(outputs.inference_result)["gate"] == "not_blessed"
     assert properties_of(outputs.summary) == {"gate": "not_blessed"}
-    assert tree(outputs.summary.uri) == ["summary.json"]
+    written = ["report.html", "statistics.json", "stats.tfrecord", "summary.json"]
+    assert tree(outputs.summary.uri) == written
     assert tree(outputs.inference_result.uri) == tree(outputs.failed_examples.uri) == []
     assert outputs.failed_examples.split_names == "[]"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbclient
 import nbformat
 import pytest
@@ -43,10 +45,20 @@ CELLS = (
         (result,) = branch.outputs[name].get()
         print(name, sorted(p.outputs["y"].item() for p in read_predictions(result.uri)))
     """,
+    """
+    for name in ("ten", "summary", "comparison"):
+        context.show(branch.outputs[name])
+    """,
 )
 
 
-def test_components_run_in_a_notebook(examples_uri, model_uri, ten_uri, tmp_path):
+def titles(cell):
+    """Returns the headings of what a cell displays, without TFX's own."""
+    pages = "".join(output.data["text/html"] for output in cell.outputs if "data" in output)
+    return re.findall("<p><b>(.*?)</b></p>", pages)
+
+
+def test_components_run_and_are_shown_in_a_notebook(examples_uri, model_uri, ten_uri, tmp_path):
     uris = {"examples": examples_uri, "five": model_uri, "ten": ten_uri}
     notebook = nbformat.v4.new_notebook()
     for cell in CELLS:
@@ -58,9 +70,16 @@ def test_components_run_in_a_notebook(examples_uri, model_uri, ten_uri, tmp_path
 
     printed = [
         "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
-        for cell in notebook.cells[1:]
+        for cell in notebook.cells[1:3]
     ]
     assert printed == [
         "[50.0, 55.0]\n",
         "five [0.0, 5.0, 10.0, 50.0, 55.0]\nten [0.0, 10.0, 20.0, 100.0, 110.0]\n",
+    ]
+    results = "Results of root/BranchInferencer/ten/5"
+    assert titles(notebook.cells[3]) == [
+        f"{results}: 5 predicted, 0 failed, gate: no_blessing, model: ten",
+        "Summary: 10 predicted, 0 failed, gate: no_blessing, models: five, ten",
+        "Statistics of 2 models, 1 output, 0 failed",
+        "Comparison of five and ten",
     ]

@@ -12,10 +12,13 @@ import yaml
 from google.protobuf import json_format
 from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.types.standard_artifacts import InferenceResult
 
 from bulk_inferencer.components import kubeflow_entrypoint
 from pipelines import run_kubeflow
 from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
+from tests.components.tfx_helpers import Nodes, importer
+from tests.integration.kubeflow_launcher import compile_nodes
 
 CHECKOUT = Path(__file__).parents[2]
 MODELS_OF = {
@@ -87,6 +90,23 @@ def test_examples_compile_to_a_spec_that_kfp_loads(name, tmp_path, capsys):
         **({"prediction_table": "bulk_inferencer.PredictionTable"} if has_table else {}),
     }
     assert constant_of(task, "model_names") == (",".join(models) if is_branch else "")
+
+
+def test_blessings_and_baselines_are_in_the_spec(tmp_path, uris):
+    nodes = Nodes(tmp_path, **uris)
+    earlier = nodes.add(importer("earlier", InferenceResult, "/earlier"))
+    nodes.branch(
+        "Branch",
+        expectations={"ten": {"outputs": {"y": {"max_drift": 0.1}}}},
+        baselines={"ten": earlier.outputs["result"]},
+    )
+    spec = spec_in(compile_nodes(tmp_path / "pipeline.yaml", *nodes.all.values()))
+    component = spec.components["Branch"]
+    blessing = component.output_definitions.artifacts["prediction_blessing_ten"].artifact_type
+    assert yaml.safe_load(blessing.instance_schema)["title"] == "tfx.ModelBlessing"
+    assert "baseline_ten" in component.input_definitions.artifacts
+    expected = json.loads(constant_of(spec.root.dag.tasks["Branch"], "expectations"))
+    assert expected == {"models": {"ten": {"outputs": {"y": {"max_drift": 0.1}}}}}
 
 
 def test_command_of_the_page_compiles_with_the_paths_of_the_image(tmp_path, monkeypatch):

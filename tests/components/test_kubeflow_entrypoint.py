@@ -19,6 +19,7 @@ from tests.components.tfx_helpers import (
     scored,
     summary_of,
 )
+from tests.helpers import tree
 from tests.integration.kubeflow_launcher import Run, compile_nodes
 
 EXECUTOR_INPUT = "--json_serialized_invocation_args"
@@ -146,7 +147,10 @@ def test_arguments_of_a_spec_before_2_1_get_no_inputs_spec():
 @pytest.mark.slow
 def test_container_command_scores_what_kubeflow_passes(uris, tmp_path):
     nodes = Nodes(tmp_path, **uris)
-    nodes.bulk(model_blessing=nodes["blessing"], data_spec=UNLABELLED)
+    first = nodes.bulk(
+        model_blessing=nodes["blessing"], data_spec=UNLABELLED, expectations={"min_records": 2}
+    )
+    nodes.bulk("Next", model_blessing=first.outputs["prediction_blessing"], data_spec=UNLABELLED)
     path = compile_nodes(tmp_path / "pipeline.yaml", *nodes.all.values())
 
     run = Run(path, tmp_path / "tasks").run()
@@ -157,3 +161,6 @@ def test_container_command_scores_what_kubeflow_passes(uris, tmp_path):
     assert summary_of(outputs["summary"]).gate.verdict == "blessed"
     metadata = json_format.MessageToDict(outputs["inference_result"].metadata)
     assert (metadata["gate"], metadata["predictions_written"]) == ("blessed", 2)
+    # What its predictions bless the next component takes for blessed.
+    assert tree(outputs["prediction_blessing"].uri) == ["BLESSED"]
+    assert summary_of(run.outputs["Next"]["summary"]).gate.verdict == "blessed"

@@ -24,7 +24,7 @@ ADDED = {
     "DataSpec": {
         *("failure_limit", "compression", "checkpoint_dir", "keep_checkpoint", "checkpoint_days"),
         *("damaged_files", "max_damaged_files", "max_record_bytes", "columns", "rename", "vectors"),
-        *("prediction_logs", "records_in_logs"),
+        *("prediction_logs", "records_in_logs", "report"),
     },
     "ModelSpec": {
         *("gate_policy", "batch", "import_modules", "tf_serving", "vertex_endpoint"),

@@ -1,4 +1,4 @@
-"""The newest results of a pipeline, found in ML Metadata."""
+"""Results that ML Metadata has recorded: the newest of a pipeline, and a list of all runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import pytest
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.components.bulk_inferrer.component import BulkInferrer
+from tfx.types import standard_artifacts
 
 from bulk_inferencer import latest_results
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer._signatures import PREDICT, Signature
+from bulk_inferencer.components import artifacts, recorded_results
+from bulk_inferencer.components.recorded_results import RecordedResult, recorded_runs
 from bulk_inferencer.errors import InputError, SettingsError
 from tests.components.tfx_helpers import UNLABELLED, LocalPipeline, Nodes
 from tests.helpers import exactly, example
@@ -55,6 +58,31 @@ def test_results_of_tfx_bulk_inferrer_are_read_as_well(metadata):
     assert (theirs.summary, theirs.counts.predictions_written, theirs.splits) == (None, 5, ())
 
 
+@pytest.mark.slow
+def test_runs_of_a_pipeline_are_listed_with_gates_counts_models_and_places(metadata, uris):
+    runs = recorded_runs(metadata, "pipeline")
+    assert [run.state for run in runs] == ["CACHED"] * 3 + ["COMPLETE"] * 3
+    by_component = {run.component: run for run in runs[3:]}
+    both, ours, theirs = (by_component[name] for name in ("Both", "Ours", "Theirs"))
+    assert {run.component for run in runs[:3]} == by_component.keys()
+    assert {run.pipeline for run in runs} == {"pipeline"}
+    assert both.run == ours.run != runs[0].run
+    assert both.started < both.ended < min(run.started for run in runs[:3])
+    folder = metadata.parent / "artifacts"
+    counts = {"examples_read": 2, "predictions_written": 2, "examples_failed": 0}
+    (own,) = ours.results
+    assert own.model == uris["five_uri"]
+    assert own.uri == f"{folder}/Ours/inference_result/{ours.execution_id}"
+    assert ours.summary == f"{folder}/Ours/summary/{ours.execution_id}"
+    assert own == RecordedResult("inference_result", own.uri, "no_blessing", own.model, **counts)
+    assert [(r.name, r.gate, r.predictions_written) for r in both.results] == [
+        ("five", "no_blessing", 2),
+        ("ten", "not_blessed", 0),
+    ]
+    (own,) = theirs.results
+    assert own == RecordedResult("inference_result", own.uri, "", uris["five_uri"])
+
+
 # What is recorded by hand
 
 
@@ -75,9 +103,11 @@ class Recorder:
             return found.id
         return self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])[0]
 
-    def add(self, pipeline, component, y=None, state=mlmd.Execution.COMPLETE, output="result"):
+    def add(
+        self, pipeline, component, y=None, state=mlmd.Execution.COMPLETE, output="result", kind=""
+    ):
         """Adds an execution; with `y`, it has written a prediction."""
-        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
+        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=kind or component))
         execution = mlmd.Execution(type_id=type_id, last_known_state=state)
         (execution_id,) = self.store.put_executions([execution])
         names = [("pipeline", pipeline), ("node", f"{pipeline}.{component}")]
@@ -166,3 +196,45 @@ def test_metadata_that_is_not_there_is_an_error_and_is_not_made(tmp_path):
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         latest_results(3)
+
+
+# A list of runs
+
+
+def test_executions_of_inferencers_are_listed_the_newest_first(recorder):
+    recorder.add("a", "first", y=1)
+    recorder.add("a", "trainer")
+    recorder.add("a", "imported", y=1, kind="tfx.dsl.components.common.importer.Importer")
+    failed, running = mlmd.Execution.FAILED, mlmd.Execution.RUNNING
+    recorder.add(
+        "b", "theirs", state=failed, kind="tfx.components.bulk_inferrer.component.BulkInferrer"
+    )
+    recorder.add("b", "ours", state=running, kind="bulk_inferencer.components.any.Inferencer")
+
+    def listed(*args):
+        return [(run.component, run.state, len(run.results)) for run in recorded_runs(*args)]
+
+    expected = [("ours", "RUNNING", 0), ("theirs", "FAILED", 0), ("first", "COMPLETE", 1)]
+    assert listed(recorder.config.sqlite.filename_uri) == expected
+    assert listed(recorder.store, "a") == expected[2:]
+    assert listed(recorder.store, "", 2) == expected[:2]
+
+
+def test_listing_runs_writes_nothing(recorder):
+    recorder.add("a", "first", y=1)
+    path = recorder.folder / "metadata.sqlite"
+    before = path.read_bytes()
+    path.chmod(0o400)
+    assert len(recorded_runs(path)) == 1
+    assert path.read_bytes() == before
+
+
+def test_types_of_artifacts_have_the_names_that_are_looked_for():
+    for name, kind in (
+        (recorded_results._PREDICTIONS, standard_artifacts.InferenceResult),
+        (recorded_results._TABLE, artifacts.PredictionTable),
+        (recorded_results._SUMMARY, artifacts.InferenceSummary),
+        (recorded_results._COMPARISON, artifacts.ModelComparison),
+        (recorded_results._MODEL, standard_artifacts.Model),
+    ):
+        assert name == kind.TYPE_NAME

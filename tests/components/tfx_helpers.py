@@ -341,12 +341,15 @@ def latest(metadata_path, node):
 
 
 def recorded_of(store, execution):
-    artifacts = {metadata_store_pb2.Event.INPUT: {}, metadata_store_pb2.Event.OUTPUT: {}}
+    inputs, outputs = {}, {}
+    events = metadata_store_pb2.Event
     for event in store.get_events_by_execution_ids([execution.id]):
         found = store.get_artifacts_by_id([event.artifact_id])
-        artifacts[event.type].setdefault(event.path.steps[0].key, []).extend(found)
+        # The events of resolvers are internal.
+        by_key = inputs if event.type in (events.INPUT, events.INTERNAL_INPUT) else outputs
+        by_key.setdefault(event.path.steps[0].key, []).extend(found)
     state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
-    return Recorded(state, custom_properties(execution), *artifacts.values())
+    return Recorded(state, custom_properties(execution), inputs, outputs)
 
 
 def custom_properties(holder):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -19,7 +22,9 @@ from bulk_inferencer.errors import SettingsError
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = (
-    *("beam.md", "component.md", "models.md", "preprocessing.md", "several_models.md", "tables.md"),
+    *("beam.md", "component.md", "index.md", "models.md", "notebooks.md"),
+    *("prediction_gate.md", "preprocessing.md", "report.md", "several_models.md", "statistics.md"),
+    "tables.md",
 )
 # By a piece of the snippet, and why it is only compiled.
 NOT_RUN = {
@@ -27,15 +32,21 @@ NOT_RUN = {
     "BranchInferencer(": "it needs a TFX pipeline; tests/components run one",
     "CascadeInferencer(": "it needs a TFX pipeline; tests/components run one",
     "latest_results(": "it needs a TFX pipeline; tests/components run one",
+    "context.show(": "it needs a notebook; tests/components/test_interactive_context.py has one",
+    "dsl.Resolver(": "it needs a TFX pipeline; tests/components run one",
 }
 every_page = pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 
 
+def text_of(page):
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
 def snippets(page):
     """Yields each Python snippet of a page with the text block after it, or with nothing."""
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = text_of(page)
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert {language for language, _ in blocks} <= {"python", "text", "sh"}
+    assert {language for language, _ in blocks} <= {"python", "sh", "text", "yaml"}
     for (language, content), (next_language, next_content) in zip(
         blocks, [*blocks[1:], ("", "")], strict=True
     ):
@@ -49,6 +60,8 @@ def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names = {"__name__": "__main__"}
+    for name, content in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", text_of(page), re.M | re.S):
+        (tmp_path / name).write_text(content)
     for code, expected in snippets(page):
         compiled = compile(code, page, "exec")
         if any(piece in code for piece in NOT_RUN):
@@ -61,6 +74,20 @@ def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch, capsys):
         # Sorted, since Beam promises no order.
         printed = capsys.readouterr().out
         assert sorted(printed.splitlines()) == sorted(expected.splitlines()), code
+
+
+@pytest.mark.slow
+def test_first_page_leads_to_predictions_and_a_report_by_two_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _ = next(snippets("index.md"))
+    exec(compile(code, "index.md", "exec"), {"__name__": "__main__"})
+    commands = re.findall(r"^bulk-inferencer (.*)$", text_of("index.md"), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        program = [sys.executable, "-m", "bulk_inferencer", *shlex.split(command)]
+        subprocess.run(program, check=True, capture_output=True)
+    assert pd.read_parquet("five/prediction_table")["y"].tolist() == [7.5, 12.5, 20.0]
+    assert "<html" in Path("report.html").read_text(encoding="utf-8")
 
 
 # What the loaders of docs/models.md load, as each library saves it.

@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from bulk_inferencer import Checkpoint, DamagedFiles, FailureLimit, Outputs, read_predictions, run
 from bulk_inferencer.errors import FailureLimitError, FolderInUseError, InputError, SettingsError
-from bulk_inferencer.results import Summary
+from bulk_inferencer.results import Statistics, Summary
 from tests.faults.account import ONE_RUN, RESUMES, lost_and_doubled
 from tests.faults.child import FILES, RECORDS, LengthModel, job_in, write_inputs
 from tests.faults.stderr import lines_of
@@ -258,6 +258,8 @@ def test_checkpoint_that_is_kept_lets_a_later_run_score_only_new_files(
     assert (second.reused.units, second.reused.examples_read) == (39, 390)
     assert "39 of 41 units were done before; 2 to do." in caplog.messages
     assert second.total.examples_read == 392
+    statistics = Statistics.read(outputs.summary).of("inference_result")
+    assert statistics["length"].records == 392
     expected = [*RECORDS[10:], b"new", b"changed"]
     found = lost_and_doubled(expected, tmp_path / "tomorrow/inference_result")
     reliability(RESUMES, "a file is new and another one changed since the last run", *found)

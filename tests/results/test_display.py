@@ -1,44 +1,63 @@
 from __future__ import annotations
 
-import importlib.util
-
 import pyarrow as pa
-import pytest
 
 from bulk_inferencer.results import display
 
-ROWS = pa.table(
-    {"<id>": [1, None], "y": [0.123456789, 2.0], "v": [[1.0] * 7, None], "text": ["a" * 99, "&"]}
-)
+
+def test_first_rows_are_a_table_with_a_title_and_their_number():
+    rows = pa.table({"<id>": [1, None], "y": [0.123456789, 2.0], "text": ["a" * 99, "&"]})
+    page = display.html("<A title>", rows, 1001)
+    assert "<p><b>&lt;A title&gt;</b></p>" in page
+    assert page.endswith("<p>1,001 rows \N{MULTIPLICATION SIGN} 3 columns</p></div>")
+    for own in ("&lt;id&gt;", "0.123457", "2", "None", "&amp;", f"{'a' * 24}…{'a' * 25}"):
+        assert f">{own}<" in page
 
 
-@pytest.fixture
-def no_pandas(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-
-def test_rows_are_shown_without_pandas_too(no_pandas):
-    page = display.html("<A title>", ROWS, 1001)
-    assert page.startswith("<div><p><b>&lt;A title&gt;</b></p><table ")
-    assert "<th>&lt;id&gt;</th><th>y</th>" in page
-    assert (
-        f"<tr><th>0</th><td>1</td><td>0.123457</td><td>[1, 1, 1, 1, 1, ...]</td>"
-        f"<td>{'a' * 47}...</td></tr>"
-        f"<tr><th>1</th><td>None</td><td>2</td><td>None</td><td>&amp;</td></tr>" in page
+def test_values_of_every_type_are_shown_in_short():
+    shown = display.html(
+        "",
+        pa.table(
+            {
+                "vector": [[1.0] * 7],
+                "matrix": [[[1, 2], [3, 4]]],
+                "image": [bytes(10_000_000)],
+                "day": pa.array([10_000_000], pa.date32()),
+                "days": pa.array([[10_000_000]], pa.list_(pa.date32())),
+                "struct": [{"a": 1}],
+            }
+        ),
+        1,
     )
-    assert page.endswith("<p>1,001 rows \N{MULTIPLICATION SIGN} 4 columns</p></div>")
+    for own in (
+        ">[1, 1, 1, 1, 1, ...]<",
+        ">[[1, 2], [3, 4]]<",
+        ">29349-01-26<",  # a date that Python cannot hold
+        ">[29349-01-26]<",
+        ">{&#x27;a&#x27;: 1}<",
+    ):
+        assert own in shown
+    assert len(shown) < 3000
 
 
-def test_rows_are_shown_as_pandas_shows_them():
-    page = display.html("A title", ROWS, 1)
-    assert "<th>&lt;id&gt;</th>" in page
-    assert "<td>0.123457</td>" in page
-    assert page.endswith("<p>1 row \N{MULTIPLICATION SIGN} 4 columns</p></div>")
+def test_of_many_columns_the_first_and_the_last_are_shown():
+    page = display.html("", pa.table({f"column_{i}": [i] for i in range(100)}), 1)
+    assert page.count("</th>") == 21
+    assert ">column_9<" in page
+    assert ">column_10<" not in page
+    assert ">column_90<" in page
+    assert "1 row \N{MULTIPLICATION SIGN} 100 columns" in page
 
 
 def test_without_columns_there_is_no_table_but_a_reason():
     page = display.html("A title", pa.table({}), 0, "Because.")
     assert page == (
-        "<div><p><b>A title</b></p><p>Because.</p>"
+        '<div class="bulk-inferencer" style="overflow-wrap: anywhere"><p><b>A title</b></p>'
+        "<p>Because.</p>"
         "<p>0 rows \N{MULTIPLICATION SIGN} 0 columns</p></div>"
     )
+
+
+def test_without_rows_the_columns_are_shown():
+    page = display.html("", pa.table({"x": pa.array([], pa.int64())}), 0)
+    assert ">x</th>" in page

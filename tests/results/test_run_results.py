@@ -247,6 +247,19 @@ def test_failures_name_file_record_reason_and_model(made):
     assert read(made("one")).failures().schema.names == ["split", "file", "record", "reason"]
 
 
+def test_list_of_failures_that_is_cut_short_is_an_error_that_names_it(made, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made("one"), copy)
+    path = copy / "summary/failures-a.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    message = (
+        rf"^The list of failures {path} is damaged: .*\. Restore it, or run into another folder\.$"
+    )
+    with pytest.raises(InputError, match=message):
+        read(copy).failures()
+    assert [own.num_rows for own in read(made("both")).failure_tables(4)] == [4, 2]
+
+
 def test_closed_gate_gives_empty_results_that_say_why(made, tmp_path):
     results = read(made("closed"))
     assert (results.gate, len(results), results.splits) == (NOT_BLESSED, 0, ())
@@ -325,6 +338,15 @@ def test_batches_have_the_size_that_is_asked_for(made):
         message = f"rows must be a whole number of at least 1, not {rows!r}."
         with pytest.raises(SettingsError, match=exactly(message)):
             results.batches(rows)
+
+
+def test_first_rows_are_read_alone(made):
+    results = read(made("one"))
+    for rows in (0, 3, 15, 99):
+        assert results.head(rows) == results.to_arrow().slice(0, rows)
+    message = "rows must be a whole number of at least 0, not -1."
+    with pytest.raises(SettingsError, match=exactly(message)):
+        results.head(-1)
 
 
 def test_batches_of_large_rows_have_fewer(made, tmp_path, monkeypatch):
@@ -419,6 +441,7 @@ def test_columns_become_what_all_values_fit_into(tmp_path, first, later, column,
     results = read(write_logs(tmp_path, first, later))
     with pytest.raises(InputError, match=f"^Not all values of '{column}' fit into the column"):
         list(results.batches())
+    assert read(tmp_path).head(300).num_rows == 201
     results.to_parquet(tmp_path / "all.parquet")
     for table in (results.to_arrow(), pq.read_table(tmp_path / "all.parquet")):
         assert table.num_rows == 201

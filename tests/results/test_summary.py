@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,14 @@ from bulk_inferencer._work import Distribution, Work
 from bulk_inferencer.results.summary import (
     BranchSummary,
     Counts,
+    OutputSummary,
     StageCounts,
     Summary,
     stage_counts,
 )
 
+NUMBERS = OutputSummary(8, 0, 5, 2, 1, -1.5, 4.0, 1.25, 0.5, {"0.5": 1.0})
+TEXTS = OutputSummary(4, 1, 0, 0, 0, *[math.nan] * 4, classes={"a": 3, "b": 1}, different_classes=2)
 SEVEN = BranchSummary(
     splits={"a": Counts(10, 8, 2, 1, 100), "b": Counts(5, 5, 0, 2, 50)},
     gate=Decision(BLESSED, "Evaluator blessed the model."),
@@ -30,6 +34,8 @@ SEVEN = BranchSummary(
     stages=stage_counts({"small": 13, "full": 4}),
     versions={"tfx": "1.16.0"},
     not_finite={"y": 3},
+    statistics={"a": {"y": NUMBERS}, "b": {"y": TEXTS}},
+    failures={"ValueError: no number": 2},
 )
 THREE = BranchSummary({}, Decision(NOT_BLESSED, "Evaluator did not bless it."), "/models/3")
 OVERRULED = Decision(NOT_BLESSED, "Evaluator did not bless it.", is_overruled=True)
@@ -37,6 +43,14 @@ OVERRULED = Decision(NOT_BLESSED, "Evaluator did not bless it.", is_overruled=Tr
 
 def counts(*values):
     names = "examples_read", "predictions_written", "examples_failed", "shards", "bytes_written"
+    return dict(zip(names, values, strict=True))
+
+
+def output(*values):
+    names = (
+        *("records", "missing", "values", "nan", "infinite", "minimum", "maximum", "mean"),
+        *("standard_deviation", "quantiles", "classes", "different_classes"),
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -66,6 +80,12 @@ SEVEN_JSON = {
     },
     "versions": {"tfx": "1.16.0"},
     "not_finite": {"y": 3},
+    "statistics": {
+        "a": {"y": output(8, 0, 5, 2, 1, -1.5, 4.0, 1.25, 0.5, {"0.5": 1.0}, {}, 0)},
+        "b": {"y": output(4, 1, 0, 0, 0, *["nan"] * 4, {}, {"a": 3, "b": 1}, 2)},
+    },
+    "failures": {"ValueError: no number": 2},
+    "checks": [],
     "total": counts(15, 13, 2, 3, 150),
 }
 

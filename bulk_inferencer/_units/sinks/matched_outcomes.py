@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bulk_inferencer._units.manifest import Account, Manifest
-from bulk_inferencer._units.outcomes import Outcomes, outcomes_by_branch, read_outcomes_again
+from bulk_inferencer._units.outcomes import outcomes_by_branch, read_outcomes_again
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.sinks.sink import OpenSink, ScoredBatch, Sink
 from bulk_inferencer._units.unit_files import UnitFiles
 from bulk_inferencer.results.comparison import Comparison
+from bulk_inferencer.results.outcomes import Outcomes
 
 _logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bulk_inferencer import _files
-from bulk_inferencer._units.outcomes import outcome_of, read_outcomes
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.sinks.matched_outcomes import MatchedOutcomes
 from bulk_inferencer.errors import InputError
 from bulk_inferencer.results.comparison import Comparison
+from bulk_inferencer.results.outcomes import outcome_of, read_outcomes
 from tests.helpers import example
 from tests.units.helpers import lengths_at_most, score_records
 

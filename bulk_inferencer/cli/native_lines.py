@@ -1,0 +1,78 @@
+"""Keeps lines that TensorFlow's C++ writes about itself off the terminal.
+
+They go to file descriptor 2, past Python, and some before any setting can stop them. A process of
+its own drops them and passes on the rest, so that the last words of a crash arrive as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+
+_ABOUT_ITSELF = re.compile(
+    rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "  # TensorFlow
+    rb"|[IWE]\d{4} \d\d:\d\d:\d+\.\d+ "  # abseil: TensorFlow 2.17 and newer, gRPC
+    rb"|WARNING: All log messages before absl::InitializeLog"
+    rb"|To enable the following instructions:"
+    rb"|\[libprotobuf (INFO|WARNING) "
+)
+
+
+def filter_stderr() -> None:
+    """Filters what this process and its children write to file descriptor 2 from now on.
+
+    What Python writes to `sys.stderr` is not touched. Does nothing where that is something else.
+    """
+    if not _is_own_stderr() or threading.active_count() > 1:
+        return
+    real = os.dup(2)
+    source, target = os.pipe()
+    if not os.fork():
+        try:
+            os.close(target)
+            _pass_on(source, real)
+        finally:
+            os._exit(0)
+    os.close(source)
+    os.dup2(target, 2)
+    os.close(target)
+    encoding = sys.stderr.encoding
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(real, "w", 1, encoding=encoding, errors="backslashreplace")
+
+
+def is_about_itself(line: bytes) -> bool:
+    """Returns whether a line is one that a library writes about itself."""
+    return _ABOUT_ITSELF.match(line) is not None
+
+
+def _is_own_stderr() -> bool:
+    try:
+        return sys.stderr.fileno() == 2
+    except (OSError, AttributeError):
+        return False
+
+
+def _pass_on(source: int, target: int) -> None:
+    """Copies lines until all writers are gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # They are for the writers.
+        signal.signal(number, signal.SIG_IGN)
+    for own in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            os.close(own)
+    rest = b""
+    while chunk := os.read(source, 1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        _write(target, b"".join(line + b"\n" for line in lines if not is_about_itself(line)))
+    if not is_about_itself(rest):
+        _write(target, rest)
+
+
+def _write(target: int, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # Nobody reads any more; the writers must not notice.
+        while content:
+            content = content[os.write(target, content) :]

@@ -1,0 +1,41 @@
+"use strict";
+// Draws the plots, each when it comes near the window, in the colours of the page's style.
+(() => {
+  const items = JSON.parse(document.getElementById("plots").textContent);
+  const documents = [];
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  // A model says in its tags which of its colours is which of the style's.
+  const paint = (made) => {
+    for (const model of made._all_models.values()) {
+      for (const tag of model.tags || []) {
+        const [property, name] = tag.split("=");
+        model[property] = typeof model[property] === "object" ? { value: colour(name) } : colour(name);
+      }
+    }
+  };
+
+  const draw = async (place) => {
+    const item = items[place.id];
+    if (!item) return;
+    delete items[place.id];
+    await Bokeh.embed.embed_item(item, place.id);
+    const made = Bokeh.documents.find((own) => own.roots().some((root) => root.id === item.root_id));
+    documents.push(made);
+    paint(made);
+    place.dataset.drawn = "";
+  };
+
+  const places = [...document.querySelectorAll(".plot")];
+  const watch = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+      watch.unobserve(entry.target);
+      draw(entry.target);
+    }),
+    { rootMargin: "600px" },
+  );
+  places.forEach((place) => watch.observe(place));
+  addEventListener("beforeprint", () => places.forEach(draw));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => documents.forEach(paint));
+})();

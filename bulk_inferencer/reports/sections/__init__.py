@@ -1,0 +1,1 @@
+"""The sections of a report: one module, with one function from results to a section, for each."""

@@ -1,0 +1,160 @@
+"""Whether the outputs of a model are as expected: a `Check` for each bound.
+
+OutputExpectations, OutputStatistics, ... -> (Check("mean of 'y'", "at most 5", "7.2", False), ...)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bulk_inferencer.results.checks import Check, number, unknown, within
+from bulk_inferencer.results.comparison import Comparison, OutputComparison
+from bulk_inferencer.results.drift import drift
+from bulk_inferencer.results.statistics import OutputStatistics
+
+if TYPE_CHECKING:
+    from bulk_inferencer.results.expectations import OutputExpectations
+
+
+def checks_of_output(
+    output: str,
+    expected: OutputExpectations,
+    found: OutputStatistics,
+    pair: Pair | None,
+    baseline: Mapping[str, OutputStatistics] | None,
+) -> Iterator[Check]:
+    """Yields the checks of one output that some records have.
+
+    Args:
+      output: its name.
+      expected: what is expected of it.
+      found: its statistics.
+      pair: how it differs from the baseline model's; None if nothing is expected of that.
+      baseline: the outputs of earlier results; None if there are none yet.
+    """
+    if (most := expected.max_not_finite_fraction) is not None:
+        what = f"share of NaN and infinities among the numbers of '{output}'"
+        if found.numbers:
+            yield within(what, found.not_finite_fraction, None, most)
+        else:
+            yield unknown(what, None, most, "it holds no numbers")
+    for name, value, low, high in _bounds_of_numbers(expected, found):
+        what = f"{name} of '{output}'"
+        if found.values:
+            yield within(what, value, low, high)
+        else:
+            reason = (
+                "all of its numbers are NaN or infinite" if found.numbers else "it holds no numbers"
+            )
+            yield unknown(what, low, high, reason)
+    for name, (least, largest) in expected.class_shares.items():
+        what = f"share of class '{name}' of '{output}'"
+        if found.classes:
+            share = _count_of(found.classes, name) / found.records
+            yield within(what, share, least, largest)
+        elif found.classes is None:
+            yield unknown(what, least, largest, "there are more classes than can be counted")
+        else:
+            yield unknown(what, least, largest, "the output has no classes")
+    if expected.max_drift is not None:
+        yield _drift_check(output, expected.max_drift, found, baseline)
+    if pair is not None:
+        yield from _checks_of_pair(output, expected, pair)
+
+
+def _bounds_of_numbers(
+    expected: OutputExpectations, found: OutputStatistics
+) -> Iterator[tuple[str, float, float | None, float | None]]:
+    """Yields name, value and bounds of what only numbers have."""
+    if expected.minimum is not None:
+        yield "smallest number", found.minimum, expected.minimum, None
+    if expected.maximum is not None:
+        yield "largest number", found.maximum, None, expected.maximum
+    if expected.min_mean is not None or expected.max_mean is not None:
+        yield "mean", found.mean, expected.min_mean, expected.max_mean
+    for q, (low, high) in expected.quantiles.items():
+        name = "median" if q == 0.5 else f"{number(q)} quantile"
+        yield name, found.quantile(q) if found.values else math.nan, low, high
+
+
+def _drift_check(
+    output: str,
+    most: float,
+    found: OutputStatistics,
+    baseline: Mapping[str, OutputStatistics] | None,
+) -> Check:
+    what = f"drift of '{output}' from the baseline"
+    if baseline is None:
+        return unknown(what, None, most, "there is no baseline yet", is_met=True)
+    if output not in baseline or not baseline[output].records:
+        return unknown(what, None, most, "the baseline has no such output")
+    if math.isnan(distance := drift(found, baseline[output])):
+        return unknown(what, None, most, "the two cannot be compared")
+    return within(what, distance, None, most)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How an output of a model differs from the baseline model's.
+
+    Attributes:
+      baseline_model: the name of the other model.
+      found: the comparison; None if there is none.
+      reason: why there is none, or why it is not one of all records; empty if it is.
+    """
+
+    baseline_model: str
+    found: OutputComparison | None
+    reason: str = ""
+
+
+def pair_of(comparison: Comparison | None, model: str, baseline_model: str, output: str) -> Pair:
+    """Returns how an output of a model differs from that of another one."""
+    pairs = comparison.pairs if comparison else ()
+    for pair in pairs:
+        if set(pair.models) == {model, baseline_model}:
+            found = pair.outputs.get(output)
+            reason = pair.not_compared.get(output, "")
+            if reason:
+                reason = f"it could not be compared: {reason}"
+            elif not found or not found.records:
+                reason = "no record has the output of both models"
+            return Pair(baseline_model, found, reason)
+    return Pair(baseline_model, None, f"no record was scored by '{baseline_model}' as well")
+
+
+def _checks_of_pair(output: str, expected: OutputExpectations, pair: Pair) -> Iterator[Check]:
+    found, others = pair.found, f"'{output}' of '{pair.baseline_model}'"
+    what = f"share of records that agree with {others}"
+    if (least := expected.min_agreement) is not None:
+        if pair.reason or found is None:
+            yield unknown(what, least, None, pair.reason)
+        else:
+            yield within(what, found.agreement, least, None)
+    differences = [
+        ("mean absolute", expected.max_mean_absolute_difference, "mean_absolute_difference"),
+        ("largest absolute", expected.max_absolute_difference, "max_absolute_difference"),
+    ]
+    for name, most, attribute in differences:
+        if most is None:
+            continue
+        what = f"{name} difference from {others}"
+        if pair.reason or found is None:
+            yield unknown(what, None, most, pair.reason)
+        elif found.not_finite:
+            # They are no part of the mean, but differ more than any bound allows.
+            count = f"{found.not_finite:,}"
+            yield unknown(what, None, most, f"NaN or an infinity leaves {count} without one")
+        elif not found.values:
+            yield unknown(what, None, most, "it holds no numbers")
+        else:
+            yield within(what, getattr(found, attribute), None, most)
+
+
+def _count_of(classes: Mapping[str, int], name: str) -> int:
+    # Booleans are named as Python writes them, but YAML and JSON write them in lower case.
+    other = name.capitalize() if name in ("true", "false") else name
+    return classes.get(name, classes.get(other, 0))

@@ -1,0 +1,171 @@
+"""What the command line tells: progress, balances, estimates, errors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import click.testing
+import pytest
+
+from bulk_inferencer import Summary
+from bulk_inferencer._gate import UNASKED
+from bulk_inferencer._progress import Progress
+from bulk_inferencer.cli import amounts, ending, live, terminal
+from bulk_inferencer.cli.estimate import Estimate, estimate
+from bulk_inferencer.cli.wording import in_options
+from bulk_inferencer.results import BranchSummary, Counts
+from bulk_inferencer.results.timeline import Timeline
+
+SCORING = Progress(
+    phase="scoring",
+    seconds=62,
+    bytes_done=500_000,
+    bytes_total=2_000_000,
+    records=12_345,
+    failed=3,
+    batch_records=512,
+    records_per_second=199.6,
+    seconds_left=186,
+)
+
+
+def test_lines_come_every_five_seconds():
+    lines, times = [], iter([0.0, 4.9, 5.1, 6.0, 11.0])
+    show = live.Lines(lines.append, clock=lambda: next(times))
+    for progress in [Progress(), Progress(seconds=5), SCORING, Progress(phase="done")]:
+        show(progress)
+    assert lines == ["0:05  Preparing"]
+    assert live.line_of(SCORING) == (
+        "1:02  Scoring  25%  0.5 of 2.0 MB  12,345 records  200 per second  3 failed  "
+        "batches of 512  3:06 left"
+    )
+
+
+def test_run_goes_on_if_nobody_reads_its_progress():
+    def closed(text):
+        raise BrokenPipeError
+
+    times = iter([0.0, 10.0])
+    live.Lines(closed, clock=lambda: next(times))(SCORING)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (amounts.in_bytes(999), "999 bytes"),
+        (amounts.in_bytes(1_234_567), "1.2 MB"),
+        (amounts.in_bytes(1, 999_960), "0.0 of 1.0 MB"),
+        (amounts.in_time(59.6), "1:00"),
+        (amounts.in_time(3723), "1:02:03"),
+        (amounts.in_words(0.04), "0 seconds"),
+        (amounts.in_words(1.0), "1 second"),
+        (amounts.in_words(9.97), "10 seconds"),
+        (amounts.in_words(150), "2.5 minutes"),
+        (amounts.in_words(3 * 86400), "3 days"),
+        (amounts.about(7), "7"),
+        (amounts.about(212_980), "213,000"),
+        (amounts.counted(1, "record"), "1 record"),
+    ],
+)
+def test_amounts_are_as_people_write_them(found, expected):
+    assert found == expected
+
+
+# 100 of 1,000 bytes, at first slowly, in 10 seconds of which 6 are not spent on scoring.
+TRIAL = Summary(
+    {
+        "inference_result": BranchSummary(
+            {"s": Counts(100, 90, 10, 1, 50)}, UNASKED, "m", seconds={"plan": 4.0, "score": 6.0}
+        )
+    },
+    bytes_read=100,
+    input_bytes=1000,
+    timeline=Timeline(
+        start=1.0, width=1.0, began=1.0, ended=5.0, records=(10, 20, 30, 30), calls=(1, 1, 1, 1)
+    ),
+)
+
+
+def test_estimate_takes_the_rate_of_the_later_half_and_counts_the_start_once():
+    # 45 of 90 take half of the third second and the fourth, so all of them 3 seconds.
+    assert estimate(TRIAL) == Estimate(1000, 100, 10 - 3 + 3 * 10, 1000, 500)
+    (line, warning) = ending.trial(estimate(TRIAL), None)
+    assert line == (
+        "All of them are about 1,000 records, in 1.0 kB. At this rate they take about 37 seconds, "
+        "the predictions 500 bytes, and about 100 of them fail."
+    )
+    assert warning.startswith("That is more than 1.00%, ")
+    assert list(ending.trial(estimate(TRIAL), 0.1)) == [line]
+
+
+def test_trial_of_nothing_tells_nothing():
+    nothing = Summary({"inference_result": BranchSummary({"s": Counts()}, UNASKED, "m")})
+    assert list(ending.trial(estimate(nothing), None)) == [
+        "The trial read no record, so it cannot tell what all of them would take."
+    ]
+
+
+FAILED = "bulk-inferencer show 'my results' --failed"
+
+
+def test_many_reasons_become_few_lines_without_control_characters():
+    reasons = {f"ValueError: \x1b[31m{i}": 10 - i for i in range(7)}
+    branch = BranchSummary({"s": Counts(99, 50, 49)}, UNASKED, "m", failures=reasons)
+    lines = list(ending.failures(branch, "my results"))
+    assert lines[:2] == ["Failed:", r"  10  ValueError: \x1b[31m0"]
+    assert lines[-2:] == ["  2 more reasons", f"  All of them: {FAILED}"]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Call run(job, restart=True) to delete them", "Add --restart to delete them"),
+        ("for example with rename={'a b': 'x'}.", "for example with --rename 'a b=x'."),
+        ("with columns={'x': ['a', 'b', ...]}.", "with --columns x=a,b,...."),
+        ("give its type in input_format where they are text, as in CSV(types={'x': 'float32'})",
+         "give its type where they are text, as in --format csv --type x=float32"),
+        ("Leave out the files that are no inputs, or set input_format.",
+         "Leave out the files that are no inputs, or add --format."),
+        ("Correct the path, leave it out, or set allow_empty_splits if there may be none.",
+         "Correct the path, or leave it out."),
+        ("set takes_records=True, and", "add --takes-records, and"),
+        ("BatchBounds.max_record_bytes must be", "--max-record-bytes must be"),
+        ("more than DamagedFiles.max_count allows", "more than --max-damaged-files allows"),
+        ("Correct SavedModel.signatures.", "Correct --signature."),
+        ("Name it in the MyModel.signatures of it", "Name it in the MyModel.signatures of it"),
+    ],
+)  # fmt: skip
+def test_cures_name_options(message, expected):
+    assert in_options(message) == expected
+
+
+def failing(error):
+    @click.command()
+    @click.pass_context
+    def command(ctx):
+        with terminal.failing_clearly(ctx):
+            raise error
+
+    return click.testing.CliRunner().invoke(command)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (PermissionError(13, "Permission denied", "out"), 1, "Error: Permission denied: out.\n"),
+        (ZeroDivisionError("by\n\x1b0"), 1, (
+            "Error: ZeroDivisionError: by \\x1b0\nThis was not expected. --debug shows where it "
+            "comes from.\n")),
+    ],
+    ids=["interrupt", "file", "bug"],
+)  # fmt: skip
+def test_error_is_a_line_or_two_and_an_exit_code(error, code, said):
+    result = failing(error)
+    assert (result.exit_code, result.stderr) == (code, said)
+
+
+def test_json_has_no_numbers_that_other_readers_refuse(capsys):
+    terminal.write_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": {"c": None}}
