@@ -6,10 +6,8 @@ import logging
 import os
 from collections.abc import Iterable
 
-from apache_beam.io.filesystem import FileSystem
-from apache_beam.io.filesystems import FileSystems
-
 from bulk_inferencer import _extras
+from bulk_inferencer._patterns import scheme_of
 from bulk_inferencer.errors import MissingExtraError, SettingsError
 
 _GOOGLE = "gs"
@@ -46,8 +44,8 @@ def check_access(paths: Iterable[str], needs_credentials: bool = True) -> None:
       MissingExtraError: a library is missing.
       SettingsError: credentials or options of Beam are missing, or Beam knows no such filesystem.
     """
-    for scheme, path in {FileSystems.get_scheme(path): path for path in paths}.items():
-        if scheme is not None:
+    for scheme, path in {scheme_of(path): path for path in paths}.items():
+        if scheme:
             _check_library(scheme, path)
             _check_options(scheme, path)
             if needs_credentials and not _has_credentials(scheme):
@@ -56,10 +54,13 @@ def check_access(paths: Iterable[str], needs_credentials: bool = True) -> None:
 
 def is_known(path: str) -> bool:
     """Returns whether a path is of a scheme whose needs are known here."""
-    return FileSystems.get_scheme(path) in {*_EXTRAS, *_PACKAGES}
+    return scheme_of(path) in {*_EXTRAS, *_PACKAGES}
 
 
 def _check_library(scheme: str, path: str) -> None:
+    from apache_beam.io.filesystem import FileSystem
+    from apache_beam.io.filesystems import FileSystems  # noqa: F401  which registers them
+
     if scheme in _EXTRAS:
         _extras.require(*_EXTRAS[scheme], path)
     if scheme in _PACKAGES:
@@ -77,6 +78,8 @@ def _check_library(scheme: str, path: str) -> None:
 
 
 def _check_options(scheme: str, path: str) -> None:
+    from apache_beam.io.filesystems import FileSystems
+
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
@@ -86,6 +89,8 @@ def _check_options(scheme: str, path: str) -> None:
 
 
 def _has_credentials(scheme: str) -> bool:
+    from apache_beam.io.filesystems import FileSystems
+
     given = getattr(FileSystems, "_pipeline_options", None)
     options = given.get_all_options() if given else {}
     if scheme == _GOOGLE:

@@ -1,6 +1,7 @@
-"""Files on any filesystem that Beam knows.
+"""Files on a disk, or on any filesystem that Beam knows.
 
-Bytes are read and written as they are: Beam would guess a compression from a file's name.
+Bytes are read and written as they are: Beam would guess a compression from a file's name. Beam is
+imported only where a path is not on a disk, since that takes longer than reading most results.
 """
 
 from __future__ import annotations
@@ -20,13 +21,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from apache_beam.io.filesystem import CompressionTypes, FileSystem
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.localfilesystem import LocalFileSystem
-
-from bulk_inferencer._patterns import files_on_disk
+from bulk_inferencer._patterns import files_on_disk, scheme_of
 from bulk_inferencer.errors import OutputError, SettingsError
 
 _T = TypeVar("_T")
@@ -35,6 +32,7 @@ _R = TypeVar("_R")
 _COPY_BUFFER_BYTES = 8 << 20
 _THREADS = 16
 _HDFS = "hdfs"
+_UNCOMPRESSED = "uncompressed"  # as Beam's CompressionTypes call it
 _NOT_FOUND = 404
 _DELETE_BY_PATH = ("azfs", _HDFS, "s3")
 _FILE_URL = re.compile(r"^file://(localhost)?/")
@@ -71,8 +69,10 @@ def open_to_read(path: str) -> BinaryIO:
     Raises:
       FileNotFoundError: there is no such file.
     """
+    if is_local(path):
+        return open(path, "rb")
     try:
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return _beam().open(path, compression_type=_UNCOMPRESSED)
     except Exception as error:
         if getattr(error, "code", None) == _NOT_FOUND:  # as the clients of clouds say it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
@@ -90,7 +90,14 @@ class Writer:
     def __init__(self, path: str) -> None:
         self._path = path
         with named(path):
-            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._file = self._opened(path)
+
+    def _opened(self, path: str) -> BinaryIO:
+        if not is_local(path):
+            return _beam().create(path, compression_type=_UNCOMPRESSED)
+        if folder := posixpath.dirname(path):
+            os.makedirs(folder, exist_ok=True)
+        return open(path, "wb")
 
     def write(self, data: bytes) -> None:
         """Appends bytes."""
@@ -184,9 +191,14 @@ def write_over(path: str, content: bytes) -> None:
 
 def copy(source: str, target: str) -> None:
     """Copies a file, and replaces `target` if it exists; by the filesystem itself if it can."""
-    if FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+    if scheme_of(source) == scheme_of(target):
         with named(target):
-            FileSystems.copy([source], [target])
+            if not is_local(source):
+                _beam().copy([source], [target])
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(target)  # It may be a link.
+            shutil.copy2(source, target)
         return
     with open_to_read(source) as read, open_to_write(target) as written:
         shutil.copyfileobj(read, written, _COPY_BUFFER_BYTES)
@@ -194,7 +206,7 @@ def copy(source: str, target: str) -> None:
 
 def move(source: str, target: str) -> None:
     """Moves a file, also to another filesystem, and replaces `target` if it exists."""
-    if FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+    if scheme_of(source) == scheme_of(target):
         rename(source, target)
         return
     copy(source, target)
@@ -203,13 +215,16 @@ def move(source: str, target: str) -> None:
 
 def exists(path: str) -> bool:
     """Returns whether there is such a file or, on filesystems that have folders, such a folder."""
-    return bool(FileSystems.exists(path))
+    return os.path.exists(path) if is_local(path) else bool(_beam().exists(path))
 
 
 def rename(source: str, target: str) -> None:
     """Renames a file, and replaces `target` if it exists."""
     with named(target):
-        FileSystems.rename([source], [target])
+        if is_local(target):
+            os.rename(source, target)
+        else:
+            _beam().rename([source], [target])
 
 
 class Stored(NamedTuple):
@@ -238,7 +253,7 @@ def matching(pattern: str, follow_links: bool = True) -> dict[str, Stored]:
     if is_local(pattern):
         paths = sorted(files_on_disk(pattern, follow_links))
         return {path: file for path in paths if (file := _on_disk(path)) is not None}
-    found = FileSystems.match([pattern])[0].metadata_list
+    found = _beam().match([pattern])[0].metadata_list
     # TensorFlow makes a "folder" in an object store by an empty object whose name ends in "/".
     files = [f for f in found if not f.path.endswith("/")]
     return {
@@ -249,9 +264,9 @@ def matching(pattern: str, follow_links: bool = True) -> dict[str, Stored]:
 
 def stored(path: str) -> Stored | None:
     """Returns what is known of the file at a path that is no pattern; None if there is no file."""
-    filesystem = FileSystems.get_filesystem(path)
-    if _is_local(filesystem):
+    if is_local(path):
         return None if os.path.isdir(path) else _on_disk(path)
+    filesystem = _beam().get_filesystem(path)
     if not filesystem.exists(path):
         return None
     found = filesystem.metadata(path)
@@ -322,27 +337,27 @@ def files_below(folder: str) -> dict[str, int]:
 
 def make_folder(folder: str) -> None:
     """Makes a folder and its parents, unless it exists."""
-    if not FileSystems.exists(folder):
+    if not exists(folder):
         try:
             with named(folder):
-                FileSystems.mkdirs(folder)
+                (os.makedirs if is_local(folder) else _beam().mkdirs)(folder)
         except OSError:
-            if not FileSystems.exists(folder):  # or else another process has just made it
+            if not exists(folder):  # or else another process has just made it
                 raise
 
 
 def delete_folder(folder: str) -> None:
     """Deletes a folder and everything in it, if it exists."""
-    filesystem = FileSystems.get_filesystem(folder)
+    if is_local(folder):
+        if os.path.exists(folder):
+            shutil.rmtree(folder)
+        return
+    filesystem = _beam().get_filesystem(folder)
     if not filesystem.has_dirs():
         if paths := list(files_below(folder)):
             filesystem.delete(list(map(_to_delete, paths)))
     elif filesystem.exists(folder):
-        # Beam takes what it deletes for a pattern, which fails for names with brackets.
-        if _is_local(filesystem):
-            shutil.rmtree(folder)
-        else:
-            filesystem.delete([folder])
+        filesystem.delete([folder])
 
 
 def delete_empty_folder(folder: str) -> None:
@@ -355,17 +370,16 @@ def delete_empty_folder(folder: str) -> None:
 
 def delete(path: str) -> None:
     """Deletes a file, if it exists."""
-    filesystem = FileSystems.get_filesystem(path)
-    if filesystem.exists(path):
-        if _is_local(filesystem):
+    if exists(path):
+        if is_local(path):
             os.remove(path)
         else:
-            filesystem.delete([_to_delete(path)])
+            _beam().delete([_to_delete(path)])
 
 
 def _to_delete(path: str) -> str:
     """Returns what Beam takes for this file alone: some of its filesystems delete by pattern."""
-    return path if FileSystems.get_scheme(path) in _DELETE_BY_PATH else literal(path)
+    return path if scheme_of(path) in _DELETE_BY_PATH else literal(path)
 
 
 def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
@@ -376,8 +390,10 @@ def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
 
 def is_local(path: str) -> bool:
     """Returns whether a path is on a disk of this machine, or mounted like one."""
-    return _is_local(FileSystems.get_filesystem(path))
+    return not scheme_of(path)
 
 
-def _is_local(filesystem: FileSystem) -> bool:
-    return bool(filesystem.scheme() == LocalFileSystem.scheme())
+def _beam() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems

@@ -14,6 +14,13 @@ from collections.abc import Iterator, Sequence
 _TOKEN = re.compile(r"(\*\*|\*|\?|\[!?[^/][^]/]*\])")
 _OF_A_SET = re.compile(r"([\\\[^&~|])")  # what has a meaning of its own within [...]
 _WILDCARD = re.compile(r"[*?[]")
+_SCHEME = re.compile(r"\s*([a-zA-Z][-a-zA-Z0-9+.]*)://")
+
+
+def scheme_of(path: str) -> str:
+    """Returns the scheme of a path as Beam reads it, such as `gs`; empty for a path on a disk."""
+    found = _SCHEME.match(path)
+    return found[1] if found else ""
 
 
 def has_wildcard(text: str) -> bool:

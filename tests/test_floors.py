@@ -119,6 +119,7 @@ HEAVY = {"tensorflow", "keras", "tfx", "tfx_bsl", "ml_metadata"}
     ("statement", "unwanted"),
     [
         (f"import {PACKAGES}, bulk_inferencer.components.keys", {*HEAVY, "apache_beam", "numpy"}),
+        ("import bulk_inferencer.results.run_results", {*HEAVY, "apache_beam"}),
         ("from bulk_inferencer import SavedModel, run; import bulk_inferencer._units.run", HEAVY),
         pytest.param(
             "from bulk_inferencer.beam import RunInference",
@@ -126,7 +127,7 @@ HEAVY = {"tensorflow", "keras", "tfx", "tfx_bsl", "ml_metadata"}
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["packages", "run", "beam"],
+    ids=["packages", "results", "run", "beam"],
 )
 def test_import_is_light(statement, unwanted):
     command = [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"]

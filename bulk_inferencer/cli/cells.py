@@ -39,6 +39,7 @@ class Column:
       is_number: whether they are numbers, which stand at the right and are never cut.
       keeps_end: whether texts that are too long are cut at their start, as paths are.
       is_whole: whether texts are never cut.
+      goes_first: whether it is left out before others where there is no room.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column:
     is_number: bool = False
     keeps_end: bool = False
     is_whole: bool = False
+    goes_first: bool = False
 
 
 def columns_of(table: pa.Table) -> list[Column]:

@@ -208,7 +208,9 @@ def _folder(output: str | None) -> Iterator[str]:
     if output:
         yield output
         return
-    with tempfile.TemporaryDirectory(prefix="bulk-inferencer-") as folder:
+    from bulk_inferencer._signals import ended_by_sigterm
+
+    with ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="bulk-inferencer-") as folder:
         yield f"{folder}/results"
 
 

@@ -45,21 +45,23 @@ def run_options(command: _F) -> _F:
                 type=Names(),
                 multiple=True,
                 section=_OUTPUT,
-                help="Columns or features that stand beside the predictions, such as id,country; --keep= for "
-                "none.  [default: all with one value per record]",
+                help="Columns or features that stand beside the predictions, such as id,country; "
+                "--keep= for none.  [default: all with one value per record]",
             ),
             option(
                 "--binary",
                 type=Names(),
                 multiple=True,
                 section=_OUTPUT,
-                help="Outputs and kept features that stay bytes in the table.  [default: all are text]",
+                help="Outputs and kept features that stay bytes in the table.  [default: all are "
+                "text]",
             ),
             option(
                 "--prediction-logs/--no-prediction-logs",
                 default=None,
                 section=_OUTPUT,
-                help="Whether to write PredictionLogs as well.  [default: for TFRecord, or without a table]",
+                help="Whether to write PredictionLogs as well.  [default: for TFRecord, or "
+                "without a table]",
             ),
             option(
                 "--compression",

@@ -96,9 +96,10 @@ def _columns(runs: list[RecordedRun]) -> list[Column]:
         "where",
     )
     numbers, paths, whole = ("predicted", "failed"), ("model", "where"), ("when", "state", "gate")
+    least = ("pipeline", "model")  # what tells least, where the terminal is narrow
     texts = [[one_line(text) for text in column] for column in zip(*rows, strict=True)]
     return [
-        Column(name, column, name in numbers, name in paths, name in whole)
+        Column(name, column, name in numbers, name in paths, name in whole, name in least)
         for name, column in zip(head, texts, strict=True)
     ]
 

@@ -56,7 +56,8 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[in
     ]
     kept = list(range(len(columns)))
     while len(kept) > 1 and sum(least[i] + _GAP for i in kept) - _GAP > width:
-        del kept[(len(kept) - 1) // 2]
+        first = (at for at, i in enumerate(kept) if columns[i].goes_first)
+        del kept[next(first, (len(kept) - 1) // 2)]
     room = width - _GAP * (len(kept) - 1)
     return [columns[i] for i in kept], _shared(
         [wanted[i] for i in kept], [least[i] for i in kept], room

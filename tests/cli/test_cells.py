@@ -121,6 +121,11 @@ def test_columns_in_the_middle_are_left_out_where_there_is_no_room():
     assert left_out == [f"column{i}" for i in range(1, 7)]
 
 
+def test_column_that_tells_least_goes_first():
+    columns = [Column(name, ["value"], goes_first=name == "c") for name in "abc"]
+    assert printed(columns, 14) == (["a      b", "value  value"], ["c"])
+
+
 def test_letters_that_the_terminal_lacks_are_written_otherwise():
     columns = [Column("long", ["a long text"]), Column("v", ["[1, … 2 more]"])]
     assert printed(columns, 28, "ascii")[0][1] == "a long text  [1, ... 2 more]"

@@ -158,6 +158,17 @@ def test_predictions_that_are_not_as_expected_have_an_exit_code(here, call):
     assert (code, out.splitlines()[1]) == (0, "The predictions meet all 2 expectations.")
 
 
+def test_expectations_of_named_models_are_refused(here, call):
+    (here / "expected.yaml").write_text("five: {outputs: {y: {minimum: 0}}}")
+    command = ("predict", "own_models:times_five", "data.parquet", "-o", "out")
+    code, _, err = call(*command, "--expectations", "expected.yaml")
+    assert (code, (here / "out").exists()) == (2, False)
+    assert err.splitlines()[1] == (
+        "Error: expected.yaml has expectations by the names of several models, but here is one "
+        "without a name. Write the fields, such as outputs, at the top of the file."
+    )
+
+
 def test_trial_shows_rows_and_what_the_whole_would_take_and_keeps_nothing(here, call):
     before = set(here.iterdir())
     code, out, _ = call("predict", "own_models:picky", "data.parquet", "--limit", "100")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -18,6 +19,13 @@ from tests.cli.conftest import NEXT, ROWS
 from tests.helpers import FLOAT, save_functions, tree
 
 PROGRAM = [sys.executable, "-m", "bulk_inferencer"]
+# Whoever runs the tests in the background has SIGINT ignored.
+INTERRUPTIBLE = """
+import signal
+from bulk_inferencer.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 # Stops for good in the call of the model that a file asks for, and says so.
 STOPPING = """
 import pathlib
@@ -54,17 +62,16 @@ def start(split_in_files):
     """Starts `predict`, and returns the process when it has scored 30 of 40 files."""
     children = []
 
-    def start_child():
+    def start_child(*args):
         (split_in_files / "stop").touch()
+        (split_in_files / "temporary").mkdir()
         child = subprocess.Popen(
-            [*PROGRAM, "predict", "stopping:load", "data", "-o", "out"],
+            [*(sys.executable, "-c", INTERRUPTIBLE), "predict", "stopping:load", "data", *args],
             cwd=split_in_files,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, "TMPDIR": "temporary"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Whoever runs the tests in the background has it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         children.append(child)
         while not (split_in_files / "stopped").exists():
@@ -86,7 +93,7 @@ def visible(folder):
 
 @pytest.mark.slow
 def test_run_that_was_killed_goes_on_and_says_so(start, split_in_files, call):
-    child = start()
+    child = start("-o", "out")
     child.kill()
     child.wait()
     assert visible(split_in_files / "out") == []
@@ -101,7 +108,7 @@ def test_run_that_was_killed_goes_on_and_says_so(start, split_in_files, call):
 
 @pytest.mark.slow
 def test_interrupt_is_one_line_and_leaves_no_results(start, split_in_files):
-    child = start()
+    child = start("-o", "out")
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, "")
@@ -113,6 +120,16 @@ def test_interrupt_is_one_line_and_leaves_no_results(start, split_in_files):
         line,
     )
     assert visible(split_in_files / "out") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_trial_that_is_told_to_end_leaves_nothing(start, split_in_files, number):
+    child = start("--limit", "1000", "--max-records", "20")
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    assert child.returncode == {signal.SIGINT: 130}.get(number, -number)
+    assert tree(split_in_files / "temporary") == []
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +157,18 @@ def test_libraries_say_nothing_of_themselves(here, model):
 @pytest.mark.slow
 def test_terminal_shows_how_far_the_run_is(here, model):
     command = [*PROGRAM, "predict", model, "data.parquet", "-o", "out", "--keep", "id"]
-    said = b""
-    process, terminal = pty.fork()
-    if not process:
-        os.execvpe(command[0], command, {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"})
-    try:
-        while chunk := os.read(terminal, 1 << 16):
-            said += chunk
-    except OSError:  # which is how a terminal says that nobody writes any more
-        pass
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    own, other = pty.openpty()
+    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        command, env=environment, stdin=other, stdout=other, stderr=other
+    ) as child:
+        os.close(other)
+        said = b""
+        with contextlib.suppress(OSError):  # which is how a terminal says that all is said
+            while chunk := os.read(own, 1 << 16):
+                said += chunk
+    os.close(own)
+    assert child.returncode == 0
     # As it stands there in the end: what was cleared and what moves the cursor is gone.
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
