@@ -138,12 +138,14 @@ def test_summary_says_how_much_was_read_and_when_it_was_scored(tmp_path):
 
 
 def test_same_job_again_is_done_at_once(tmp_path):
+    write_inputs(tmp_path)
     for _ in range(2):
         seen = []
-        predict(Gate(10), FRAME, tmp_path / "out", progress=seen.append)
+        run(job_in(tmp_path), progress=seen.append)
     last = seen[-1]
-    assert (last.phase, last.records, last.predicted, last.fraction_done) == (DONE, 1000, 1000, 1)
-    assert last.bytes_done == last.bytes_total > 0
+    assert (last.phase, last.records, last.predicted) == (DONE, len(RECORDS), len(RECORDS))
+    assert (last.fraction_done, last.bytes_done) == (1, last.bytes_total)
+    assert last.bytes_total == sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
     assert SCORING not in {now.phase for now in seen}
 
 
@@ -261,7 +263,7 @@ def test_long_run_says_how_far_it_is_in_the_log(tmp_path, quick, monkeypatch, ca
 
 def test_short_run_says_nothing(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "bulk_inferencer._progress"):
-        predict(Gate(1), FRAME, tmp_path / "out")
+        predict(Gate(100), FRAME, tmp_path / "out")
     assert caplog.messages == []
 
 
