@@ -46,7 +46,7 @@ class Target:
 
 def machine() -> dict[str, str]:
     """Returns what the numbers depend on."""
-    from bulk_inferencer._run import library_versions
+    from bulk_inferencer._versions import library_versions
 
     cores = len(os.sched_getaffinity(0))
     model = next(

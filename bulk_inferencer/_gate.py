@@ -5,7 +5,7 @@ This module reads no files. Callers of `decide` have read the artifacts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulk_inferencer.errors import SettingsError
@@ -95,6 +95,17 @@ class Decision:
 
 UNASKED = Decision(NO_BLESSING, "No blessing was asked for.")
 ABSENT = Decision(NO_MODEL, "There is no model yet: its channel holds no artifact.")
+
+_FROM_WORST = (NO_MODEL, NOT_BLESSED, NO_BLESSING, BLESSED)
+
+
+def of_all(decisions: Mapping[str, Decision]) -> Decision:
+    """Returns what was decided about models together: the verdict of the least blessed one."""
+    if len(decisions) == 1:
+        return next(iter(decisions.values()))
+    worst = min((own.verdict for own in decisions.values()), key=_FROM_WORST.index)
+    reason = " ".join(f"Model '{model}': {own.reason}" for model, own in decisions.items())
+    return Decision(worst, reason, any(own.is_overruled for own in decisions.values()))
 
 
 def decide(

@@ -76,7 +76,8 @@ class Branch:
       expectations: what its predictions must be like. The run does not fail where they are not, but
         its summary says so.
       baseline: a folder of earlier results, from which distributions must not drift too far: of a
-        run with a single model, or of one output of a run. Empty where there are none yet.
+        run, whose model has the same name or is the only one, or of the PredictionLogs of one
+        model. Empty where there are none yet.
 
     Raises:
       SettingsError: the name, the model, the gate or what is expected is not valid.
@@ -265,8 +266,8 @@ class InferenceJob:
         gate is closed are shared among the others.
       outcomes: with routing, a CSV file with the columns `key` and `value`: what came of the keys
         that were split by. Optional.
-      limit: most records of each split to score, in the order of the files; for a trial. Default:
-        all of them.
+      limit: most records of each split to score, in the order of the files; for a trial, which does
+        not meet expectations if a split has that many. Default: all of them.
       checkpoint: where finished units wait until the run commits; default: in the folders of the
         outputs, where the next run of the same job finds them.
       resumable: whether finished units stay if the run does not end, for the next one to go on.

@@ -21,10 +21,11 @@ COMPONENTS = [
 ]  # fmt: skip
 CORE = [
     "BatchBounds", "Branch", "CSV", "CascadeModel", "Checkpoint", "Column", "Comparing",
-    "Comparison", "DamagedFiles", "Decision", "ExitWhen", "Expectations", "FailureLimit", "HookedModel",
-    "InferenceJob", "InputFormat", "JSONLines", "Limits", "OutputExpectations", "Outputs", "Parquet", "Progress", "PythonModel",
-    "SavedModel", "SplitRouting", "Stage", "Summary", "TFRecord", "TFServing", "TableSettings",
-    "VertexEndpoint", "WholeFiles", "bulk_inferencer_pb2", "predict", "read_predictions", "run",
+    "Comparison", "DamagedFiles", "Decision", "ExitWhen", "Expectations", "FailureLimit",
+    "HookedModel", "InferenceJob", "InputFormat", "JSONLines", "Limits", "OutputExpectations",
+    "Outputs", "Parquet", "Progress", "PythonModel", "SavedModel", "SplitRouting", "Stage",
+    "Summary", "TFRecord", "TFServing", "TableSettings", "VertexEndpoint", "WholeFiles",
+    "bulk_inferencer_pb2", "predict", "read_predictions", "run",
 ]  # fmt: skip
 EXPORTED = {
     "bulk_inferencer": sorted(COMPONENTS + CORE),

@@ -27,7 +27,8 @@ FLOORS = [
     ["reports"],
     ["_inspection", "_predict"],
     ["_run"],
-    ["_progress", "_verdict"],
+    ["_closing", "_earlier", "_progress", "_verdict"],
+    ["_preparation"],
     ["job"],
     ["engines"],
     ["beam"],
@@ -35,7 +36,7 @@ FLOORS = [
     ["_models", "results"],
     ["_formats", "_markers"],
     ["_access", "_checks", "_files", "_gate", "_layout"],
-    ["_lazy", "_signals", "_signatures", "_work"],
+    ["_lazy", "_signals", "_signatures", "_versions", "_work"],
     ["_extras", "_imports", "_patterns"],
     ["errors"],
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ import pandas as pd
 import pytest
 
 from bulk_inferencer import BatchBounds, Progress, _files, _progress, predict, run
-from bulk_inferencer._progress import COMMITTING, DONE, LOADING, PREPARING, SCORING, Speed
+from bulk_inferencer._progress import COMMITTING, DONE, LOADING, PREPARING, SCORING
 from bulk_inferencer._units import progress as unit_progress
-from bulk_inferencer._units.progress import Heartbeat
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.results import Summary
 from tests.faults import child
@@ -200,17 +200,33 @@ def test_error_of_the_run_ends_the_thread_without_a_last_call(tmp_path):
     assert DONE not in {now.phase for now in seen}
 
 
+def test_ctrl_c_ends_the_thread(tmp_path, quick, monkeypatch):
+    gate, interrupts = Gate(calls=1), iter([signal.SIGINT])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which some ignore
+
+    def progress(now):
+        if now.records and (number := next(interrupts, None)):
+            signal.pthread_kill(threading.main_thread().ident, number)
+
+    bounds = BatchBounds(max_records=500, first_records=500)
+    with pytest.raises(KeyboardInterrupt):
+        predict(gate, FRAME, tmp_path / "out", bounds=bounds, progress=progress)
+    gate.is_open.set()
+    signal.signal(signal.SIGINT, before)
+    assert threads() == []
+
+
 def test_folder_that_cannot_be_read_for_a_while_hides_progress_and_is_logged(
     tmp_path, quick, monkeypatch, caplog
 ):
     gate, matching, seen = Gate(calls=1), _files.matching, []
 
-    def failing(pattern, *args):
+    def failing(pattern, **settings):
         if "units-" in pattern and threading.current_thread().name == "progress":
             if len(caplog.messages) > 3:
                 gate.is_open.set()
             raise OSError("no network")
-        return matching(pattern, *args)
+        return matching(pattern, **settings)
 
     monkeypatch.setattr(_files, "matching", failing)
     bounds = BatchBounds(max_records=500, first_records=500)
@@ -322,43 +338,3 @@ def test_notebook_shows_a_line_that_updates_itself(tmp_path):
     assert any(text.startswith("500 of about") for _, text in others)
     lines = [o.data.get("text/plain") for o in notebook.cells[0].outputs if "data" in o]
     assert [line for line in lines if line] == ["1,000 records, 0 failed, done"]
-
-
-# How fast
-
-
-def speed_of(*done, at=1.0):
-    """Returns the speed of a run that had done so many records, of 10 bytes, second by second."""
-    speed = Speed()
-    for second, records in enumerate(done):
-        speed.add(second * at, Heartbeat(10 * records, records))
-    return speed
-
-
-def test_rate_is_that_of_the_last_ten_seconds_and_does_not_count_the_start():
-    speed = speed_of(0, 0, 0, *range(100, 2100, 100), *range(2500, 8500, 500))
-    assert speed.records_per_second(34) == pytest.approx(500)
-    assert speed.mean_records_per_second() == pytest.approx(8000 / 32)
-    assert speed.seconds_left(34, 100_000) == pytest.approx(2000 / 490, rel=0.1)
-
-
-def test_rate_does_not_drop_to_zero_between_two_long_calls_but_falls_when_a_run_hangs():
-    speed = speed_of(0, 100, 200, at=30)
-    assert speed.records_per_second(60) == speed.records_per_second(89) == pytest.approx(100 / 30)
-    assert speed.records_per_second(300) < 0.5
-    assert speed.seconds_left(75, 4000) == pytest.approx(45)
-
-
-def test_nobody_can_tell_the_time_left_before_something_is_scored():
-    assert speed_of(0).seconds_left(9, 100) is None
-    assert speed_of(0, 0, 0).seconds_left(9, 100) is None
-    assert speed_of(0, 5).seconds_left(1, 100) is None
-    assert speed_of(0, 5).seconds_left(2, 1000) == pytest.approx(18)
-    assert speed_of(0, 0).records_per_second(9) == speed_of().mean_records_per_second() == 0
-
-
-def test_memory_for_the_rate_is_bounded():
-    speed = speed_of(*range(10_000))
-    assert len(speed._samples) <= _progress._MOST_SAMPLES
-    assert speed.records_per_second(9999) == pytest.approx(1)
-    assert speed.mean_records_per_second() == pytest.approx(1)

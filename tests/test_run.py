@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import bulk_inferencer
-from bulk_inferencer import _run
+from bulk_inferencer import _closing, _versions
 from bulk_inferencer._formats.batches import BatchBounds
 from bulk_inferencer._formats.example import Column
 from bulk_inferencer._formats.record_format import FORMAT_PROTO
@@ -158,7 +158,7 @@ def one_run(one):
     """The summary of that run, the folder, and what was logged."""
     with pytest.MonkeyPatch.context() as patch:
         warnings = []
-        patch.setattr(_run._logger, "warning", lambda text, *args: warnings.append(text % args))
+        patch.setattr(_closing._logger, "warning", lambda text, *args: warnings.append(text % args))
         summary = run(one)
     return summary, one.outputs.summary.removesuffix("/summary"), warnings
 
@@ -632,5 +632,5 @@ def test_run_that_cannot_succeed_ends_before_all_records_are_tried(tmp_path, fiv
 
 
 def test_version_of_a_library_that_is_missing(monkeypatch):
-    monkeypatch.setattr(_run, "_LIBRARIES", ("no-such-library",))
-    assert _run.library_versions()["no-such-library"] == "not installed"
+    monkeypatch.setattr(_versions, "_LIBRARIES", ("no-such-library",))
+    assert _versions.library_versions()["no-such-library"] == "not installed"

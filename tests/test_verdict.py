@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bulk_inferencer import PythonModel, SavedModel, predict, run
+from bulk_inferencer import PythonModel, SavedModel, SplitRouting, predict, run
 from bulk_inferencer._gate import NOT_BLESSED, Decision
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
@@ -87,7 +87,45 @@ def test_drift_is_told_from_earlier_results(tmp_path):
         predict(five, TABLE, tmp_path / "none", expectations=near, baseline=tmp_path / "typo")
 
 
-def job(folder, *branches, table=TABLE, **outputs):
+@pytest.mark.parametrize("baseline", ["out", "out/summary", "out/../out/prediction_table/"])
+def test_results_are_no_baseline_of_their_own(tmp_path, baseline):
+    near = expect(max_drift=0)
+    predict(five, TABLE, tmp_path / "out", expectations=near)
+    with pytest.raises(SettingsError) as raised:
+        predict(five, TABLE, tmp_path / "out", expectations=near, baseline=tmp_path / baseline)
+    assert str(raised.value) == (
+        f"Branch.baseline is {tmp_path / baseline}, the results of this very job, which cannot "
+        f"drift from themselves. Name earlier results in another folder, or leave it out."
+    )
+
+
+def test_trial_that_reaches_its_limit_does_not_meet_expectations(tmp_path):
+    trial = predict(five, TABLE, tmp_path / "some", expectations=expect(minimum=0), limit=3)
+    branch = trial.summary.branches["inference_result"]
+    assert branch.meets_expectations is False
+    unmet, *others = branch.checks
+    assert str(unmet) == (
+        "The number of records from each split should be all of them, but is at most 3, since this "
+        "is a trial."
+    )
+    assert [check.is_met for check in others] == [True, True]
+    whole = predict(five, TABLE, tmp_path / "all", expectations=expect(minimum=0), limit=5)
+    assert verdict(whole) == (True, [])
+    expected = {"expectations": expect(minimum=0)}
+    for limit, is_whole in ((4, False), (5, True)):  # Each of the two gets some of four records.
+        branches = [model("five", five, **expected), model("ten", ten, **expected)]
+        split = job(
+            tmp_path / f"{limit}",
+            *branches,
+            comparison=None,
+            routing=SplitRouting({"five": 1, "ten": 1}, "x"),
+            limit=limit,
+        )
+        found = run(split).branches.values()
+        assert [own.meets_expectations for own in found] == [is_whole] * 2
+
+
+def job(folder, *branches, table=TABLE, routing=None, limit=None, **outputs):
     path = Path(folder, "inputs.parquet")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +135,8 @@ def job(folder, *branches, table=TABLE, **outputs):
         splits={"all": [str(path)]},
         branches=branches,
         outputs=Outputs.under(f"{folder}/out", table=True, **outputs),
+        routing=routing,
+        limit=limit,
     )
 
 

@@ -13,7 +13,8 @@ from bulk_inferencer._formats.damage import DamagedError
 DEFLATE_ERROR = cast(type[Exception], igzip_lib.error)
 _BLOCK_BYTES = 1 << 20
 _STORED_BYTES = 1 << 19  # read at a time
-_FED_BYTES = 1 << 15  # decompressed at a time: so precisely one can tell how much is
+# Decompressed at a time, or a sixteenth of what is: so precisely one can tell how much is.
+_LEAST_FED_BYTES = 1 << 14
 
 
 @dataclass
@@ -32,7 +33,8 @@ def inflated(
 ) -> Iterator[bytes]:
     """Yields what a compressed file holds, up to the very byte where it is damaged, if it is.
 
-    Each block has as many bytes as it may, but for the last one. `position` is that of its end.
+    Each block has at least half as many bytes as it may, but for the last one. `position` is that
+    of its end.
     """
     given = 0
     damage = None
@@ -71,10 +73,10 @@ class _Inflater:
         return self._read - len(self._unfed)
 
     def read(self, most: int) -> bytes:
-        """Returns so many bytes, or as many as there are before the end of the file."""
+        """Returns so many bytes, at least half of them, or all before the end of the file."""
         pieces: list[bytes] = []
         missing = most
-        while missing:
+        while missing > most // 2:
             stored: bytes | memoryview = b""
             if self._inflater.eof:
                 stored = self._after_member()
@@ -97,7 +99,8 @@ class _Inflater:
         if not self._unfed:
             self._unfed = memoryview(self._file.read(_STORED_BYTES))
             self._read += len(self._unfed)
-        fed, self._unfed = self._unfed[:_FED_BYTES], self._unfed[_FED_BYTES:]
+        count = max(_LEAST_FED_BYTES, self.stored // 16)
+        fed, self._unfed = self._unfed[:count], self._unfed[count:]
         return fed
 
     def _after_member(self) -> bytes:

@@ -212,8 +212,8 @@ def run_unit(
 ) -> Manifest:
     """Scores every record of the unit's files, and hands each scored batch to the sinks.
 
-    With a `limit`, it stops after so many. The shards get their final names when the run commits. A second attempt writes the same records
-    into files of its own.
+    With a `limit`, it stops after so many. The shards get their final names when the run commits. A
+    second attempt writes the same records into files of its own.
 
     Raises:
       FailureLimitError: more records fail than may, in all units that this process has run.
@@ -229,13 +229,13 @@ def run_unit(
     with scoring.watch.attempt(unit.split, unit.key) as attempt, UnitFiles(files_folder) as files:
         opened = {sink.name: sink.open(unit, files) for sink in sinks}
         damage = DamageList(damaged_files, unit.split)
-        room = _Room(scoring.bounds.first_records)
+        room = _Room(scoring.bounds.first_records, limit)
         progress.begins(attempt)
         for batch in read_batches(
             reader,
             unit.files,
             scoring.bounds,
-            lambda: room.records if limit is None else min(room.records, limit - read),
+            room.records,
             on_damage=damage.add,
             on_end=progress.ends_file,
         ):
@@ -250,7 +250,7 @@ def run_unit(
                 sink.write(scored)
             room.learn(scored)
             progress.ends_batch()
-            if read == limit:
+            if not room.records():
                 break
         accounts = {name: sink.close() for name, sink in opened.items()}
     return Manifest(
@@ -310,11 +310,18 @@ def _count(account: BranchAccount, result: BranchResult) -> None:
 class _Room:
     """How many records a batch may have, so that memory holds what becomes of them."""
 
-    def __init__(self, first_records: int) -> None:
-        self.records = first_records  # until it is known what their predictions take
+    def __init__(self, first_records: int, limit: int | None) -> None:
+        self._fitting = first_records  # until it is known what their predictions take
+        self._left = limit
+
+    def records(self) -> int:
+        """Returns how many the next batch may have; 0 after the last one."""
+        return self._fitting if self._left is None else min(self._fitting, self._left)
 
     def learn(self, scored: ScoredBatch) -> None:
         """Learns from the last predictions of each model, and from some of their PredictionLogs."""
+        if self._left is not None:
+            self._left -= len(scored.batch.records)
         size = 1.0
         for result in scored.branches.values():
             for piece in result.scored[-1:]:
@@ -322,4 +329,4 @@ class _Room:
                 size += arrays / len(piece.rows)
                 if logs := vars(piece).get("logs", ())[:_SOME_LOGS]:  # if a sink has made them
                     size += sum(map(len, logs)) / len(logs)
-        self.records = max(1, int(_PREDICTION_BYTES / size))
+        self._fitting = max(1, int(_PREDICTION_BYTES / size))

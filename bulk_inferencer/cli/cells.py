@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from bulk_inferencer._formats.table_writer import table_writer, unwritable
 from bulk_inferencer._layout import JSON_LINES
-from bulk_inferencer.cli.amounts import in_bytes
 from bulk_inferencer.cli.terminal import printable
+from bulk_inferencer.results.amounts import in_bytes
+from bulk_inferencer.results.arrow_tables import values_of
 
 _MOST_VALUES = 4
 _FIRST_VALUES = 3
@@ -150,7 +151,4 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     if pa.types.is_temporal(column.type):  # Python's times are of few years and no nanoseconds.
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return list(pc.cast(column, pa.string()).to_pylist())
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):
-        return [None if not own.is_valid else str(own.cast(pa.int64())) for own in column]
+    return values_of(column)

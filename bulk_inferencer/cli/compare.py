@@ -89,11 +89,12 @@ def names_of(folders: tuple[str, str], models: tuple[str | None, str | None]) ->
 
 
 def _print(joined: JoinedComparison, both: list[Results], rows: int) -> None:
-    from bulk_inferencer.cli import blocks, terminal
+    from bulk_inferencer.cli import tables, terminal
     from bulk_inferencer.cli.cells import one_line
     from bulk_inferencer.results import display_joined
 
     console = terminal.console()
     for name, own in zip(joined.names, both, strict=True):
-        console.print(one_line(f"{name}: {own.name}"), style="bold", soft_wrap=True)
-    blocks.print_blocks(console, display_joined.blocks(joined, rows))
+        line = own.name if name == own.name else f"{name}: {own.name}"
+        console.print(one_line(line), style="bold", soft_wrap=True)
+    tables.print_blocks(console, display_joined.blocks(joined, rows))

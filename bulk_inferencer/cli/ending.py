@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulk_inferencer.cli import terminal
-from bulk_inferencer.cli.amounts import about, counted, in_bytes, in_words
+from bulk_inferencer.results.amounts import about, counted, in_bytes, in_words
 
 if TYPE_CHECKING:
     from bulk_inferencer._gate import Decision

@@ -22,8 +22,7 @@ def heading(results: Results) -> list[str]:
     for model in results.models:
         name = f"{model}: " if names_models(summary.branches) else ""
         lines += [one_line(own) for own in _of_model(name, summary.branches[model], results.splits)]
-    unrouted = sum(summary.unrouted.get(split, 0) for split in results.splits)
-    if unrouted and len(results.models) == len(summary.branches):
+    if unrouted := sum(results.selection.unrouted.values()):
         lines.append(f"{unrouted:,} failed before they reached a model")
     return lines
 

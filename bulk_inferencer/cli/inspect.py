@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulk_inferencer.cli import terminal
-from bulk_inferencer.cli.amounts import counted, in_bytes
 from bulk_inferencer.cli.inputs import input_options, inputs_of, reading_of
 from bulk_inferencer.cli.models import model_of, model_options
 from bulk_inferencer.cli.options import CommandOfBeam, beam_options, option
+from bulk_inferencer.results.amounts import counted, in_bytes
 
 if TYPE_CHECKING:
     from bulk_inferencer._inspection import Fit

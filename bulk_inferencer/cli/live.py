@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bulk_inferencer.cli import terminal
-from bulk_inferencer.cli.amounts import counted, in_bytes, in_time
+from bulk_inferencer.results.amounts import counted, in_bytes, in_time
 
 if TYPE_CHECKING:
     from bulk_inferencer._progress import Progress

@@ -51,10 +51,10 @@ def command(
     from bulk_inferencer import reports, results
     from bulk_inferencer._signals import ended_by_sigterm
     from bulk_inferencer.cli import cells, targets, terminal
-    from bulk_inferencer.cli.amounts import in_bytes
+    from bulk_inferencer.results.amounts import in_bytes
 
     found = results.read(result, split=split, model=model)
-    older = _older(against, found) if against else None
+    older = _older(against, found, split) if against else None
     target = targets.path_of("--output", output)
     if not targets.is_report(target):
         targets.check_free(target, force)
@@ -67,10 +67,10 @@ def command(
         click.echo(f"Wrote {cells.one_line(target)} ({in_bytes(size)}). Open it in a browser.")
 
 
-def _older(folder: str, results: Results) -> Results:
-    """Returns earlier results, and of several models those that are reported on."""
+def _older(folder: str, results: Results, split: str | None) -> Results:
+    """Returns earlier results: of the same split, and of several models the one reported on."""
     from bulk_inferencer.results import read
 
-    older = read(folder)
+    older = read(folder, split=split)
     is_one = len(results.models) == 1 and len(older.models) > 1
-    return read(folder, model=results.models[0]) if is_one else older
+    return read(folder, split=split, model=results.models[0]) if is_one else older

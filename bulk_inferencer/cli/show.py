@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulk_inferencer.cli.amounts import counted, in_bytes
 from bulk_inferencer.cli.options import Names
+from bulk_inferencer.results.amounts import counted, in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,15 +71,13 @@ def command(result: str, **options: Any) -> None:
 def _write(results: Results, options: dict[str, Any]) -> None:
     from bulk_inferencer._signals import ended_by_sigterm
     from bulk_inferencer.cli import cells, targets, terminal
-    from bulk_inferencer.results.export import checked_columns, format_of
+    from bulk_inferencer.results.export import format_of
 
     target = targets.path_of("--to", options["to"])
     write = _writer(results, format_of(target), options["failed"])
     targets.check_free(target, options["force"])
-    names = (results.failure_schema if options["failed"] else results.schema).names
-    columns = checked_columns(names, options["columns"]) if options["columns"] else None
     with ended_by_sigterm():
-        count = write(target, columns)
+        count = write(target, options["columns"] or None)
     size = targets.size_of(target)
     if options["as_json"]:
         terminal.write_json({"file": target, "rows": count, "bytes": size})
@@ -95,10 +93,8 @@ def _writer(
     from bulk_inferencer.results.export import write_file
 
     def write_failures(target: str, columns: list[str] | None) -> int:
-        names = columns or results.failure_schema.names
-        schema = results.failure_schema.empty_table().select(names).schema
-        parts = (own.select(names) for own in results.failure_tables())
-        return write_file(target, table_format, lambda: (schema, parts))
+        rows = results.failure_schema, results.failure_tables()
+        return write_file(target, table_format, lambda: rows, columns)
 
     of_rows = {
         PARQUET: results.to_parquet,

@@ -1,16 +1,17 @@
-"""Tables that fit into the terminal."""
+"""Tables, and the paragraphs between them, that fit into the terminal."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from bulk_inferencer.cli.cells import Column
+from bulk_inferencer.cli.cells import Column, one_line
+from bulk_inferencer.results.blocks import Block, Grid, is_text, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,28 @@ def print_table(console: Console, columns: Sequence[Column]) -> list[str]:
     console.print(table)
     kept = set(map(id, shown))
     return [column.name for column in columns if id(column) not in kept]
+
+
+def print_blocks(console: Console, blocks: Iterable[Block]) -> None:
+    """Prints paragraphs and tables, with a table right below the paragraph before it."""
+    is_headed = False  # by the paragraph before
+    for block in blocks:
+        if not is_headed or isinstance(block, str):
+            console.print()
+        is_headed = isinstance(block, str)
+        if isinstance(block, str):
+            console.print(one_line(block), overflow="fold")
+            continue
+        columns = [_grid_column(block, index) for index in range(len(block.columns))]
+        print_table(console, columns)
+        if block.left_out:
+            console.print(f"and {block.left_out:,} more", style="dim")
+
+
+def _grid_column(grid: Grid, index: int) -> Column:
+    cells = [row[index] for row in grid.rows]
+    texts = ["" if cell is None else one_line(text_of(cell)) for cell in cells]
+    return Column(one_line(grid.columns[index]), texts, not any(map(is_text, cells)))
 
 
 def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int]]:

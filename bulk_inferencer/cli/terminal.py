@@ -222,10 +222,17 @@ def quiet_libraries(ctx: click.Context) -> None:
     warnings.showwarning = _show_warning
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: record.name.partition(".")[0] not in _TALKATIVE)
+    handler.addFilter(_is_about_data)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     native_lines.filter_stderr()
+
+
+def _is_about_data(record: logging.LogRecord) -> bool:
+    """Returns whether a record is not of a library that talks of itself."""
+    # Beam also logs to the root logger, so that only the file tells.
+    folders = record.pathname.split(os.sep) if record.name == "root" else []
+    return not {record.name.partition(".")[0], *folders}.intersection(_TALKATIVE)
 
 
 def _show_warning(

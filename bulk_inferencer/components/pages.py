@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 
-from bulk_inferencer import _files
-from bulk_inferencer._layout import REPORT_FILE, STATISTICS_FILE
+from bulk_inferencer._layout import REPORT_FILE
 from bulk_inferencer.results.places import Place
 from bulk_inferencer.results.run_results import Results, read, read_place
 from bulk_inferencer.results.statistics import Statistics
@@ -28,8 +27,8 @@ def write_pages(place: Place, has_report: bool, baseline: str) -> None:
     """
     folder = place.summary_folder
     try:
-        if _files.exists(posixpath.join(folder, STATISTICS_FILE)):
-            write_tfdv(Statistics.read(folder), folder)
+        if statistics := Statistics.read_if_any(folder):
+            write_tfdv(statistics, folder)
     except Exception:
         _logger.warning("The statistics for TFDV could not be written.", exc_info=True)
     if not has_report:

@@ -20,6 +20,7 @@ from bulk_inferencer import _files
 from bulk_inferencer._access import check_access
 from bulk_inferencer.components import keys
 from bulk_inferencer.errors import InputError, SettingsError
+from bulk_inferencer.results.amounts import counted
 from bulk_inferencer.results.places import Place
 from bulk_inferencer.results.run_results import Results, read_place
 from bulk_inferencer.results.summary import Summary
@@ -81,8 +82,8 @@ def latest_results(
         ]
     )
     raise InputError(
-        f"ML Metadata has recorded no results{where}: none of {len(executions)} executions has "
-        f"ended well and written predictions. Run the pipeline first."
+        f"ML Metadata has recorded no results{where}: of {counted(len(executions), 'execution')}, "
+        f"none has ended well and written predictions. Run the pipeline first."
     )
 
 

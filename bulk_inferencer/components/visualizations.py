@@ -10,7 +10,6 @@ It finds these classes by the type of the artifact. So results of TFX's BulkInfe
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +17,7 @@ from tfx import types
 from tfx.orchestration.experimental.interactive import visualizations
 from tfx.types import standard_artifacts
 
-from bulk_inferencer import _files, results
-from bulk_inferencer._layout import STATISTICS_FILE
+from bulk_inferencer import results
 from bulk_inferencer.components.artifacts import InferenceSummary, ModelComparison, PredictionTable
 from bulk_inferencer.results.comparison import Comparison
 from bulk_inferencer.results.statistics import Statistics
@@ -62,8 +60,8 @@ class InferenceSummaryVisualization(_Visualization):
     def shown(self, uri: str) -> Iterator[Any]:
         """Yields the summary, and the statistics where the run has written them."""
         yield Summary.read(uri)
-        if _files.exists(posixpath.join(uri, STATISTICS_FILE)):
-            yield Statistics.read(uri)
+        if statistics := Statistics.read_if_any(uri):
+            yield statistics
 
 
 class ModelComparisonVisualization(_Visualization):

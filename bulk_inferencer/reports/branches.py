@@ -26,12 +26,12 @@ def is_whole(results: Results) -> bool:
 
 def of_all_splits(results: Results) -> str:
     """Returns a remark for what is known of all splits together, if not all are read."""
-    return "" if _has_all_splits(results) else "This is of all splits of the run."
+    return "" if _has_all_splits(results) else "The numbers are those of all splits of the run."
 
 
 def of_whole_run(results: Results) -> str:
     """Returns a remark for what is known of the whole run alone, if a part of it is read."""
-    return "" if is_whole(results) else "This is of the whole run, with all its splits and models."
+    return "" if is_whole(results) else "The numbers are those of the whole run, not of this part."
 
 
 def _has_all_splits(results: Results) -> bool:

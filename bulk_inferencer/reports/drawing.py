@@ -21,6 +21,7 @@ from bulk_inferencer.reports.plots import (
     Plot,
     Steps,
 )
+from bulk_inferencer.results.amounts import duration, share
 
 # As many as `page.css` has.
 SERIES = 6
@@ -108,7 +109,7 @@ def _steps(plot: Steps) -> Any:
     top = float(np.nanmax(plot.values, initial=0)) * 1.08 or 1
     texts = [f"{words.number(float(own))} {plot.unit}" for own in plot.values]
     under = figure.quad(left=plot.edges[:-1], right=plot.edges[1:], bottom=0, top=top)
-    spans = _spans([words.duration(float(edge)) for edge in plot.edges])
+    spans = _spans([duration(float(edge)) for edge in plot.edges])
     _hover(figure, under, spans, ("",), [texts])
     figure.xaxis.axis_label = "Seconds since the start"
     figure.y_range.start, figure.y_range.end = 0, top
@@ -173,7 +174,7 @@ def _spans(ends: Sequence[str]) -> list[str]:
 
 
 def _count(count: int, total: int) -> str:
-    return f"{count:,} ({words.share(count, total)})"
+    return f"{count:,} ({share(count, total)})"
 
 
 # What all plots have in common

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bulk_inferencer.reports.plots import Plot
@@ -19,13 +19,11 @@ class Cell:
       tone: what that means: a colour and, where it is a verdict, a sign.
       share: from 0 to 1, a bar of this length behind a number, or how dark a cell of a confusion
         table is.
-      details: what it says in full, where `text` is shortened.
     """
 
     text: str
     tone: Tone = ""
     share: float | None = None
-    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,5 +174,5 @@ class Page:
     badges: tuple[Cell, ...] = ()
     tiles: tuple[Tile, ...] = ()
     notices: tuple[Notice, ...] = ()
-    sections: tuple[Section, ...] = field(default_factory=tuple)
+    sections: tuple[Section, ...] = ()
     footer: str = ""

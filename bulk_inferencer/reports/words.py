@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-NOTHING = "\N{EN DASH}"
+from bulk_inferencer.results.amounts import NOTHING, counted
+
 _MINUS = "\N{MINUS SIGN}"
 # The most rows of a table whose length is that of the data.
 MOST_ROWS = 50
@@ -15,7 +16,6 @@ LONGEST_NAME = 200
 LONGEST_VALUE = 120
 _LONGEST_FILE = 100
 _MOST_VALUES = 6
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def number(value: float) -> str:
@@ -38,56 +38,6 @@ def number(value: float) -> str:
     else:
         text = f"{value:,.{4 - math.floor(math.log10(size))}f}".rstrip("0").rstrip(".")
     return text.replace("-", _MINUS)
-
-
-def share(part: int, whole: int) -> str:
-    """Returns a share in percent, which is 0 or 100 only if it is so exactly."""
-    return percent(part / whole) if whole else NOTHING
-
-
-def percent(fraction: float) -> str:
-    """Returns a fraction in percent, which is 0 or 100 only if it is so exactly."""
-    if math.isnan(fraction):
-        return NOTHING
-    if fraction in (0, 1):
-        return f"{fraction:.0%}".replace("%", " %")
-    if 0 < fraction < 0.0001:
-        return "< 0.01 %"
-    if 0.9999 < fraction < 1:
-        return "> 99.99 %"
-    digits = 2 if fraction < 0.01 or fraction > 0.99 else 1
-    return f"{100 * fraction:.{digits}f} %"
-
-
-def duration(seconds: float) -> str:
-    """Returns a span of time."""
-    if math.isnan(seconds):
-        return NOTHING
-    if seconds < 0.001:
-        return "< 1 ms" if seconds else "0 s"
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min"
-
-
-def size(count: float) -> str:
-    """Returns a number of bytes."""
-    for unit in _UNITS:
-        if count < 999.95 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Returns a number with its noun."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def left_out(count: int, noun: str, plural: str = "") -> str:

@@ -109,22 +109,12 @@ def grid(
     return Grid(tuple(columns[i] for i in kept), shown, more + max(0, len(all_rows) - most))
 
 
-def share(part: float, whole: float) -> Value | None:
-    """Returns a part of a whole, such as `12.5 %`; None if there is nothing."""
-    return Value(f"{100 * part / whole:.3g} %") if whole else None
-
-
 def number(value: float) -> str:
     """Returns a number as text: a count with commas, a float with six digits or, if whole, all."""
     if isinstance(value, int):
         return f"{value:,}"
     is_whole = math.isfinite(value) and value.is_integer() and abs(value) < _LARGE
     return f"{value:.0f}" if is_whole else f"{value:.6g}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Returns a number of things, such as `1 row` or `1,001 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:

@@ -61,13 +61,24 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _bound(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.15g}"
+    return f"{value:,}" if isinstance(value, int) else _exact(value)
 
 
 def number(value: float, bounds: Sequence[float] = ()) -> str:
-    """Returns a number with six digits, or all of them where fewer would look like a bound."""
+    """Returns a number with six digits, or all of them where fewer would be misleading.
+
+    With fewer, it may lie on the other side of a bound.
+    """
     if isinstance(value, int):
         return f"{value:,}"
     text = f"{value:.6g}"
-    is_alike = any(_bound(bound) == text and bound != value for bound in bounds)
-    return repr(float(value)) if is_alike else text
+    shown = float(text)
+    is_misleading = any(
+        (shown < bound, shown > bound) != (value < bound, value > bound) for bound in bounds
+    )
+    return _exact(value) if is_misleading else text
+
+
+def _exact(value: float) -> str:
+    text = f"{value:.15g}"
+    return text if float(text) == value else repr(float(value)).removesuffix(".0")

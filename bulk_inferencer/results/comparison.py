@@ -23,7 +23,7 @@ from bulk_inferencer.results import codec, display_comparison
 from bulk_inferencer.results.blocks import Block, Shown
 
 _MOST_CLASS_PAIRS = 1000
-_LONGEST_CLASS_BYTES = 256
+LONGEST_CLASS_BYTES = 256
 
 # A value as JSON can hold it: NaN and infinities are text, and so are bytes, with escapes for
 # those that are not UTF-8.
@@ -246,7 +246,7 @@ def confusion_table(
     """
     texts = itertools.chain.from_iterable(records)
     if len(records) > _MOST_CLASS_PAIRS or any(
-        len(t.encode()) > _LONGEST_CLASS_BYTES for t in texts
+        len(t.encode()) > LONGEST_CLASS_BYTES for t in texts
     ):
         return None
     ranked = sorted(records.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -15,10 +15,10 @@ import numpy as np
 from bulk_inferencer._formats import dtypes
 from bulk_inferencer._formats.partial import rows_with
 from bulk_inferencer.results.classes import classes_of, flat, readable, rows_of
+from bulk_inferencer.results.comparison import LONGEST_CLASS_BYTES
 from bulk_inferencer.results.histogram import BucketCounter
 from bulk_inferencer.results.moments import Moments
 from bulk_inferencer.results.statistics import (
-    LONGEST_CLASS_BYTES,
     MOST_CLASSES,
     OutputStatistics,
     bounded_classes,

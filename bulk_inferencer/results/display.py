@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from bulk_inferencer.results.blocks import Block, Cell, Value, as_html, counted, grid, shortened
+from bulk_inferencer.results.amounts import counted
+from bulk_inferencer.results.arrow_tables import value_of
+from bulk_inferencer.results.blocks import Block, Cell, Value, as_html, grid, shortened
 
 ROWS = 10
 _END_COLUMNS = 10  # from either end, since the outputs are at the right
@@ -52,10 +54,7 @@ def _text(value: pa.Scalar) -> str:
         texts = [_text(own) for own in value.values[:_MOST_VALUES]]
         more = ", ..." if len(value.values) > _MOST_VALUES else ""
         return f"[{', '.join(texts)}{more}]"
-    try:
-        found = value.as_py()
-    except (ValueError, OverflowError):  # a time or date that Python cannot hold
-        found = value.cast(pa.string()).as_py()
+    found = value_of(value)
     if isinstance(found, float):
         return f"{found:.6g}"
     if isinstance(found, bytes):

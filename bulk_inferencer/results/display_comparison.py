@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bulk_inferencer.results.blocks import Block, Cell, Grid, Value, grid, number, share, shortened
+from bulk_inferencer.results.amounts import share
+from bulk_inferencer.results.blocks import Block, Cell, Grid, Value, grid, number, shortened
 
 if TYPE_CHECKING:
     from bulk_inferencer.results.comparison import (
@@ -71,7 +72,7 @@ def _differences(own: OutputComparison) -> tuple[Cell, ...]:
     has_numbers = bool(own.values)
     return (
         own.records,
-        share(own.agreeing, own.records),
+        Value(share(own.agreeing, own.records)),
         own.mean_absolute_difference if has_numbers else None,
         own.max_absolute_difference if has_numbers else None,
         own.not_finite or None,

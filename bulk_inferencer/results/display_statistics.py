@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bulk_inferencer._layout import names_models
-from bulk_inferencer.results.blocks import Bars, Block, Cell, counted, grid, number
+from bulk_inferencer.results.amounts import counted, share
+from bulk_inferencer.results.blocks import Bars, Block, Cell, grid, number
 
 if TYPE_CHECKING:
     from bulk_inferencer.results.statistics import OutputStatistics, Statistics
@@ -63,7 +64,7 @@ def _distribution(own: OutputStatistics) -> Bars | str | None:
     """Returns the classes of an output that has few, or the histogram of its numbers."""
     if own.classes and (not own.values or len(own.classes) <= _MOST_CLASSES):
         shares = [
-            f"{name} {100 * records / own.records:.3g} %"
+            f"{name} {share(records, own.records)}"
             for name, records in itertools.islice(own.classes.items(), _MOST_CLASSES)
         ]
         more = len(own.classes) - len(shares)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bulk_inferencer._gate import Decision
 from bulk_inferencer._layout import names_models
-from bulk_inferencer.results.blocks import Block, Cell, Grid, counted, grid
+from bulk_inferencer.results.amounts import counted
+from bulk_inferencer.results.blocks import Block, Cell, Grid, grid
 
 if TYPE_CHECKING:
     from bulk_inferencer.results.summary import BranchSummary, Counts, Summary
@@ -16,14 +17,21 @@ _ALL = "all"
 _NO_MODEL = "(no model)"
 
 
-def heading(summary: Summary | None, counts: Counts, models: Sequence[str]) -> str:
-    """Returns what a run did, in a line."""
+def heading(
+    summary: Summary | None, counts: Counts, unrouted: Mapping[str, int], models: Sequence[str]
+) -> str:
+    """Returns what a run did, in a line.
+
+    Args:
+      summary: the summary; None if there is none.
+      counts: those of the models and splits that are read.
+      unrouted: records that reached no model, by split.
+      models: the models that are read.
+    """
     if summary is None:
         return "predictions without a summary"
     branches = {model: summary.branches[model] for model in models}
-    failed = counts.examples_failed
-    if len(models) == len(summary.branches):
-        failed += sum(summary.unrouted.values())
+    failed = counts.examples_failed + sum(unrouted.values())
     parts = [f"{counts.predictions_written:,} predicted", f"{failed:,} failed"]
     gates = {model: _gate_text(branch.gate) for model, branch in branches.items()}
     if not models:
@@ -46,7 +54,8 @@ def heading(summary: Summary | None, counts: Counts, models: Sequence[str]) -> s
 
 def title(summary: Summary) -> str:
     """Returns what a run did, in a line."""
-    return f"Summary: {heading(summary, summary.total, list(summary.branches))}"
+    counts = summary.total, summary.unrouted
+    return f"Summary: {heading(summary, *counts, list(summary.branches))}"
 
 
 def blocks(summary: Summary) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""What is expected of models: read from a file, checked against their outputs, and judged by."""
+"""What is expected of models: read from a file, and checked against what they are."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from bulk_inferencer._checks import did_you_mean
 from bulk_inferencer._layout import INFERENCE_RESULT
 from bulk_inferencer.errors import SettingsError, prefix_errors
 from bulk_inferencer.results.checks import Check as Check
-from bulk_inferencer.results.checks import missing, unknown, within
-from bulk_inferencer.results.comparison import Comparison
 from bulk_inferencer.results.expected import Expectations as Expectations
 from bulk_inferencer.results.expected import OutputExpectations as OutputExpectations
-from bulk_inferencer.results.judgement import checks_of_output, pair_of
+from bulk_inferencer.results.judgement import judge as judge
 from bulk_inferencer.results.settings_file import read_settings
-from bulk_inferencer.results.statistics import Statistics
-from bulk_inferencer.results.summary import Counts
 
 # What stands for no bound in YAML, where all text is kept as it is.
 _NONE = ("", "~", "null")
@@ -74,57 +70,6 @@ def check_baseline_models(
                 f"Model '{name}': Expectations.baseline_model is '{own.baseline_model}', but in an "
                 f"A/B test no record goes to both models. Leave it out."
             )
-
-
-def judge(
-    expectations: Expectations,
-    *,
-    model: str,
-    statistics: Statistics,
-    comparison: Comparison | None,
-    counts: Counts,
-    baseline: Statistics | None,
-) -> tuple[Check, ...]:
-    """Returns whether the predictions of a model are as expected: a check for each expectation.
-
-    Args:
-      expectations: what is expected.
-      model: the model's name.
-      statistics: those of the run.
-      comparison: of the models of the run; None if they were not compared.
-      counts: the model's records, over all splits.
-      baseline: the statistics of earlier results of this model alone, whatever name it had then;
-        None if there are none yet.
-    """
-    predicted, read = counts.predictions_written, counts.examples_read
-    least = expectations.min_records
-    checks = [within("number of predicted records", predicted, least, None)]
-    if (most := expectations.max_failed_fraction) is not None:
-        what = "share of records that failed"
-        if read:
-            more = f" ({counts.examples_failed:,} of {read:,})"
-            checks.append(within(what, counts.examples_failed / read, None, most, more))
-        else:
-            checks.append(unknown(what, None, most, "there are no records"))
-    outputs = statistics.of(model)
-    earlier = _only_model(baseline) if baseline is not None else None
-    for name, expected in expectations.outputs.items():
-        if name not in outputs or not outputs[name].records:
-            known = ", ".join(other for other, own in outputs.items() if own.records)
-            reason = f"the model has {known}" if known else "no record was predicted"
-            checks.append(missing(name, reason))
-            continue
-        pair = None
-        if expected.compares_models:
-            pair = pair_of(comparison, model, expectations.baseline_model, name)
-        found = list(checks_of_output(name, expected, outputs[name], pair, earlier))
-        checks += found or [Check(f"output '{name}'", "there", "there", True)]
-    return tuple(checks)
-
-
-def _only_model(statistics: Statistics) -> Mapping[str, Any]:
-    models = list(statistics.outputs)
-    return statistics.of(models[0]) if models else {}
 
 
 def read_expectations(path: str | os.PathLike[str]) -> Mapping[str, Expectations]:

@@ -149,6 +149,7 @@ class Expectations:
         example = '{"y": OutputExpectations(minimum=0)}'
         check_kind("Expectations.outputs", self.outputs, Mapping, example)
         for name, own in self.outputs.items():
+            check_kind("A key of Expectations.outputs", name, str, "'y'")
             what = f"Expectations.outputs[{name!r}]"
             check_kind(what, own, OutputExpectations, "OutputExpectations(minimum=0)")
         object.__setattr__(self, "outputs", dict(self.outputs))

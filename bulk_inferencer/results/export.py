@@ -22,19 +22,23 @@ _FORMATS = {".parquet": PARQUET, ".csv": CSV, ".jsonl": JSON_LINES}
 Rows = Callable[[], "tuple[pa.Schema, Iterable[pa.Table]]"]
 
 
-def write_file(target: str, table_format: str, rows: Rows) -> int:
+def write_file(
+    target: str, table_format: str, rows: Rows, columns: Sequence[str] | None = None
+) -> int:
     """Writes rows into one file, table by table, and replaces it if it exists.
 
     Args:
       target: the file, on any filesystem that Beam can open.
       table_format: one of `TABLE_FORMATS`.
       rows: returns the columns and the rows.
+      columns: the columns to write; default: all.
 
     Returns:
       The number of rows.
 
     Raises:
-      SettingsError: files of this format cannot hold a column, or the target is a folder.
+      SettingsError: there is no such column, files of this format cannot hold one, or the target is
+        a folder.
       OutputError: the disk is full, or may not be written to.
     """
     check_access([target])
@@ -42,7 +46,10 @@ def write_file(target: str, table_format: str, rows: Rows) -> int:
         raise SettingsError(f"{target} is a folder, not a file. Name a file to write to.")
     attempt = f"{target}-{uuid.uuid4().hex}"
     try:
-        count = _write(attempt, table_format, *rows())
+        schema, tables = rows()
+        names = checked_columns(schema.names, columns)
+        chosen = pa.schema([schema.field(name) for name in names])
+        count = _write(attempt, table_format, chosen, (own.select(names) for own in tables))
         _files.rename(attempt, target)
     except BaseException:
         _files.delete(attempt)

@@ -12,11 +12,24 @@ from bulk_inferencer.results.describe import ModelCounter
 from bulk_inferencer.results.log_arrays import LogDecoder
 from bulk_inferencer.results.reader import serialized_logs
 from bulk_inferencer.results.reasons import merged_reasons
+from bulk_inferencer.results.selection import Selection
 from bulk_inferencer.results.shards import Shard
-from bulk_inferencer.results.statistics import OutputStatistics
+from bulk_inferencer.results.statistics import OutputStatistics, Statistics
+
+_ROWS = 1 << 14
 
 
-def statistics_of_logs(
+def gathered(selection: Selection) -> Statistics:
+    """Returns statistics of results with PredictionLogs."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for split in selection.splits:
+        tables = selection.failure_tables(_ROWS, split)
+        for model, reasons in _failures_by_reason(tables, selection.models[0]).items():
+            found.setdefault(model, {})[split] = reasons
+    return Statistics(_statistics_of_logs(selection.log_rows().units), found)
+
+
+def _statistics_of_logs(
     units: Iterable[tuple[str, Mapping[str, Shard | None]]],
 ) -> dict[str, dict[str, dict[str, OutputStatistics]]]:
     """Returns statistics by model, split and output of units of PredictionLogs; see `LogRows`."""
@@ -35,10 +48,10 @@ def statistics_of_logs(
     }
 
 
-def failures_by_reason(tables: Iterable[pa.Table], model: str) -> dict[str, dict[str, int]]:
-    """Returns failures by model and reason, of tables with the columns of `Results.failures`.
+def _failures_by_reason(tables: Iterable[pa.Table], model: str) -> dict[str, dict[str, int]]:
+    """Returns failures by model and reason.
 
-    Where they name no models, there is only `model`. Records that reached none have the model "".
+    Where tables name no models, there is only `model`. Records that reached none have the model "".
     """
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for table in tables:

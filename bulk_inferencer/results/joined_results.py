@@ -23,10 +23,9 @@ from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results import display_joined
 from bulk_inferencer.results.blocks import Block, Shown
 from bulk_inferencer.results.comparison import Comparison
-from bulk_inferencer.results.join_by import join_by
+from bulk_inferencer.results.join_by import JoinBy, RowSource, join_by
 from bulk_inferencer.results.joined_rows import JoinedRows, array_of, stored
 from bulk_inferencer.results.outcomes import MatchedKeys, Outcomes, read_outcomes
-from bulk_inferencer.results.row_source import JoinBy, RowSource
 from bulk_inferencer.results.row_store import RowStore
 from bulk_inferencer.results.run_results import Results, read
 
@@ -184,15 +183,13 @@ def _check_count(results: Results, found: int) -> None:
 
 def _failed(results: Results, rows: int) -> int:
     """Returns how many records no model of a run could predict."""
-    summary, selection = results.summary, results.selection
-    if summary is None:
+    selection = results.selection
+    if results.summary is None:
         return 0
     if len(selection.open_models) > 1 and not selection.is_ab_test:
         totals = [selection.counts_of(model).values() for model in selection.open_models]
         return max(sum(own.examples_read for own in counts) for counts in totals) - rows
-    is_whole = len(results.models) == len(summary.branches)
-    unrouted = [summary.unrouted.get(split, 0) for split in results.splits if is_whole]
-    return results.counts.examples_failed + sum(unrouted)
+    return results.counts.examples_failed + sum(selection.unrouted.values())
 
 
 def _warn_without_outcomes(table: Outcomes, key: str, matched: Sequence[MatchedKeys]) -> None:

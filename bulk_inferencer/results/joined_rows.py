@@ -17,6 +17,7 @@ from bulk_inferencer.results.classes import readable
 from bulk_inferencer.results.column_arrays import Flat, pieces
 from bulk_inferencer.results.compare import compare_rows
 from bulk_inferencer.results.comparison import Comparison, Readable
+from bulk_inferencer.results.join_by import JoinBy, RowSource, kind_of
 from bulk_inferencer.results.log_kinds import WiderError
 from bulk_inferencer.results.log_rows import LogRows
 from bulk_inferencer.results.row_digests import (
@@ -25,7 +26,6 @@ from bulk_inferencer.results.row_digests import (
     digests_of_records,
     paired,
 )
-from bulk_inferencer.results.row_source import JoinBy, RowSource, kind_of
 from bulk_inferencer.results.row_store import DIGEST, PARTS, RowStore, digest_column, digests_in
 
 # Names of columns in a store.

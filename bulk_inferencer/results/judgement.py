@@ -1,6 +1,6 @@
-"""Whether the outputs of a model are as expected: a `Check` for each bound.
+"""Whether the predictions of a model are as expected: a `Check` for each bound.
 
-OutputExpectations, OutputStatistics, ... -> (Check("mean of 'y'", "at most 5", "7.2", False), ...)
+Expectations, Statistics, ... --judge--> (Check("mean of 'y'", "at most 5", "7.2", False), ...)
 """
 
 from __future__ import annotations
@@ -8,22 +8,66 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from bulk_inferencer.results.checks import Check, number, unknown, within
+from bulk_inferencer.results.checks import Check, missing, number, unknown, within
 from bulk_inferencer.results.comparison import Comparison, OutputComparison
 from bulk_inferencer.results.drift import drift
-from bulk_inferencer.results.statistics import OutputStatistics
+from bulk_inferencer.results.expected import Expectations, OutputExpectations
+from bulk_inferencer.results.statistics import OutputStatistics, Statistics
+from bulk_inferencer.results.summary import Counts
 
-if TYPE_CHECKING:
-    from bulk_inferencer.results.expectations import OutputExpectations
+
+def judge(
+    expectations: Expectations,
+    *,
+    model: str,
+    statistics: Statistics,
+    comparison: Comparison | None,
+    counts: Counts,
+    baseline: Statistics | None,
+) -> tuple[Check, ...]:
+    """Returns whether the predictions of a model are as expected: a check for each expectation.
+
+    Args:
+      expectations: what is expected.
+      model: the model's name.
+      statistics: those of the run.
+      comparison: of the models of the run; None if they were not compared.
+      counts: the model's records, over all splits.
+      baseline: the statistics of earlier results of this model alone, whatever name it had then;
+        None if there are none yet.
+    """
+    predicted, read = counts.predictions_written, counts.examples_read
+    least = expectations.min_records
+    checks = [within("number of predicted records", predicted, least, None)]
+    if (most := expectations.max_failed_fraction) is not None:
+        what = "share of records that failed"
+        if read:
+            more = f" ({counts.examples_failed:,} of {read:,})"
+            checks.append(within(what, counts.examples_failed / read, None, most, more))
+        else:
+            checks.append(unknown(what, None, most, "there are no records"))
+    outputs = statistics.of(model)
+    earlier = None if baseline is None else baseline.of(next(iter(baseline.outputs), ""))
+    for name, expected in expectations.outputs.items():
+        if name not in outputs or not outputs[name].records:
+            known = ", ".join(other for other, own in outputs.items() if own.records)
+            reason = f"the model has {known}" if known else "no record was predicted"
+            checks.append(missing(name, reason))
+            continue
+        pair = None
+        if expected.compares_models:
+            pair = _pair_of(comparison, model, expectations.baseline_model, name)
+        found = list(_checks_of_output(name, expected, outputs[name], pair, earlier))
+        checks += found or [Check(f"output '{name}'", "there", "there", True)]
+    return tuple(checks)
 
 
-def checks_of_output(
+def _checks_of_output(
     output: str,
     expected: OutputExpectations,
     found: OutputStatistics,
-    pair: Pair | None,
+    pair: _Pair | None,
     baseline: Mapping[str, OutputStatistics] | None,
 ) -> Iterator[Check]:
     """Yields the checks of one output that some records have.
@@ -51,7 +95,7 @@ def checks_of_output(
             )
             yield unknown(what, low, high, reason)
     for name, (least, largest) in expected.class_shares.items():
-        what = f"share of class '{name}' of '{output}'"
+        what = f"share of class {name!r} of '{output}'"  # which may hold line breaks
         if found.classes:
             share = _count_of(found.classes, name) / found.records
             yield within(what, share, least, largest)
@@ -97,7 +141,7 @@ def _drift_check(
 
 
 @dataclass(frozen=True)
-class Pair:
+class _Pair:
     """How an output of a model differs from the baseline model's.
 
     Attributes:
@@ -111,7 +155,7 @@ class Pair:
     reason: str = ""
 
 
-def pair_of(comparison: Comparison | None, model: str, baseline_model: str, output: str) -> Pair:
+def _pair_of(comparison: Comparison | None, model: str, baseline_model: str, output: str) -> _Pair:
     """Returns how an output of a model differs from that of another one."""
     pairs = comparison.pairs if comparison else ()
     for pair in pairs:
@@ -122,11 +166,11 @@ def pair_of(comparison: Comparison | None, model: str, baseline_model: str, outp
                 reason = f"it could not be compared: {reason}"
             elif not found or not found.records:
                 reason = "no record has the output of both models"
-            return Pair(baseline_model, found, reason)
-    return Pair(baseline_model, None, f"no record was scored by '{baseline_model}' as well")
+            return _Pair(baseline_model, found, reason)
+    return _Pair(baseline_model, None, f"no record was scored by '{baseline_model}' as well")
 
 
-def _checks_of_pair(output: str, expected: OutputExpectations, pair: Pair) -> Iterator[Check]:
+def _checks_of_pair(output: str, expected: OutputExpectations, pair: _Pair) -> Iterator[Check]:
     found, others = pair.found, f"'{output}' of '{pair.baseline_model}'"
     what = f"share of records that agree with {others}"
     if (least := expected.min_agreement) is not None:

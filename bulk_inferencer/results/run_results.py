@@ -11,16 +11,14 @@ import pyarrow as pa
 
 from bulk_inferencer import _files
 from bulk_inferencer._access import check_access
-from bulk_inferencer._formats.table_schema import failure_columns
-from bulk_inferencer._gate import BLESSED, NO_BLESSING, NO_MODEL, NOT_BLESSED, Decision
-from bulk_inferencer._layout import CSV, JSON_LINES, PARQUET, STATISTICS_FILE, names_models
+from bulk_inferencer._gate import NO_BLESSING, Decision, of_all
+from bulk_inferencer._layout import CSV, JSON_LINES, PARQUET, STATISTICS_FILE
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results import display, display_summary
+from bulk_inferencer.results.arrow_tables import first_rows, frame_of, in_tables_of
 from bulk_inferencer.results.comparison import Comparison
-from bulk_inferencer.results.export import checked_columns, write_file
-from bulk_inferencer.results.failures import failure_tables
-from bulk_inferencer.results.frames import frame_of
-from bulk_inferencer.results.gathered_statistics import failures_by_reason, statistics_of_logs
+from bulk_inferencer.results.export import write_file
+from bulk_inferencer.results.gathered_statistics import gathered
 from bulk_inferencer.results.joined_logs import prediction_of_row
 from bulk_inferencer.results.log_kinds import WiderError
 from bulk_inferencer.results.log_rows import LogRows
@@ -39,7 +37,6 @@ _T = TypeVar("_T")
 _BATCH_ROWS = 1 << 16
 _BATCH_BYTES = 64 << 20
 _UNKNOWN = Decision(NO_BLESSING, "The results do not say whether the model was blessed.")
-_FROM_WORST = (NO_MODEL, NOT_BLESSED, NO_BLESSING, BLESSED)
 
 
 def read(
@@ -139,12 +136,7 @@ class Results:
         """Whether models were allowed to run, and why; of several, the least blessed decides."""
         if self.summary is None:
             return _UNKNOWN
-        gates = {model: self.summary.branches[model].gate for model in self.models}
-        if len(gates) == 1:
-            return gates[self.models[0]]
-        worst = min((gate.verdict for gate in gates.values()), key=_FROM_WORST.index)
-        reason = " ".join(f"Model '{model}': {gate.reason}" for model, gate in gates.items())
-        return Decision(worst, reason, any(gate.is_overruled for gate in gates.values()))
+        return of_all({model: self.summary.branches[model].gate for model in self.models})
 
     @cached_property
     def counts(self) -> Counts:
@@ -154,7 +146,7 @@ class Results:
         an A/B test, counts in `summary.unrouted` alone. What TFX's BulkInferrer wrote is counted by
         reading it; it knows no failures.
         """
-        if self.summary is not None:
+        if self.summary:
             return self.selection.total
         files = self.selection.files
         return Counts(len(self), len(self), 0, len(files), sum(file.bytes for file in files))
@@ -182,12 +174,7 @@ class Results:
                 f"does not say which columns are outputs. Restore the file, or run again into "
                 f"another folder."
             )
-        failures: dict[str, dict[str, dict[str, int]]] = {}
-        for split in self.splits if self.summary else ():
-            tables = failure_tables(folder, [split], self.models, self.failure_schema)
-            for model, reasons in failures_by_reason(tables, self.models[0]).items():
-                failures.setdefault(model, {})[split] = reasons
-        return Statistics(statistics_of_logs(selection.log_rows().units), failures)
+        return gathered(selection)
 
     @cached_property
     def comparison(self) -> Comparison | None:
@@ -207,20 +194,20 @@ class Results:
 
         The columns are `file`, the `record`'s number within the file, from 0, and the `reason`;
         `split` before them, where there are several, and `model` behind, where models have names.
+
+        Raises:
+          InputError: the list of a split is missing or damaged.
         """
         return pa.concat_tables([self.failure_schema.empty_table(), *self.failure_tables()])
 
     def failure_tables(self, rows: int = _BATCH_ROWS) -> Iterator[pa.Table]:
         """Yields the rows of `failures` in tables of at most so many, with bounded memory."""
-        splits = self.splits if self.summary else ()
-        folder = self.selection.place.summary_folder
-        return failure_tables(folder, splits, self.models, self.failure_schema, rows)
+        return self.selection.failure_tables(rows)
 
     @property
     def failure_schema(self) -> pa.Schema:
         """The columns of `failures`."""
-        has_names = self.summary is not None and names_models(self.summary.branches)
-        return failure_columns(self.selection.has_split, has_names)
+        return self.selection.failure_schema
 
     # Rows
 
@@ -235,9 +222,9 @@ class Results:
         Raises:
           InputError: a file is damaged, or, in PredictionLogs, values do not fit into the columns
             that the first records of each file have.
+          SettingsError: rows is not a whole number of at least 1.
         """
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-            raise SettingsError(f"rows must be a whole number of at least 1, not {rows!r}.")
+        _check_rows(rows, 1)
         return self._batches(rows)
 
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
@@ -282,6 +269,8 @@ class Results:
           The number of rows.
 
         Raises:
+          InputError: a file is damaged.
+          OutputError: the disk is full, or may not be written to.
           SettingsError: the path is no path or a folder, or there is no such column.
         """
         return self._write("to_parquet", PARQUET, path, columns)
@@ -317,33 +306,26 @@ class Results:
         columns: Sequence[str] | None,
     ) -> int:
         target = _files.as_path(f"The path of {method}", path)
-
-        def rows() -> tuple[pa.Schema, Iterator[pa.Table]]:
-            names = checked_columns(self.schema.names, columns)
-            schema = pa.schema([self.schema.field(name) for name in names])
-            return schema, (own.select(names) for own in self._tables(_BATCH_ROWS))
-
-        return self._with_columns_that_fit(lambda: write_file(target, table_format, rows))
+        return self._with_columns_that_fit(
+            lambda: write_file(
+                target, table_format, lambda: (self.schema, self._tables(_BATCH_ROWS)), columns
+            )
+        )
 
     def head(self, rows: int = display.ROWS) -> pa.Table:
         """Returns the first rows, without reading more than it takes.
 
         Args:
           rows: the most to return; 0 for the columns alone.
+
+        Raises:
+          InputError: see `batches`.
+          SettingsError: rows is not a whole number of at least 0.
         """
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
-            raise SettingsError(f"rows must be a whole number of at least 0, not {rows!r}.")
-
-        def first() -> pa.Table:
-            parts, count = [self.schema.empty_table()], 0
-            for table in self._tables(rows) if rows else ():
-                parts.append(table.slice(0, rows - count))
-                count += parts[-1].num_rows
-                if count == rows:
-                    break
-            return pa.concat_tables(parts)
-
-        return self._with_columns_that_fit(first)
+        _check_rows(rows, 0)
+        return self._with_columns_that_fit(
+            lambda: first_rows(rows, self.schema, self._tables(max(1, rows)))
+        )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields the rows as dicts."""
@@ -383,23 +365,12 @@ class Results:
         return self.__dict__.get("_length", self.selection.count)
 
     def _heading(self) -> str:
-        return display_summary.heading(self.summary, self.selection.total, self.models)
+        counts = self.selection.total, self.selection.unrouted
+        return display_summary.heading(self.summary, *counts, self.models)
 
     def _tables(self, rows: int) -> Iterator[pa.Table]:
         """Yields the rows in tables of so many; of fewer if they are large, and at the end."""
-        waiting: list[pa.Table] = []
-        count = size = 0
-        for table in self._rows.tables(rows) if self._rows else ():
-            waiting.append(table)
-            count += table.num_rows
-            size += table.nbytes
-            while count >= rows or (count and size >= _BATCH_BYTES):
-                whole = pa.concat_tables(waiting)
-                yield whole.slice(0, rows).combine_chunks()
-                waiting = [whole.slice(rows)]
-                count, size = max(0, count - rows), waiting[0].nbytes
-        if count:
-            yield pa.concat_tables(waiting).combine_chunks()
+        return in_tables_of(rows, _BATCH_BYTES, self._rows.tables(rows) if self._rows else ())
 
     def _with_columns_that_fit(self, act: Callable[[], _T]) -> _T:
         while True:
@@ -408,3 +379,8 @@ class Results:
             except WiderError as error:
                 assert isinstance(self._rows, LogRows)
                 self._rows.kinds = error.kinds
+
+
+def _check_rows(rows: int, least: int) -> None:
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < least:
+        raise SettingsError(f"rows must be a whole number of at least {least}, not {rows!r}.")

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from bulk_inferencer._formats.table_schema import schema_from_text
+from bulk_inferencer._formats.table_schema import failure_columns, schema_from_text
 from bulk_inferencer._layout import INFERENCE_RESULT, PARQUET, names_models, table_format_of
 from bulk_inferencer.errors import InputError, SettingsError
-from bulk_inferencer.results.failures import fail_alike
+from bulk_inferencer.results.failures import fail_alike, failure_tables
 from bulk_inferencer.results.log_rows import LogRows
 from bulk_inferencer.results.places import Place, nothing_found
 from bulk_inferencer.results.reader import check_has_ended
@@ -93,6 +93,25 @@ class Selection:
     def total(self) -> Counts:
         """Records and files, as the summary says."""
         return sum(self._all_counts(), Counts())
+
+    @property
+    def unrouted(self) -> dict[str, int]:
+        """Records by split that reached no model, if all models are read: they are of none."""
+        if self.place.summary is None or len(self.models) < len(self.branches):
+            return {}
+        found = self.place.summary.unrouted
+        return {split: found[split] for split in self.splits if found.get(split)}
+
+    @property
+    def failure_schema(self) -> pa.Schema:
+        """The columns of the failures."""
+        return failure_columns(self.has_split, bool(self.branches) and names_models(self.branches))
+
+    def failure_tables(self, rows: int, split: str | None = None) -> Iterator[pa.Table]:
+        """Yields the failures, of all splits or of one, in tables of at most so many rows."""
+        splits = [own for own in self.splits if split in (None, own)] if self.branches else []
+        folder = self.place.summary_folder
+        return failure_tables(folder, splits, self.models, self.failure_schema, rows)
 
     def _all_counts(self) -> Iterator[Counts]:
         return (counts for model in self.models for counts in self.counts_of(model).values())

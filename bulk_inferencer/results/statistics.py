@@ -1,7 +1,8 @@
 """Statistics of predictions: what the outputs of each model are like, in bounded memory.
 
-Each batch becomes a small `OutputStatistics` per output. Those of all batches and units are merged
-into one `Statistics`, which is written to `statistics.json` in the folder of the summary.
+Each unit counts its batches into an `OutputStatistics` per output (see `describe.py`). Those of all
+units are merged into one `Statistics`, which is written to `statistics.json` in the folder of the
+summary.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from bulk_inferencer import _files
 from bulk_inferencer._layout import STATISTICS_FILE
 from bulk_inferencer.results import codec, display_statistics
 from bulk_inferencer.results.blocks import Block, Shown
+from bulk_inferencer.results.comparison import LONGEST_CLASS_BYTES
 from bulk_inferencer.results.histogram import Histogram
 from bulk_inferencer.results.moments import Moments
 from bulk_inferencer.results.reasons import merged_reasons
 from bulk_inferencer.results.summary import OutputSummary
 
 MOST_CLASSES = 10_000
-LONGEST_CLASS_BYTES = 256
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _MOST_CLASSES_SHOWN = 20
 

@@ -159,7 +159,7 @@ class BranchSummary:
     def meets_expectations(self) -> bool | None:
         """Whether predictions are as expected, of a model that its own gate let through.
 
-        None if nothing was expected.
+        None if nothing was expected. False for a trial whose `limit` was reached.
         """
         if not self.checks:
             return None
@@ -250,7 +250,11 @@ class Summary(Shown):
     def write(self, folder: str) -> None:
         """Writes `summary.json` into `folder`, flat if there is a single model without a name."""
         models = {name: _branch_to_json(branch) for name, branch in self.branches.items()}
-        values = {"models": models, "routing": self.routing, "unrouted": self.unrouted}
+        values: dict[str, Any] = {
+            "models": models,
+            "routing": self.routing,
+            "unrouted": self.unrouted,
+        }
         if not names_models(models):
             values = models[INFERENCE_RESULT]
         values = dict(values)

@@ -56,7 +56,7 @@ def test_floats_of_a_column_have_the_digits_that_matter(values, texts):
         ([None, NAN], "[null, NaN]"),
         (b"text \xc3\xa4", "text ä"),
         (b"\xff\xd8" * 6000, r"\xff\xd8\xff\xd8\xff\xd8\xff\xd8… (12.0 kB)"),
-        (b"\xff", r"\xff (1 bytes)"),
+        (b"\xff", r"\xff (1 byte)"),
         ("two\nlines\tof [red]text", r"two\nlines\tof [red]text"),
         ("\x1b[31mred\x07\x9b", r"\x1b[31mred\x07\x9b"),
         ("left\u202eright", r"left\u202eright"),
@@ -150,6 +150,5 @@ def test_columns_fill_the_width_as_far_as_they_need_it(shapes, width):
     assert used <= width
     wanted = [max(len(own.name), len(own.texts[0]), 1) for own in shown]
     assert all(own <= most for own, most in zip(widths, wanted, strict=True))
-    assert len(shown) == len(columns) or len(shown) >= 1
     if widths != wanted:
         assert used == width or len(shown) < len(columns)

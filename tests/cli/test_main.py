@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bulk_inferencer
+from bulk_inferencer.cli import terminal
 from bulk_inferencer.cli.main import COMMANDS
 
 HEAVY = {"numpy", "pandas", "pyarrow", "apache_beam", "tensorflow", "rich", "bokeh", "yaml", "grpc"}
@@ -130,3 +132,17 @@ def test_reader_that_has_seen_enough_is_no_error():
     ) as child:
         child.stdout.close()
         assert child.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("logger", "path", "is_shown"),
+    [
+        ("apache_beam.io", "/lib/apache_beam/io/filesystems.py", False),
+        ("root", "/lib/apache_beam/io/gcp/bigquery_tools.py", False),
+        ("root", "/home/me/my_models.py", True),
+        ("my_models", "/home/me/my_models.py", True),
+    ],
+)
+def test_libraries_that_talk_of_themselves_are_not_shown(logger, path, is_shown):
+    record = logging.LogRecord(logger, logging.WARNING, path, 1, "Something is off.", (), None)
+    assert terminal._is_about_data(record) == is_shown

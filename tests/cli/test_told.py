@@ -11,7 +11,7 @@ import pytest
 from bulk_inferencer import Summary
 from bulk_inferencer._gate import UNASKED
 from bulk_inferencer._progress import Progress
-from bulk_inferencer.cli import amounts, ending, live, terminal
+from bulk_inferencer.cli import ending, live, terminal
 from bulk_inferencer.cli.estimate import Estimate, estimate
 from bulk_inferencer.cli.wording import in_options
 from bulk_inferencer.results import BranchSummary, Counts
@@ -48,28 +48,6 @@ def test_run_goes_on_if_nobody_reads_its_progress():
 
     times = iter([0.0, 10.0])
     live.Lines(closed, clock=lambda: next(times))(SCORING)
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (amounts.in_bytes(999), "999 bytes"),
-        (amounts.in_bytes(1_234_567), "1.2 MB"),
-        (amounts.in_bytes(1, 999_960), "0.0 of 1.0 MB"),
-        (amounts.in_time(59.6), "1:00"),
-        (amounts.in_time(3723), "1:02:03"),
-        (amounts.in_words(0.04), "0 seconds"),
-        (amounts.in_words(1.0), "1 second"),
-        (amounts.in_words(9.97), "10 seconds"),
-        (amounts.in_words(150), "2.5 minutes"),
-        (amounts.in_words(3 * 86400), "3 days"),
-        (amounts.about(7), "7"),
-        (amounts.about(212_980), "213,000"),
-        (amounts.counted(1, "record"), "1 record"),
-    ],
-)
-def test_amounts_are_as_people_write_them(found, expected):
-    assert found == expected
 
 
 # 100 of 1,000 bytes, at first slowly, in 10 seconds of which 6 are not spent on scoring.

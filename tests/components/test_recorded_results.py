@@ -166,11 +166,11 @@ def test_what_is_not_recorded_is_an_error_that_says_what_is(recorder):
         ),
         (
             ("a", "first"),
-            f"{NONE} of the component 'first' in the pipeline 'a': none of 1 executions {ENDED}",
+            f"{NONE} of the component 'first' in the pipeline 'a': of 1 execution, none {ENDED}",
         ),
         (
             (),
-            f"{NONE} of an inferencer: none of 2 executions {ENDED}",
+            f"{NONE} of an inferencer: of 2 executions, none {ENDED}",
         ),
     ):
         with pytest.raises(InputError, match=exactly(message)):

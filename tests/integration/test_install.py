@@ -79,6 +79,19 @@ assert summary.total.predictions_written == 3, summary
         [python, "-c", "from bulk_inferencer import BulkInferencer"], capture_output=True, text=True
     ).stderr
     assert error.rstrip().endswith("pip install 'bulk-inferencer[tfx]'")
+    get_a_report(python, tmp_path / "models", tmp_path / "by_commands")
+
+
+def get_a_report(python, models, folder):
+    """Runs the two commands of the README on a model and a Parquet file."""
+    folder.mkdir()
+    (folder / "models").symlink_to(models)
+    table = "pd.DataFrame({'id': ['a', 'b'], 'x': [1.5, 2.5]}).to_parquet('points.parquet')"
+    run(python, "-c", f"import pandas as pd; {table}", cwd=folder)
+    (commands,) = re.findall(r"```sh\n(bulk-inferencer predict .*?)```", README, re.DOTALL)
+    path = {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    run("sh", "-ec", commands, cwd=folder, env={**os.environ, **path})
+    assert "models/five_times" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def snippet(text):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bulk_inferencer import predict, reports, results
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.reports.report import page_of
+from bulk_inferencer.reports.sections.overview import name_of
 from tests.helpers import exactly
 from tests.reports.conftest import KINDS, LIMITS, LONG, NASTY, REASON, model, table
 from tests.reports.reading import keys, parsed, parts, section, texts
@@ -106,6 +109,19 @@ def test_cascade_shows_its_stages(cascade):
     assert all(title.startswith(("small/", "full/")) for title in titles[5:])
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *(("models/five_times", "five_times"), ("models/5", "models/5"), ("C:\\m\\five", "five")),
+        *(("a/Trainer/model/5/Format-Serving", "Trainer/model/5"), ("gs://b/five/3/", "five/3")),
+        *(("python:package.module:load", "load"), ("python:package.<lambda>", ""), ("5", "")),
+        ("first > second", ""),
+    ],
+)
+def test_title_names_the_end_of_the_path_that_tells_models_apart(path, name):
+    assert name_of(path) == name
+
+
 def test_closed_gate_leaves_the_reason(closed):
     page = page_of(closed)
     assert keys(page) == ["run"]
@@ -158,8 +174,8 @@ def test_no_speed_without_calls(closed, single):
 def test_page_of_one_split_counts_this_split(cascade):
     page = page_of(results.read(cascade.name, split="eval"))
     assert [tile.value for tile in page.tiles[:3]] == ["60", "58", "2"]
-    assert section(page, "stages").lead.endswith(" This is of all splits of the run.")
-    whole = "This is of the whole run, with all its splits and models."
+    assert section(page, "stages").lead.endswith(" The numbers are those of all splits of the run.")
+    whole = "The numbers are those of the whole run, not of this part."
     assert section(page, "speed").lead == whole
     assert "Rate" not in [tile.name for tile in page.tiles]
 
@@ -183,6 +199,18 @@ def test_path_must_be_a_path(single):
     message = "The path of a report must be a path, as text or pathlib.Path, not 7 of type int."
     with pytest.raises(SettingsError, match=exactly(message)):
         reports.write(single, 7)
+
+
+def test_plots_and_tables_say_what_they_are_of(single):
+    page = reports.page(single)
+    labels = re.findall(r'role="img" aria-label="(.+?)"', page)
+    assert labels[:3] == [
+        *("y: Distribution of its values", "p: Distribution of its values"),
+        "p: Position of the largest value",
+    ]
+    assert 'aria-label="Balance: table"' in page
+    assert re.findall(r"<th scope=row[^>]*>(.+?)</th>", page)[:3] == ["train", "eval", "All"]
+    assert '<th scope="col" class="short"></th>' not in page
 
 
 def test_page_needs_no_other_file(single):

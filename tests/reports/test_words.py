@@ -7,6 +7,7 @@ import math
 import pytest
 
 from bulk_inferencer.reports import words
+from bulk_inferencer.results.amounts import NOTHING
 
 
 @pytest.mark.parametrize(
@@ -24,39 +25,9 @@ def test_numbers_have_the_digits_that_tell(value, text):
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"),
-    [
-        *((0, 7, "0 %"), (7, 7, "100 %"), (1, 3, "33.3 %"), (1, 10**6, "< 0.01 %")),
-        *((10**6 - 1, 10**6, "> 99.99 %"), (1, 500, "0.20 %"), (0, 0, words.NOTHING)),
-    ],
-)
-def test_share_is_none_or_all_only_if_it_is_exactly(part, whole, text):
-    assert words.share(part, whole) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        *((0, "0 s"), (0.0004, "< 1 ms"), (0.25, "250 ms"), (5, "5.0 s"), (59.97, "1 min 0 s")),
-        *((125, "2 min 5 s"), (3600 * 30 + 61, "30 h 1 min"), (math.nan, words.NOTHING)),
-    ],
-)
-def test_durations(seconds, text):
-    assert words.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (999_960, "1.0 MB"), (1500, "1.5 kB"), (2e18, "2000.0 PB")],
-)
-def test_sizes(count, text):
-    assert words.size(count) == text
-
-
-@pytest.mark.parametrize(
     ("value", "text"),
     [
-        *((None, words.NOTHING), (7, "7"), (1234567, "1234567"), (b"\xff<b>", "\\xff<b>")),
+        *((None, NOTHING), (7, "7"), (1234567, "1234567"), (b"\xff<b>", "\\xff<b>")),
         *(([1.5, None, "a"], "[1.5, \N{EN DASH}, a]"), ("\ud800", "?")),
         (list(range(9)), "[0, 1, 2, 3, 4, 5, … 9 values]"),
         ({"a": [1]}, '{"a": [1]}'),
@@ -69,8 +40,8 @@ def test_values_of_rows(value, text):
 def test_long_texts_keep_both_ends():
     for text in (words.value("a" + "b" * 10**6 + "c"), words.value(b"a" + b"b" * 10**6)):
         assert len(text) < 130
-    assert words.clean("a" + "b" * 300 + "c")[:: words.LONGEST_NAME - 30][0] == "a"
-    assert words.clean("a" + "b" * 300 + "c").endswith("bc")
+    shown = words.clean("a" + "b" * 300 + "c")
+    assert (shown[:2], shown[-2:]) == ("ab", "bc")
     assert words.file("/x" * 100 + "/a.parquet") == "…" + ("/x" * 100 + "/a.parquet")[-100:]
 
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 
-from bulk_inferencer.results.blocks import Bars, Value, as_html, as_text, grid, share, shortened
+from bulk_inferencer.results.blocks import Bars, Value, as_html, as_text, grid, shortened
 
 BARS = Bars((0.0, 1.0, 8.0), "from <0> to 2")
 MIXED = grid(
     ("<name>", "count", "mean", "empty", "share", "bars"),
-    [("<b>", 1234, 2.0, None, share(1, 8), BARS), ("longer", 5, 1 / 3, None, None, None)],
+    [("<b>", 1234, 2.0, None, Value("12.5 %"), BARS), ("longer", 5, 1 / 3, None, None, None)],
 )
 
 

@@ -25,6 +25,7 @@ def test_values_of_every_type_are_shown_in_short():
                 "day": pa.array([10_000_000], pa.date32()),
                 "days": pa.array([[10_000_000]], pa.list_(pa.date32())),
                 "struct": [{"a": 1}],
+                "of_days": pa.StructArray.from_arrays([pa.array([10_000_000], pa.date32())], ["b"]),
             }
         ),
         1,
@@ -35,6 +36,7 @@ def test_values_of_every_type_are_shown_in_short():
         ">29349-01-26<",  # a date that Python cannot hold
         ">[29349-01-26]<",
         ">{&#x27;a&#x27;: 1}<",
+        ">{&#x27;b&#x27;: &#x27;29349-01-26&#x27;}<",
     ):
         assert own in shown
     assert len(shown) < 3000

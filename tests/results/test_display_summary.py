@@ -5,7 +5,10 @@ import re
 
 from bulk_inferencer._gate import BLESSED, NOT_BLESSED, Decision
 from bulk_inferencer._layout import INFERENCE_RESULT
+from bulk_inferencer.results import display_summary
 from bulk_inferencer.results.checks import Check
+from bulk_inferencer.results.places import Place
+from bulk_inferencer.results.selection import Selection
 from bulk_inferencer.results.summary import (
     BranchSummary,
     Counts,
@@ -113,3 +116,17 @@ def test_summary_is_html_in_a_notebook():
     assert "<th" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page
+
+
+def test_records_that_reached_no_model_count_in_their_split_if_all_models_are_read():
+    summary = Summary({"five": FIVE, "ten": FIVE}, routing="split", unrouted={"a": 2, "b": 1})
+    place = Place("folder", {}, None, None, summary, "folder")
+
+    def unrouted(split, *models):
+        return Selection(place, split, models).unrouted
+
+    assert unrouted(None, "five", "ten") == {"a": 2, "b": 1}
+    assert unrouted("b", "five", "ten") == {"b": 1}
+    assert unrouted(None, "five") == {}
+    line = display_summary.heading(summary, Counts(5, 5, 0), {"b": 1}, ["five", "ten"])
+    assert line.startswith("5 predicted, 1 failed, ")

@@ -134,6 +134,10 @@ def test_bounds_that_contradict_each_other_are_refused(bounds):
             ),
         ),
         (
+            {"outputs": {0: Bounds()}},
+            ("A key of Expectations.outputs must be a str, not 0. Write 'y'."),
+        ),
+        (
             {"outputs": {"y": Bounds(min_agreement=0.9)}},
             (
                 "Output 'y' is expected to be like another model's, but "
@@ -326,6 +330,21 @@ def judged(bounds, values=Y, baseline=None, other=None, failed=0):
             Bounds(maximum=29.999999),
             Y,
             "The largest number of 'y' should be at most 29.999999, but is 30.",
+        ),
+        (
+            Bounds(maximum=1.00000012),
+            np.array([1.00000016]),
+            "The largest number of 'y' should be at most 1.00000012, but is 1.00000016.",
+        ),
+        (
+            Bounds(maximum=2**53),
+            np.array([2**53 + 2]),
+            "The largest number of 'y' should be at most 9007199254740992, but is 9.0072e+15.",
+        ),
+        (
+            Bounds(class_shares={"a\nb": (0.5, 1)}),
+            np.array([b"a\nb"], object),
+            "The share of class 'a\\nb' of 'y' should be from 0.5 to 1, and is 1.",
         ),
         (
             Bounds(max_mean=15),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bulk_inferencer.reports import words
 from bulk_inferencer.reports.branches import names_models
 from bulk_inferencer.reports.parts import Cell, Column, Section, Table
+from bulk_inferencer.results.amounts import NOTHING, in_bytes, share
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.summary import Counts, Summary
 
@@ -20,7 +21,7 @@ def section(results: Results) -> Section | None:
     columns = (
         *((Column("Model"),) if has_names else ()),
         *(Column("Split"), Column("Read", True), Column("= predicted", True)),
-        *(Column("+ failed", True), Column("Failed share", True), Column("Size", True)),
+        *(Column("+ failed", True), Column("Share failed", True), Column("Size", True)),
     )
     rows = [
         (*((Cell(words.clean(model)),) if has_names else ()), Cell(words.clean(split)), *counts)
@@ -36,11 +37,11 @@ def section(results: Results) -> Section | None:
             Table(
                 columns,
                 tuple(rows[: words.MOST_ROWS]),
-                total=_total(results, summary, has_names) if len(rows) > 1 else (),
+                total=_total(results, has_names) if len(rows) > 1 else (),
                 left_out=words.left_out(left_out, "further row"),
             ),
         ),
-        lead="Every record that was read has been predicted or has failed. None is lost.",
+        lead="Every record that was read was either predicted or failed. None was lost.",
     )
 
 
@@ -50,17 +51,12 @@ def _rows(results: Results, summary: Summary) -> Iterator[tuple[str, str, tuple[
             counts = summary.branches[model].splits.get(split)
             if counts is not None:
                 yield model, split, _cells(counts)
-        if unrouted := _unrouted(results, summary, split):
+        if unrouted := results.selection.unrouted.get(split):
             yield "(no model)", split, _cells(Counts(unrouted, 0, unrouted))
 
 
-def _unrouted(results: Results, summary: Summary, split: str) -> int:
-    # They are of no model, so they count only where all models are read.
-    return summary.unrouted.get(split, 0) if len(results.models) == len(summary.branches) else 0
-
-
-def _total(results: Results, summary: Summary, has_names: bool) -> tuple[Cell, ...]:
-    unrouted = sum(_unrouted(results, summary, split) for split in results.splits)
+def _total(results: Results, has_names: bool) -> tuple[Cell, ...]:
+    unrouted = sum(results.selection.unrouted.values())
     total = results.counts + Counts(unrouted, 0, unrouted)
     return (Cell("All"), *((Cell(""),) if has_names else ()), *_cells(total))
 
@@ -72,6 +68,6 @@ def _cells(counts: Counts) -> tuple[Cell, ...]:
         Cell(words.number(counts.examples_read)),
         Cell(words.number(counts.predictions_written)),
         Cell(words.number(failed), "warn" if failed else ""),
-        Cell(words.share(failed, counts.examples_read), "quiet"),
-        Cell(words.size(written) if written else words.NOTHING, "quiet"),
+        Cell(share(failed, counts.examples_read), "quiet"),
+        Cell(in_bytes(written) if written else NOTHING, "quiet"),
     )

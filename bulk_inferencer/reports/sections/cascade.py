@@ -8,6 +8,7 @@ from bulk_inferencer.reports import words
 from bulk_inferencer.reports.branches import branches_of, names_models, of_all_splits
 from bulk_inferencer.reports.parts import Cell, Column, Figure, Group, Part, Section, Table
 from bulk_inferencer.reports.plots import Funnel
+from bulk_inferencer.results.amounts import share
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.summary import StageCounts
 
@@ -46,7 +47,7 @@ def _table(stages: Mapping[str, StageCounts]) -> Table:
         (
             Cell(words.clean(name)),
             Cell(words.number(own.records)),
-            Cell(words.share(own.records, whole), "quiet"),
+            Cell(share(own.records, whole), "quiet"),
             Cell(words.number(own.exited)),
             Cell(words.number(own.escalated)),
         )

@@ -10,6 +10,7 @@ from bulk_inferencer.reports import words
 from bulk_inferencer.reports.branches import of_all_splits
 from bulk_inferencer.reports.parts import Cell, Column, Figure, Group, Part, Section, Table, Text
 from bulk_inferencer.reports.plots import Intervals
+from bulk_inferencer.results.amounts import NOTHING, counted, share
 from bulk_inferencer.results.comparison import (
     ClassPair,
     Comparison,
@@ -80,7 +81,7 @@ def _outcomes(shown: Mapping[str, Outcome], count: int) -> Table:
             Cell(
                 f"{words.number(own.low)} to {words.number(own.high)}"
                 if not math.isnan(own.low)
-                else words.NOTHING
+                else NOTHING
             ),
         )
         for name, own in shown.items()
@@ -105,12 +106,12 @@ def _lines(compared: Sequence[tuple[PairComparison, str, OutputComparison]]) -> 
             Cell(words.clean(name)),
             Cell(words.number(own.records)),
             Cell(
-                words.share(own.agreeing, own.records),
+                share(own.agreeing, own.records),
                 share=own.agreement if own.records else None,
             ),
-            Cell(words.number(own.mean_absolute_difference) if own.values else words.NOTHING),
-            Cell(words.number(own.max_absolute_difference) if own.values else words.NOTHING),
-            Cell(words.number(own.not_finite) if own.not_finite else words.NOTHING),
+            Cell(words.number(own.mean_absolute_difference) if own.values else NOTHING),
+            Cell(words.number(own.max_absolute_difference) if own.values else NOTHING),
+            Cell(words.number(own.not_finite) if own.not_finite else NOTHING),
         )
         for pair, name, own in compared[:_MOST_LINES]
     ]
@@ -141,7 +142,7 @@ def _badge(own: OutputComparison) -> Cell:
     if own.confusion == () and own.values:
         mean = words.number(own.mean_absolute_difference)
         return Cell(f"mean difference {mean}", "quiet")
-    return Cell(f"{words.share(own.agreeing, own.records)} agree", "quiet")
+    return Cell(f"{share(own.agreeing, own.records)} agree", "quiet")
 
 
 def _confusion(pair: PairComparison, confusion: Sequence[ClassPair]) -> Table:
@@ -170,9 +171,7 @@ def _confusion(pair: PairComparison, confusion: Sequence[ClassPair]) -> Table:
     return Table(
         (Column(f"{a} ↓   {b} →"), *(Column(words.clean(own, 60), True) for own in shown)),
         tuple(rows),
-        left_out=f"{words.counted(left_out, 'record')} of rarer classes left out."
-        if left_out
-        else "",
+        left_out=f"{counted(left_out, 'record')} of rarer classes left out." if left_out else "",
         is_matrix=True,
     )
 

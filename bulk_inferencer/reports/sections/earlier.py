@@ -10,6 +10,7 @@ from bulk_inferencer.reports.branches import branches_of, is_whole, names_models
 from bulk_inferencer.reports.parts import Cell, Column, Group, Part, Section, Table, Text
 from bulk_inferencer.reports.sections.outputs import pairs
 from bulk_inferencer.reports.sections.overview import records_per_second, records_read
+from bulk_inferencer.results.amounts import NOTHING, percent, share
 from bulk_inferencer.results.drift import drift
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.statistics import OutputStatistics
@@ -38,8 +39,8 @@ def _counts(results: Results, against: Results) -> Table:
         line("Predictions", lambda own: words.number(own.counts.predictions_written)),
         line("Failed", lambda own: words.number(own.counts.examples_failed)),
         line(
-            "Failed of those read",
-            lambda own: words.share(own.counts.examples_failed, own.counts.examples_read),
+            "Share failed",
+            lambda own: share(own.counts.examples_failed, own.counts.examples_read),
         ),
         line("Records per second", _rate),
         line("Models", _models),
@@ -51,19 +52,19 @@ def _counts(results: Results, against: Results) -> Table:
 
 def _rate(results: Results) -> str:
     rate = records_per_second(results) if is_whole(results) else math.nan
-    return words.NOTHING if math.isnan(rate) else words.number(float(f"{rate:.3g}"))
+    return NOTHING if math.isnan(rate) else words.number(float(f"{rate:.3g}"))
 
 
 def _models(results: Results) -> str:
     if names_models(results):
         return words.listed(results.models)
     paths = [own.model_path for own in branches_of(results).values()]
-    return words.listed([own for own in paths if own]) or words.NOTHING
+    return words.listed([own for own in paths if own]) or NOTHING
 
 
 def _fingerprints(results: Results) -> str:
     found = [own.model_fingerprint[:12] for own in branches_of(results).values()]
-    return words.listed([own for own in found if own]) or words.NOTHING
+    return words.listed([own for own in found if own]) or NOTHING
 
 
 def _drifts(results: Results, against: Results, both: list[tuple[str, str]]) -> Table:
@@ -100,14 +101,14 @@ def _drifts(results: Results, against: Results, both: list[tuple[str, str]]) -> 
 def _statistics(now: OutputStatistics, then: OutputStatistics) -> tuple[Cell, ...]:
     def change(of: Callable[[OutputStatistics], str]) -> Cell:
         texts = of(then), of(now)
-        return Cell(" → ".join(texts) if texts != (words.NOTHING,) * 2 else words.NOTHING)
+        return Cell(" → ".join(texts) if texts != (NOTHING,) * 2 else NOTHING)
 
     def number(value: float) -> str:
-        return words.NOTHING if math.isnan(value) else words.number(value)
+        return NOTHING if math.isnan(value) else words.number(value)
 
     return (
         change(lambda own: words.number(own.records)),
         change(lambda own: number(own.mean)),
         change(lambda own: number(own.quantile(0.5))),
-        change(lambda own: words.percent(own.not_finite_fraction)),
+        change(lambda own: percent(own.not_finite_fraction)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bulk_inferencer.reports import words
 from bulk_inferencer.reports.branches import branches_of, names_models
 from bulk_inferencer.reports.parts import Cell, Column, Group, Part, Section, Table
+from bulk_inferencer.results.amounts import counted
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.summary import BranchSummary
 
@@ -32,15 +33,13 @@ def verdict(branch: BranchSummary, name: str = "") -> Cell:
     missed = sum(not check.is_met for check in branch.checks)
     if not missed:
         return Cell(f"{of}meets its expectations, but its gate did not let it through", "bad")
-    return Cell(f"{of}misses {words.counted(missed, 'expectation')}", "bad")
+    return Cell(f"{of}misses {counted(missed, 'expectation')}", "bad")
 
 
 def _lead(judged: dict[str, BranchSummary]) -> str:
     checks = [check for branch in judged.values() for check in branch.checks]
     met = sum(check.is_met for check in checks)
-    return (
-        f"{met:,} of {words.counted(len(checks), 'expectation')} {'is' if met == 1 else 'are'} met."
-    )
+    return f"{met:,} of {counted(len(checks), 'expectation')} {'is' if met == 1 else 'are'} met."
 
 
 def _table(branch: BranchSummary) -> Table:
@@ -56,7 +55,7 @@ def _table(branch: BranchSummary) -> Table:
     ]
     left_out = len(ranked) - len(rows)
     return Table(
-        (Column("Of what"), Column("Expected"), Column("Found"), Column("")),
+        (Column("What"), Column("Expected"), Column("Found"), Column("Verdict")),
         tuple(rows),
         left_out=words.left_out(left_out, "further expectation"),
     )

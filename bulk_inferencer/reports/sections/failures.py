@@ -9,6 +9,7 @@ from typing import Any
 
 from bulk_inferencer.reports import words
 from bulk_inferencer.reports.parts import Cell, Column, Part, Section, Table, Text
+from bulk_inferencer.results.amounts import counted
 from bulk_inferencer.results.reasons import general_form
 from bulk_inferencer.results.run_results import Results
 
@@ -36,14 +37,13 @@ def section(results: Results) -> Section | None:
 
 
 def _lead(counts: Mapping[str, int]) -> str:
-    failed = words.counted(sum(counts.values()), "failure")
+    failed = counted(sum(counts.values()), "failure")
     return f"{failed}, by reason. Record numbers count from 0 within a file." if counts else ""
 
 
 def _reasons(results: Results) -> Counter[str]:
     counts: Counter[str] = Counter()
-    assert results.summary
-    unrouted = [""] if len(results.models) == len(results.summary.branches) else []
+    unrouted = [""] if results.selection.unrouted else []
     for model, split in itertools.product([*results.models, *unrouted], results.splits):
         counts.update(results.statistics.failures_of(model, split))
     return counts
@@ -83,8 +83,7 @@ def _table(counts: Counter[str], examples: Mapping[str, list[dict[str, Any]]]) -
         (Column("Records", True), Column("Reason"), Column("For example", is_code=True)),
         tuple(rows),
         left_out=(
-            f"{words.counted(len(rest), 'further reason')} of {words.counted(failed, 'record')} "
-            f"left out."
+            f"{counted(len(rest), 'further reason')} of {counted(failed, 'record')} left out."
             if rest
             else ""
         ),

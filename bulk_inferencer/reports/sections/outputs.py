@@ -12,6 +12,7 @@ from bulk_inferencer.reports.branches import branches_of, names_models
 from bulk_inferencer.reports.drawing import SERIES
 from bulk_inferencer.reports.parts import Cell, Column, Figure, Group, Part, Section, Table, Text
 from bulk_inferencer.reports.plots import Classes
+from bulk_inferencer.results.amounts import NOTHING, counted, percent, share
 from bulk_inferencer.results.drift import drift
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.statistics import OutputStatistics
@@ -55,7 +56,7 @@ def _lead(results: Results, panels: Sequence[Panel], against: Results | None) ->
     if against:
         return "Each output of this run beside the earlier one, the most different ones first."
     over = "over all splits" if len(results.splits) > 1 else ""
-    return f"The distribution of {words.counted(len(panels), 'output')} {over}".rstrip() + "."
+    return f"The distribution of {counted(len(panels), 'output')} {over}".rstrip() + "."
 
 
 # Which panels there are
@@ -119,7 +120,7 @@ def _group(panel: Panel) -> Group:
     if any(own.classes is None for own in shown.series):
         parts.append(Text("There are too many different values, or too long ones, to count them."))
     if left_out := len(panel.names) - len(shown.names):
-        parts.append(Text(f"{words.counted(left_out, 'further model')} left out."))
+        parts.append(Text(f"{counted(left_out, 'further model')} left out."))
     is_beside = any(isinstance(part, Figure) for part in parts)
     return Group(words.clean(panel.title), tuple(parts), tuple(_badges(panel)), is_beside)
 
@@ -130,9 +131,9 @@ def _badges(panel: Panel) -> Iterator[Cell]:
     elif panel.names == ("this run",):
         yield Cell("not in the earlier run", "quiet")
     if not_finite := max(own.not_finite_fraction if own.numbers else 0 for own in panel.series):
-        yield Cell(f"{words.percent(not_finite)} not finite", "warn")
+        yield Cell(f"{percent(not_finite)} not finite", "warn")
     if missing := max(own.missing for own in panel.series):
-        yield Cell(f"{words.counted(missing, 'record')} without it", "quiet")
+        yield Cell(f"{counted(missing, 'record')} without it", "quiet")
 
 
 def _numbers_figure(panel: Panel) -> Part:
@@ -202,7 +203,7 @@ def _classes_table(panel: Panel) -> Table:
         columns += [Column(words.clean(name, 60) or "Records", True), Column("Share", True)]
         for row, label in zip(rows, ranked, strict=False):
             count = (own.classes or {}).get(label, 0)
-            row += [Cell(words.number(count)), Cell(words.share(count, own.records), "quiet")]
+            row += [Cell(words.number(count)), Cell(share(count, own.records), "quiet")]
     left_out = len(ranked) - len(rows)
     return Table(
         tuple(columns),
@@ -226,19 +227,19 @@ def _lines(panels: Sequence[Panel]) -> Table:
             Cell(words.clean(panel.title)),
             *((Cell(words.clean(name, 60)),) if has_names else ()),
             Cell(words.number(own.records)),
-            Cell(words.percent(own.not_finite_fraction) if own.numbers else words.NOTHING),
+            Cell(percent(own.not_finite_fraction) if own.numbers else NOTHING),
             *(
-                Cell(words.number(value) if own.values else words.NOTHING)
+                Cell(words.number(value) if own.values else NOTHING)
                 for value in (own.mean, own.minimum, own.quantile(0.5), own.maximum)
             ),
-            Cell(words.number(len(own.classes)) if own.classes else words.NOTHING),
+            Cell(words.number(len(own.classes)) if own.classes else NOTHING),
         )
         for panel, name, own in lines[:_MOST_LINES]
     ]
     left_out = len(lines) - len(rows)
     return Table(
         (
-            *(Column("Output"), *((Column(""),) if has_names else ())),
+            *(Column("Output"), *((Column("Of"),) if has_names else ())),
             *(Column(title, True) for title in ("Records", "Not finite", "Mean", "Smallest")),
             *(Column(title, True) for title in ("Median", "Largest", "Classes")),
         ),

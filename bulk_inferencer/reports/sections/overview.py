@@ -11,10 +11,11 @@ from bulk_inferencer.reports.branches import branches_of, is_whole, names_models
 from bulk_inferencer.reports.parts import Cell, Notice, Page, Section, Tile
 from bulk_inferencer.reports.sections.expectations import verdict
 from bulk_inferencer.reports.sections.run import gate_badge
+from bulk_inferencer.results.amounts import counted, duration, in_bytes, share
 from bulk_inferencer.results.run_results import Results
 
 _MOST_BADGES = 8
-# Folders that are named alike for every model.
+# Folders that are named alike for every model; of these, numbers tell versions apart.
 _NO_NAME = re.compile(r"|\d+|model|Format-Serving|Format-TFMA|serving_model_dir|export")
 
 
@@ -41,7 +42,7 @@ def title(results: Results) -> str:
     branch = results.summary.branches[results.models[0]]
     if branch.stages:
         return f"Predictions of {words.listed(list(branch.stages), 3)}"
-    name = _name_of(branch.model_path)
+    name = name_of(branch.model_path)
     return f"Predictions of {words.clean(name, 60)}" if name else "Predictions"
 
 
@@ -51,11 +52,11 @@ def kind(results: Results) -> str:
         return "Predictions without a summary"
     branches = results.summary.branches
     if len(branches) > 1:
-        models = words.counted(len(branches), "model")
+        models = counted(len(branches), "model")
         is_ab_test = results.summary.routing == "split"
         return f"A/B test of {models}" if is_ab_test else f"{models} side by side"
     if stages := next(iter(branches.values())).stages:
-        return f"Cascade of {words.counted(len(stages), 'stage')}"
+        return f"Cascade of {counted(len(stages), 'stage')}"
     return "Prediction report"
 
 
@@ -71,7 +72,7 @@ def records_read(results: Results) -> int:
     ]
     if summary.routing != "split":
         return max(counts, default=0)
-    return sum(counts) + _unrouted(results)
+    return sum(counts) + sum(results.selection.unrouted.values())
 
 
 def records_per_second(results: Results) -> float:
@@ -88,17 +89,16 @@ def _seconds(results: Results, step: str = "") -> float:
     return max((own.seconds.get(step, 0.0) for own in branches.values()), default=0.0)
 
 
-def _unrouted(results: Results) -> int:
-    summary = results.summary
-    if summary is None or len(results.models) < len(summary.branches):
-        return 0
-    return sum(own for split, own in summary.unrouted.items() if split in results.splits)
+def name_of(path: str) -> str:
+    """Returns the end of a path that tells one model from another; empty if none does.
 
-
-def _name_of(path: str) -> str:
-    """Returns the last part of a path that tells one model from another; empty if none does."""
-    parts = re.split(r"[/\\]", path.split(" > ")[0])
-    name = next((own for own in reversed(parts) if not _NO_NAME.fullmatch(own)), "")
+    models/five_times  -->  five_times       Trainer/model/5/Format-Serving  -->  Trainer/model/5
+    """
+    parts = re.split(r"[/\\]", path)
+    while parts and _NO_NAME.fullmatch(parts[-1]) and not parts[-1].isdecimal():
+        parts.pop()
+    named = [i for i, own in enumerate(parts) if not _NO_NAME.fullmatch(own)]
+    name = "/".join(parts[named[-1] :]) if named else ""
     if path.startswith("python:"):
         name = name.removeprefix("python:").split(".")[-1].split(":")[-1]
     return "" if "<" in name or " > " in path or ":" in name else name
@@ -124,28 +124,29 @@ def _badges(results: Results) -> tuple[Cell, ...]:
 def _tiles(results: Results) -> tuple[Tile, ...]:
     counts = results.counts
     read, predicted = records_read(results), counts.predictions_written
-    failed = counts.examples_failed + _unrouted(results)
-    splits = words.counted(len(results.splits), "split") if results.splits else ""
+    unrouted = sum(results.selection.unrouted.values())
+    failed = counts.examples_failed + unrouted
+    splits = counted(len(results.splits), "split") if results.splits else ""
     if results.summary is None:
-        return (Tile("Predictions", words.number(predicted), words.size(counts.bytes_written)),)
-    asked = counts.examples_read + _unrouted(results)
+        return (Tile("Predictions", words.number(predicted), in_bytes(counts.bytes_written)),)
+    asked = counts.examples_read + unrouted
     is_one_each = asked == read
     tiles = [
         Tile("Records read", words.number(read), f"in {splits}" if splits else ""),
         Tile(
             "Predicted" if is_one_each else "Predictions",
             words.number(predicted),
-            words.share(predicted, asked) if is_one_each else f"by {_models(results)}",
+            share(predicted, asked) if is_one_each else f"by {_models(results)}",
         ),
         Tile(
             "Failed",
             words.number(failed),
-            words.share(failed, asked),
+            share(failed, asked),
             "warn" if failed else "",
         ),
     ]
     if seconds := _seconds(results):
-        tiles.append(Tile("Time", words.duration(seconds), "from start to commit"))
+        tiles.append(Tile("Time", duration(seconds), "from start to commit"))
     if is_whole(results) and read and not math.isnan(rate := records_per_second(results)):
         tiles.append(Tile("Rate", words.number(round(rate)), "records per second"))
     return tuple(tiles)
@@ -154,7 +155,7 @@ def _tiles(results: Results) -> tuple[Tile, ...]:
 def _models(results: Results) -> str:
     assert results.summary
     ran = [own for own in results.models if results.summary.branches[own].gate.is_open]
-    return words.counted(len(ran), "model")
+    return counted(len(ran), "model")
 
 
 def _notices(results: Results) -> tuple[Notice, ...]:
@@ -162,17 +163,14 @@ def _notices(results: Results) -> tuple[Notice, ...]:
         return ()
     notices = []
     has_names = names_models(results)
-    for name in results.models[:_MOST_BADGES]:
+    for name in results.models:
         gate = results.summary.branches[name].gate
         which = f"Model '{words.clean(name, 60)}'" if has_names else "The model"
         reason = words.clean(gate.reason, 1000)
         if not gate.is_open:
-            why = (
-                "is not blessed, so it made no predictions"
-                if gate.verdict == NOT_BLESSED
-                else ("made no predictions")
-            )
+            because = "is not blessed, so it " if gate.verdict == NOT_BLESSED else ""
+            why = f"{because}made no predictions"
             notices.append(Notice(f"{which} {why}. {reason}", "bad"))
         elif gate.is_overruled:
             notices.append(Notice(f"{which} ran although it is not blessed. {reason}", "warn"))
-    return tuple(notices)
+    return tuple(notices[:_MOST_BADGES])

@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from bulk_inferencer.reports import words
 from bulk_inferencer.reports.parts import Cell, Column, Section, Table
+from bulk_inferencer.results.amounts import counted
+from bulk_inferencer.results.arrow_tables import values_of
 from bulk_inferencer.results.run_results import Results
 
 _MOST_ROWS = 10
@@ -22,7 +24,7 @@ def section(results: Results) -> Section | None:
     if len(names) > 2 * _END_COLUMNS:
         shown = [*names[:_END_COLUMNS], *names[-_END_COLUMNS:]]
     columns = [first.column(names.index(name)) for name in shown]
-    cells = [[Cell(text) for text in _texts(column)] for column in columns]
+    cells = [[Cell(words.value(own)) for own in values_of(column)] for column in columns]
     left_out = len(names) - len(shown)
     table = Table(
         tuple(
@@ -31,22 +33,12 @@ def section(results: Results) -> Section | None:
         ),
         tuple(zip(*cells, strict=True)),
         is_dense=True,
-        left_out=(
-            f"{words.counted(left_out, 'column')} in the middle left out." if left_out else ""
-        ),
+        left_out=(f"{counted(left_out, 'column')} in the middle left out." if left_out else ""),
     )
     rows = "row" if first.num_rows == 1 else f"{first.num_rows} rows"
-    lead = f"The first {rows}, with {words.counted(len(names), 'column')}."
+    lead = f"The first {rows}, with {counted(len(names), 'column')}."
     return Section("rows", "First rows", (table,), lead=lead)
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-
-
-def _texts(column: pa.ChunkedArray) -> list[str]:
-    try:
-        return [words.value(own) for own in column.to_pylist()]
-    except (ValueError, OverflowError):  # a time or date that Python cannot hold
-        whole = column.combine_chunks()
-        return [words.clean(str(whole.slice(i, 1)), words.LONGEST_VALUE) for i in range(len(whole))]

@@ -14,7 +14,9 @@ from bulk_inferencer.reports.parts import (
     Section,
     Table,
     Text,
+    Tone,
 )
+from bulk_inferencer.results.amounts import counted, duration, in_bytes
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.summary import BranchSummary, Summary
 
@@ -43,14 +45,14 @@ def gate_badge(branch: BranchSummary, name: str = "") -> Cell:
     gate = branch.gate
     if gate.is_overruled:
         return Cell(f"{of}not blessed, ran all the same", "warn")
-    words_of = {
+    words_of: dict[str, tuple[str, Tone]] = {
         "blessed": ("blessed", "good"),
         "not_blessed": ("not blessed", "bad"),
         "no_blessing": ("no blessing", "quiet"),
         "no_model": ("no model", "bad"),
     }
     text, tone = words_of[gate.verdict]
-    return Cell(of + text, tone)  # type: ignore[arg-type]
+    return Cell(of + text, tone)
 
 
 def _model(results: Results, name: str) -> Part:
@@ -88,18 +90,18 @@ def _facts(results: Results, summary: Summary) -> list[Fact]:
     branches = [summary.branches[name] for name in results.models]
     longest = max(branches, key=lambda own: sum(own.seconds.values()))
     found = [_fact("Splits", words.listed(results.splits, 12))]
-    if size := getattr(summary, "input_bytes", 0):
-        found.append(_fact("Inputs", words.size(size)))
+    if summary.input_bytes:
+        found.append(_fact("Inputs", in_bytes(summary.input_bytes)))
     if summary.routing == "split":
         found.append(_fact("Routing", "Each record went to one of the models."))
     elif len(summary.branches) > 1:
         found.append(_fact("Routing", "Every record went to every model."))
-    steps = [f"{name} {words.duration(own)}" for name, own in longest.seconds.items()]
+    steps = [f"{name} {duration(own)}" for name, own in longest.seconds.items()]
     if steps:
-        total = words.duration(sum(longest.seconds.values()))
+        total = duration(sum(longest.seconds.values()))
         found.append(_fact("Time", f"{total}: {', '.join(steps)}"))
     if summary.reused.units:
-        records = words.counted(summary.reused.examples_read, "record")
+        records = counted(summary.reused.examples_read, "record")
         found.append(_fact("Taken over", f"{records} that an earlier run had scored"))
     versions = [f"{name} {own}" for name, own in longest.versions.items()]
     found.append(_fact("Libraries", ", ".join(versions[:30])))

@@ -12,6 +12,7 @@ from bulk_inferencer.reports import words
 from bulk_inferencer.reports.branches import branches_of, names_models, of_whole_run
 from bulk_inferencer.reports.parts import Cell, Column, Figure, Group, Part, Section, Table
 from bulk_inferencer.reports.plots import Steps
+from bulk_inferencer.results.amounts import NOTHING, counted, duration, in_bytes
 from bulk_inferencer.results.run_results import Results
 from bulk_inferencer.results.timeline import Point
 
@@ -55,25 +56,23 @@ def _edges(points: Sequence[Point]) -> np.ndarray:
 def _badges(work: Work) -> list[Cell]:
     if not work.halvings:
         return []
-    return [
-        Cell(f"{words.counted(work.halvings, 'batch', 'batches')} did not fit into memory", "warn")
-    ]
+    return [Cell(f"{counted(work.halvings, 'batch', 'batches')} did not fit into memory", "warn")]
 
 
 def _table(work: Work) -> Table:
-    rows = [
+    rows: list[tuple[str, Distribution, Callable[[float], str]]] = [
         ("Records per call", work.batch_records, words.number),
-        ("Bytes per call", work.batch_bytes, words.size),
+        ("Bytes per call", work.batch_bytes, in_bytes),
         ("Time of a call", work.inference_milliseconds, _milliseconds),
         ("Time to load the model", work.model_load_milliseconds, _milliseconds),
-        ("Memory that a load took", work.model_load_bytes, words.size),
+        ("Memory that loading took", work.model_load_bytes, in_bytes),
     ]
     cells = [
         (Cell(title), *(Cell(text) for text in _texts(own, as_text)))
         for title, own, as_text in rows
         if own.count
     ]
-    names = ("Calls", "Smallest", "Mean", "Largest", "All")
+    names = ("Calls", "Smallest", "Mean", "Largest", "Total")
     return Table((Column(""), *(Column(name, True) for name in names)), tuple(cells))
 
 
@@ -109,4 +108,4 @@ def _texts(own: Distribution, as_text: Callable[[float], str]) -> list[str]:
 
 
 def _milliseconds(value: float) -> str:
-    return words.duration(value / 1000) if not math.isnan(value) else words.NOTHING
+    return duration(value / 1000) if not math.isnan(value) else NOTHING
