@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bulk_inferencer import _files
+from bulk_inferencer import _access, _files, _patterns
 from bulk_inferencer._checks import check_tuple
 from bulk_inferencer._formats.first_records import FirstRecords
 from bulk_inferencer._formats.rows import Rows
@@ -254,6 +254,8 @@ def _saved_model_proto(path: str) -> Any:
 
 
 def _saved_model_file(path: str) -> str:
+    if _patterns.scheme_of(path) and not _access.is_known(path):
+        _access.check_access([path], needs_credentials=False)
     for name in ("saved_model.pb", "saved_model.pbtxt"):
         file_path = posixpath.join(path, name)
         if _files.exists(file_path):
@@ -276,6 +278,11 @@ def _load(model: SavedModel, graph: Any) -> Any:
         if op := re.search(r"Op type not registered '([^']+)'", reason):
             missing = {op[1], *custom_ops.unknown_ops(graph)}
             raise ModelError(_about_missing_ops(model.path, missing, failed)) from error
+        if _patterns.has_wildcard(model.path):
+            raise ModelError(
+                f"Could not load {model.path}: TensorFlow takes *, ?, [ and ] in a path for a "
+                f"pattern. Give the folder another name."
+            ) from error
         raise ModelError(f"Could not load {model.path}: {reason}") from error
 
 

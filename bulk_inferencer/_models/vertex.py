@@ -267,7 +267,8 @@ def _rest_client(endpoint: str) -> Any:
 
 
 def _told(error: Exception) -> str:
-    return answers.without_secrets(f"{type(error).__name__}: {error}")
+    text = answers.without_secrets(f"{type(error).__name__}: {error}")
+    return text.rstrip(". ")  # A sentence goes on behind it.
 
 
 def _described(response: Any) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -38,6 +39,10 @@ def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) ->
     missing: list[str] = []
     hidden = 0
     for pattern in map(_whole, patterns):
+        if not pattern:
+            raise InputError(
+                f"A path of split '{split}' is empty text. Correct it; '.' is this folder."
+            )
         files, skipped = _find(split, pattern)
         hidden += skipped
         identities = _files.identities(files)
@@ -74,7 +79,7 @@ def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> 
     names = [name for split in splits for name in _result_names(split)]
     roots = _files.identities(folder.rstrip("/") for folder in folders)
     for split, pattern in ((split, p) for split, own in splits.items() for p in map(_whole, own)):
-        if not _patterns.has_wildcard(pattern):
+        if not _patterns.has_wildcard(pattern) or os.path.isdir(pattern):
             pattern = f"{_files.literal(pattern)}/**"  # in case it is a folder
         start = _patterns.fixed_folder(pattern)
         absolute = _files.literal(_files.identities([start])[start]) + "/" + pattern[len(start) :]
@@ -90,7 +95,9 @@ def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> 
 
 def _whole(pattern: str) -> str:
     """Returns a pattern of files: a folder with a `/` at its end means all files below it."""
-    return pattern + "**" if pattern.endswith("/") else pattern
+    if not pattern.endswith("/"):
+        return pattern
+    return f"{_files.literal(pattern)}/**" if os.path.isdir(pattern) else f"{pattern}**"
 
 
 def _means(pattern: str, path: str) -> bool:
@@ -121,6 +128,9 @@ def _find(split: str, pattern: str) -> tuple[dict[str, Stored], int]:
         if named is None and not _patterns.has_wildcard(pattern):
             pattern = f"{_files.literal(pattern)}/**"  # a folder, if anything
         matches = _files.matching(pattern) if _patterns.has_wildcard(pattern) else {}
+        if named is None and not matches and os.path.isdir(pattern):  # such as "data [2024]"
+            pattern = f"{_files.literal(pattern)}/**"
+            matches = _files.matching(pattern)
     if named is not None:
         if pattern in matches and len(matches) > 1:
             raise InputError(

@@ -227,8 +227,8 @@ def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseExcepti
         kept = len(space.finished()) if basis and is_worth_it else 0
         if kept:
             _logger.warning(
-                "The run did not end, but %d finished units are kept in %s. Run again to go on.",
-                kept,
+                "The run did not end, but %s kept in %s. Run again to go on.",
+                "1 finished unit is" if kept == 1 else f"{kept} finished units are",
                 space.checkpoint,
             )
         elif not isinstance(error, Exception):  # Ctrl-C or SIGTERM

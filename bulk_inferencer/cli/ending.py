@@ -119,7 +119,9 @@ def expectations(branch: BranchSummary) -> Iterator[str]:
     if not branch.checks:
         return
     if not unmet:
-        yield f"The predictions meet all {counted(len(branch.checks), 'expectation')}."
+        all_of_them = "the" if len(branch.checks) == 1 else f"all {len(branch.checks)}"
+        plural = "s" if len(branch.checks) > 1 else ""
+        yield f"The predictions meet {all_of_them} expectation{plural}."
         return
     verb = "is" if len(unmet) == 1 else "are"
     yield f"{len(unmet)} of {counted(len(branch.checks), 'expectation')} {verb} not met:"

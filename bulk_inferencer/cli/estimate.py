@@ -29,16 +29,26 @@ class Estimate:
     is_all: bool = False
 
 
-def estimate(summary: Summary) -> Estimate | None:
+def estimate(summary: Summary, limit: int, bytes_of_a_row: int = 0) -> Estimate | None:
     """Returns what the run of all records would take; None if the trial read nothing.
 
-    Time that does not depend on the number of records, such as loading the model, counts once.
-    The rate is that of the later half of the trial: at first, batches are small.
+    What does not depend on the number of records counts once: time, such as that of loading the
+    model, and bytes, such as the head of a file. The rate is that of the later half of the trial:
+    at first, batches are small.
+
+    Args:
+      summary: that of the trial.
+      limit: most records of a split in the trial.
+      bytes_of_a_row: how large a file with a single prediction is.
     """
     total = summary.total
     if not (total.examples_read and summary.bytes_read):
         return None
     factor = max(1.0, summary.input_bytes / summary.bytes_read)
+    splits = next(iter(summary.branches.values())).splits.values()
+    written, once = total.bytes_written, 0
+    if total.predictions_written > total.shards:  # Otherwise nothing tells what a second row takes.
+        once = min(bytes_of_a_row * total.shards, written)
     spent = sum(next(iter(summary.branches.values())).seconds.values())
     scoring = min(spent, _seconds_at_later_rate(summary.timeline))
     return Estimate(
@@ -46,8 +56,9 @@ def estimate(summary: Summary) -> Estimate | None:
         failed=round(total.examples_failed * factor),
         seconds=spent - scoring + scoring * factor,
         bytes_read=summary.input_bytes,
-        bytes_written=round(total.bytes_written * factor),
-        is_all=summary.bytes_read >= summary.input_bytes,
+        bytes_written=round(once + (written - once) * factor),
+        is_all=summary.bytes_read >= summary.input_bytes
+        or all(own.examples_read < limit for own in splits),
     )
 
 

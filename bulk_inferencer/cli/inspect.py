@@ -36,7 +36,9 @@ Examples:
 """
 
 
-@click.command(cls=CommandOfBeam, epilog=_EPILOG)
+@click.command(
+    cls=CommandOfBeam, epilog=_EPILOG, short_help="Show what a model takes, and whether inputs fit."
+)
 @click.argument("model")
 @click.argument("inputs", nargs=-1)
 @input_options
@@ -53,10 +55,11 @@ def command(
     files = f" and {inputs[0]}" if inputs else ""
     terminal.say(f"Inspecting {model}{files}.")
     reading, of_model = reading_of(given)
-    own = model_of(model, **of_model)
-    from bulk_inferencer._models.described import describe
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's modules print
+        own = model_of(model, **of_model)
+        from bulk_inferencer._models.described import describe
 
-    description = describe(own)
+        description = describe(own)
     if not as_json:
         _show_model(description)
     fit = None
@@ -157,6 +160,8 @@ def _document(description: ModelDescription, fit: Fit | None) -> dict[str, Any]:
     from bulk_inferencer.cli.wording import in_options
 
     document: dict[str, Any] = {"model": dataclasses.asdict(description)}
+    for signature in document["model"]["signatures"]:
+        signature["takes"] = {n: in_options(reason) for n, reason in signature["takes"].items()}
     if fit:
         problem = in_options(fit.problem)
         document["inputs"] = {"fits": fit.fits, **dataclasses.asdict(fit), "problem": problem}

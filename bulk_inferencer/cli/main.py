@@ -14,6 +14,7 @@ import click
 from bulk_inferencer import __version__
 from bulk_inferencer._checks import did_you_mean
 from bulk_inferencer.cli import terminal
+from bulk_inferencer.cli.options import Text
 
 PROGRAM = "bulk-inferencer"
 
@@ -49,7 +50,17 @@ class _Group(click.Group):
         command: click.Command = module.command
         if _DEBUG not in command.params:
             command.params.append(_DEBUG)
+        for parameter in command.params:
+            if parameter.type is click.STRING:
+                parameter.type = Text()
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args[: args.index("--")] if "--" in args else args
+        if "--json" in own:
+            terminal.fail_as_json(ctx)
+        with terminal.failing_clearly(ctx):
+            return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+from typing import Any
 
 _ABOUT_ITSELF = re.compile(
     rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "  # TensorFlow
@@ -27,7 +28,7 @@ def filter_stderr() -> None:
 
     What Python writes to `sys.stderr` is not touched. Does nothing where that is something else.
     """
-    if not _is_own_stderr() or threading.active_count() > 1:
+    if not _is_own(sys.stderr, 2) or threading.active_count() > 1:
         return
     real = os.dup(2)
     source, target = os.pipe()
@@ -45,15 +46,33 @@ def filter_stderr() -> None:
     sys.stderr = os.fdopen(real, "w", 1, encoding=encoding, errors="backslashreplace")
 
 
+def keep_stdout() -> None:
+    """Lets what native code and children write to file descriptor 1 go to 2 from now on.
+
+    `sys.stdout` stays where it is, for results alone.
+    """
+    if not _is_own(sys.stdout, 1):
+        return
+    sys.stdout.flush()
+    real = os.dup(1)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # There is no stderr.
+        os.close(real)
+        return
+    buffering = 1 if os.isatty(real) else -1
+    sys.stdout = os.fdopen(real, "w", buffering, sys.stdout.encoding, "backslashreplace")
+
+
 def is_about_itself(line: bytes) -> bool:
     """Returns whether a line is one that a library writes about itself."""
     return _ABOUT_ITSELF.match(line) is not None
 
 
-def _is_own_stderr() -> bool:
+def _is_own(stream: Any, descriptor: int) -> bool:
     try:
-        return sys.stderr.fileno() == 2
-    except (OSError, AttributeError):
+        return bool(stream.fileno() == descriptor)
+    except (OSError, AttributeError):  # None, where a process has none
         return False
 
 

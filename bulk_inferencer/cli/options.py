@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 _OTHERS = "Others"
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -73,6 +74,17 @@ BEAM_OPTIONS = f"{__name__}.beam_options"
 def beam_options(ctx: click.Context) -> tuple[str, ...]:
     """Returns the options behind `--`."""
     return ctx.meta.get(BEAM_OPTIONS, ())
+
+
+class Text(click.types.StringParamType):
+    """A text that is not empty, as that of a variable of a shell which nobody has set."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns the text."""
+        is_typed = ctx and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+        if value == "" and is_typed:
+            self.fail("it is empty text. Correct it, or leave it out.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Names(click.ParamType):

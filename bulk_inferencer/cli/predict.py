@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import posixpath
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -131,9 +132,10 @@ def command(
             {"state": ending.REFUSED, "gate": decision.verdict, "gate_reason": decision.reason}
         )
         ctx.exit(terminal.REFUSED)
-    settings = _settings(ctx, model, limit, given)
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's modules print
+        settings = _settings(ctx, model, limit, given)
     settings["gate"] = decision
-    if expectations:
+    if expectations is not None:
         settings["expectations"] = _expectations(expectations)
     with _folder(output) as folder:
         is_there = _is_done(folder, settings["options"])
@@ -151,7 +153,7 @@ def command(
         teller.show(ending.balance(results.summary, branch, seconds))
         teller.show(ending.failures(branch, output or ""))
         if limit:
-            found = estimate(results.summary)
+            found = estimate(results.summary, limit, _bytes_of_a_row(results, given["table"]))
             document["trial"] = dataclasses.asdict(found) if found else None
             teller.show(ending.trial(found, given["max_failed_fraction"]))
         teller.show(ending.expectations(branch), is_error=fails)
@@ -235,6 +237,17 @@ def _run(
         if not terminal.is_debug(ctx):
             stack.enter_context(silent_workers())
         return predict(inputs=splits, output=output, progress=watch, **settings)
+
+
+def _bytes_of_a_row(results: Results, table_format: str) -> int:
+    """Returns how large a file with the first row of a table is; 0 if there is no table."""
+    if table_format == "none":
+        return 0
+    from bulk_inferencer._formats.table_writer import table_writer
+
+    row = results.head(1)
+    writer = table_writer(table_format, row.schema)
+    return len(writer.add(row)) + len(writer.end())
 
 
 def _shown(splits: Splits) -> str:

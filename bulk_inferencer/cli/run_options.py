@@ -148,8 +148,14 @@ def running_of(given: Mapping[str, Any], is_trial: bool) -> tuple[dict[str, Any]
         limits = {"max_fraction": 1.0, **limits}
     damage = {"skip": given["skip_damaged_files"]}
     if given["max_damaged_files"] is not None:
+        if not damage["skip"]:
+            raise click.UsageError("--max-damaged-files needs --skip-damaged-files beside it.")
         damage["max_count"] = given["max_damaged_files"]
     bounds = {name: given[name] for name in _BOUNDS if given[name] is not None}
+    if given["table"] == "none" and given["prediction_logs"] is False:
+        raise click.UsageError(
+            "With --table none and --no-prediction-logs, nothing would be written. Leave one out."
+        )
     keep = joined(given["keep"]) if given["keep"] else None
     return {
         "table": _table_of(given["table"], keep, joined(given["binary"])),

@@ -117,12 +117,12 @@ def _print_json(results: Results, options: dict[str, Any]) -> None:
 def _print(results: Results, options: dict[str, Any]) -> None:
     from bulk_inferencer.cli import cells, headings, tables, terminal
 
+    table = _first(results, options)  # first of all, since it may fail
     console = terminal.console()
     first, *others = headings.heading(results)
     console.print(first, style="bold", soft_wrap=True)
     for line in others:
         console.print(line, overflow="fold")
-    table = _first(results, options)
     if not table.num_columns or not (table.num_rows or options["rows"] == 0):
         console.print(_nothing(results, options["failed"]))
         return

@@ -35,6 +35,9 @@ INTERRUPTED = 130
 
 _TRACEBACK = "Traceback (most recent call last)"
 _DEBUG = f"{__name__}.debug"
+_JSON = f"{__name__}.json"
+# What became of a call that failed, in its JSON.
+_STATES = {FAILED: "failed", WRONG_USAGE: "wrong usage", INTERRUPTED: "interrupted"}
 _OURS = "bulk_inferencer"
 _VERDICT = "bulk_inferencer._verdict"  # what it warns of is told at the end
 # Libraries that talk much of themselves and nothing of the user's data. What goes wrong in them is
@@ -52,8 +55,10 @@ _owns_process = False
 
 
 def say(text: str) -> None:
-    """Writes a line to stderr."""
-    click.echo(text, err=True)
+    """Writes a line to stderr, above a display that updates itself."""
+    if sys.stderr is not None:  # as in a process that was started without
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def write_json(value: Any) -> None:
@@ -102,29 +107,50 @@ def is_debug(ctx: click.Context) -> bool:
     return bool(ctx.find_root().meta.get(_DEBUG))
 
 
+def fail_as_json(ctx: click.Context) -> None:
+    """Lets an error be told as a JSON document on stdout as well."""
+    ctx.find_root().meta[_JSON] = True
+
+
 @contextlib.contextmanager
 def failing_clearly(ctx: click.Context) -> Iterator[None]:
     """Makes an error a line or two on stderr, and an exit code."""
     try:
         yield
-    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+    except (click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise  # which click knows what to do about
+    except click.ClickException as error:
+        _hand_over_error(ctx, error.exit_code, error.format_message())
+        raise
     except KeyboardInterrupt:
         if not _Lines.has_told_of_interrupt:
             say("Interrupted.")
+        _hand_over_error(ctx, INTERRUPTED, "Interrupted.")
         raise click.exceptions.Exit(INTERRUPTED) from None
-    except Exception as error:  # noqa: BLE001, whatever it is, a person gets a line and not a traceback
+    except (Exception, SystemExit) as error:  # noqa: BLE001, whatever it is, a person gets a line and not a traceback
+        text = _text_of(error)
         if is_debug(ctx):
             say("".join(traceback.format_exception(error)).rstrip())
         else:
-            say(f"Error: {_text_of(error)}")
-        is_usage = isinstance(error, SettingsError)
-        raise click.exceptions.Exit(WRONG_USAGE if is_usage else FAILED) from None
+            say(f"Error: {text}")
+        code = WRONG_USAGE if isinstance(error, SettingsError) else FAILED
+        _hand_over_error(ctx, code, text)
+        raise click.exceptions.Exit(code) from None
 
 
-def _text_of(error: Exception) -> str:
+def _hand_over_error(ctx: click.Context, code: int, text: str) -> None:
+    if ctx.find_root().meta.get(_JSON):
+        write_json({"state": _STATES[code], "error": text})
+
+
+def _text_of(error: Exception | SystemExit) -> str:
     from bulk_inferencer.cli.wording import in_options
 
+    if isinstance(error, SystemExit):  # A command ends with click's Exit.
+        return (
+            f"The model, or a function around it, called sys.exit({error.code!r}). Raise an "
+            f"exception instead."
+        )
     if isinstance(error, BulkInferencerError):
         return printable(in_options(str(error)))
     if isinstance(error, OSError) and error.strerror:
@@ -176,6 +202,13 @@ class _Lines(logging.Handler):
         say(text)
 
 
+class _OthersLines(logging.Handler):
+    """Writes what other packages log, each message as lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(printable(self.format(record)))
+
+
 # The process
 
 
@@ -214,18 +247,20 @@ def quiet_libraries(ctx: click.Context) -> None:
         return
     if is_debug(ctx):
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        native_lines.keep_stdout()
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for library in _TALKATIVE:
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     warnings.showwarning = _show_warning
-    handler = logging.StreamHandler()
+    handler = _OthersLines()
     handler.setLevel(logging.WARNING)
     handler.addFilter(_is_about_data)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     native_lines.filter_stderr()
+    native_lines.keep_stdout()
 
 
 def _is_about_data(record: logging.LogRecord) -> bool:

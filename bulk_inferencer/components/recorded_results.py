@@ -239,8 +239,10 @@ def _opened(metadata: Any) -> metadata_store.MetadataStore:
     try:
         return metadata_store.MetadataStore(metadata)
     except (mlmd_errors.StatusError, RuntimeError) as error:
+        # Without the SQL that did not run.
+        reason = str(error).removeprefix("Error when executing query: ").partition(" query: ")[0]
         raise InputError(
-            f"{name} cannot be opened: {error}. Give the SQLite file of ML Metadata, or a "
+            f"{name} cannot be opened: {reason}. Give the SQLite file of ML Metadata, or a "
             f"ConnectionConfig."
         ) from error
 

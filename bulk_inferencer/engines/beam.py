@@ -23,6 +23,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     WorkerHandler,
 )
 from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
+from apache_beam.runners.runner import create_runner
 from apache_beam.runners.worker import data_plane, sdk_worker
 from apache_beam.utils.shared import Shared
 
@@ -138,11 +139,23 @@ def check_options(args: Sequence[str]) -> None:
     except SystemExit:
         reason = printed.getvalue().strip().rpartition("error: ")[2]
         raise SettingsError(f"Beam cannot take its options: {reason}. Correct them.") from None
+    if (runner := runner_of(args)) is not None:
+        _check_runner(runner)
     unknown = [f"--{name}" for name in sorted(given.keys() - known.keys())] or known[_REST]
     if unknown and is_local(args):
         raise SettingsError(
             f"Beam's local runner has no option {unknown[0]}. Correct it, or leave it out."
         )
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except (AttributeError, ImportError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise SettingsError(
+            f"Beam has no runner '{name}' here: {reason}. Correct its option --runner."
+        ) from error
 
 
 def _add_rest(parser: argparse.ArgumentParser) -> None:
