@@ -60,7 +60,14 @@ def as_path(setting: str, path: str | os.PathLike[str]) -> str:
         raise SettingsError(
             f"{setting} holds a control character, such as a line break: {text!r}. Remove it."
         )
+    if not is_utf8(text):
+        raise SettingsError(f"{setting} is no name in UTF-8: {text!r}. Rename it.")
     return text
+
+
+def is_utf8(path: str) -> bool:
+    """Returns whether a path can be written as UTF-8; other bytes of a name are surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def open_to_read(path: str) -> BinaryIO:

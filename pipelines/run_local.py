@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             problems = [f"{type(error).__name__}: {message}\nFull log: {terminal.short(log)}"]
             report = ""
     success = "OK: the gate closed." if args.bad_model else "OK: all predictions checked."
-    terminal.verdict(problems, f"{success}\nThe report, for a browser: {report}")
+    terminal.verdict(problems, success)
+    if report:
+        terminal.say(f"The report, for a browser: {report}")
     return 1 if problems else 0
 
 

@@ -129,8 +129,8 @@ def _reading(outcome: Outcome) -> list[str]:
 def verdict(problems: Iterable[str], success: str) -> None:
     """Prints the problems, or else that there are none."""
     say("")
-    lines = "\n".join(f"FAILED: {problem}" for problem in problems) or success
-    for line in lines.splitlines():
+    lines = "\n".join(f"FAILED: {problem}" for problem in problems).splitlines() or [success]
+    for line in lines:
         say(textwrap.fill(line, 98, subsequent_indent="  ", break_long_words=False))
 
 

@@ -120,7 +120,10 @@ def _of_definitions(
     definitions: Mapping[str, Any],
     parts: Mapping[str, Parts],
 ) -> ModelDescription:
-    names = model.signatures or tuple(n for n in definitions if not n.startswith("__"))
+    # A SavedModel keeps its signatures in no order.
+    called = sorted(name for name in definitions if not name.startswith("__"))
+    called.sort(key=lambda name: name != signature_defs.DEFAULT_SIGNATURE)
+    names = model.signatures or tuple(called)
     return ModelDescription(
         kind,
         model.uri,

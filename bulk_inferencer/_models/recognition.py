@@ -10,9 +10,14 @@ from typing import Any
 from bulk_inferencer import _files
 
 _EXPORT = "save it with bulk_inferencer.serving.export(model, folder, feature_spec)"
+_CHECK = "Check the path. In TFX, the Trainer has to export the model to fn_args.serving_model_dir."
 # What any library's model can be scored with.
 _LOAD_PYTHON = "Use PythonModel(load_model, path): load_model(path) returns a function that scores"
-_LOAD_KERAS = f"Load it with keras.models.load_model, {_EXPORT}. Or u{_LOAD_PYTHON[1:]}"
+_LOAD_KERAS = (
+    "Load it with keras.models.load_model, and save it with model.export(folder), or for "
+    "tf.Examples with bulk_inferencer.serving.export(model, folder, feature_spec). Or "
+    f"u{_LOAD_PYTHON[1:]}"
+)
 _SAVE_PYTHON = f"Workers load a model of their own: save it to a file. {_LOAD_PYTHON}"
 _ONLY_WEIGHTS = f"Build the model, load them into it, {_EXPORT}"
 # By how a file's name ends; the first that fits counts.
@@ -70,6 +75,8 @@ def about_path(path: str) -> str:
         return f"{path} is a file of a model. Name its folder: {posixpath.dirname(path)}."
     if kind := _kind_of_file(name):
         return f"{path} is {kind[0]}, not the folder of a SavedModel. {kind[1]}."
+    if _files.is_local(path) and not _files.exists(path):
+        return f"There is no folder {path}. {_CHECK}"
     start = f"No saved_model.pb in {path}"
     pattern = _files.literal(path)
     models = [f for n in ("pb", "pbtxt") for f in _files.matching(f"{pattern}/*/saved_model.{n}")]
@@ -81,14 +88,10 @@ def about_path(path: str) -> str:
     for name in sorted(names):
         if kind := _kind_of_file(name):
             return f"{start}. It holds {name}, which is {kind[0]}. {kind[1]}."
-    advice = (
-        "Check the path, and that the Trainer exported the model for serving (to "
-        "fn_args.serving_model_dir)."
-    )
     if not names:
-        return f"{start}. {advice}"
+        return f"{start}. {_CHECK}"
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return f"{start}. It holds {', '.join(sorted(names)[:_MOST_LISTED])}{more}. {advice}"
+    return f"{start}. It holds {', '.join(sorted(names)[:_MOST_LISTED])}{more}. {_CHECK}"
 
 
 def _kind_of_file(name: str) -> tuple[str, str] | None:

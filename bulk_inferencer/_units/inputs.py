@@ -52,6 +52,10 @@ def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) ->
                     f"{path} of split '{split}' is not a regular file: it is a broken link, a "
                     f"pipe or a device. Put the file there, or leave it out."
                 )
+            if not _files.is_utf8(path):
+                raise InputError(
+                    f"The name {path!r} of a file of split '{split}' is not UTF-8. Rename it."
+                )
             identity = identities[path]
             if identity in spellings:
                 raise _listed_twice(split, spellings[identity], path, patterns)

@@ -199,7 +199,12 @@ def _check_same(
 
 def _not_empty(folder: str, existing: Mapping[str, int], without_summary: str) -> SettingsError:
     hint = ""
-    if without_summary:
+    if not without_summary and _all_ours(folder, existing):
+        hint = (
+            " They are the finished results of another job: of other inputs or another model, or "
+            "with other settings, as those of a trial."
+        )
+    elif without_summary:
         hint = (
             f" There is no {SUMMARY_FILE} in {without_summary}, so they may be from a run that was "
             f"killed. If nobody needs them, delete them."

@@ -40,7 +40,7 @@ class Column:
       is_number: whether they are numbers, which stand at the right and are never cut.
       keeps_end: whether texts that are too long are cut at their start, as paths are.
       is_whole: whether texts are never cut.
-      goes_first: whether it is left out before others where there is no room.
+      goes_first: those with more of it are left out before others where there is no room.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Column:
     is_number: bool = False
     keeps_end: bool = False
     is_whole: bool = False
-    goes_first: bool = False
+    goes_first: int = 0
 
 
 def columns_of(table: pa.Table) -> list[Column]:

@@ -25,6 +25,7 @@ REFUSED = "refused"
 NOT_AS_EXPECTED = "not as expected"
 
 _MOST_REASONS = 5
+_ENOUGH = 5_000  # records of a trial that tell how long others take
 _ROWS = 5
 
 
@@ -114,19 +115,24 @@ def failures(branch: BranchSummary, output: str = "") -> Iterator[str]:
 
 
 def expectations(branch: BranchSummary) -> Iterator[str]:
-    """Yields how many expectations are met, and those that are not."""
-    unmet = [check for check in branch.checks if not check.is_met]
-    if not branch.checks:
-        return
-    if not unmet:
-        all_of_them = "the" if len(branch.checks) == 1 else f"all {len(branch.checks)}"
-        plural = "s" if len(branch.checks) > 1 else ""
-        yield f"The predictions meet {all_of_them} expectation{plural}."
-        return
-    verb = "is" if len(unmet) == 1 else "are"
-    yield f"{len(unmet)} of {counted(len(branch.checks), 'expectation')} {verb} not met:"
-    for check in unmet:
-        yield f"  {_one_line(str(check))}"
+    """Yields how many expectations are met, those that are not, and those that were not checked."""
+    made = [check for check in branch.checks if check.was_made]
+    unmet = [check for check in made if not check.is_met]
+    if unmet:
+        verb = "is" if len(unmet) == 1 else "are"
+        yield f"{len(unmet)} of {counted(len(made), 'expectation')} {verb} not met:"
+        for check in unmet:
+            yield f"  {_one_line(str(check))}"
+    elif made:
+        number = "the expectation" if len(made) == 1 else f"all {len(made)} expectations"
+        more = "" if len(made) == len(branch.checks) else " that were checked"
+        yield f"The predictions meet {number}{more}."
+    for check in branch.checks:
+        if not check.was_made:
+            yield (
+                f"The {_one_line(check.what)} was not checked: there is no baseline. "
+                f"--baseline FOLDER names earlier results."
+            )
 
 
 def trial(estimate: Estimate | None, max_failed_fraction: float | None) -> Iterator[str]:
@@ -141,10 +147,12 @@ def trial(estimate: Estimate | None, max_failed_fraction: float | None) -> Itera
     if estimate.is_all:
         yield "These were all records."
         return
+    # In a small trial, starting and the first, small batches take most of the time.
+    at_most = "at most " if estimate.tried < _ENOUGH else ""
     failing = f"about {about(estimate.failed)}" if estimate.failed else "none"
     yield (
         f"All of them are about {about(estimate.records)} records, in "
-        f"{in_bytes(estimate.bytes_read)}. At this rate they take about "
+        f"{in_bytes(estimate.bytes_read)}. At this rate they take {at_most}about "
         f"{in_words(estimate.seconds)}, the predictions {in_bytes(estimate.bytes_written)}, and "
         f"{failing} of them fail."
     )

@@ -19,6 +19,7 @@ class Estimate:
       bytes_read: the size of the input files.
       bytes_written: the size of the predictions.
       is_all: whether the trial has read all of them already.
+      tried: how many records the trial has read.
     """
 
     records: int
@@ -27,6 +28,7 @@ class Estimate:
     bytes_read: int
     bytes_written: int
     is_all: bool = False
+    tried: int = 0
 
 
 def estimate(summary: Summary, limit: int, bytes_of_a_row: int = 0) -> Estimate | None:
@@ -59,6 +61,7 @@ def estimate(summary: Summary, limit: int, bytes_of_a_row: int = 0) -> Estimate 
         bytes_written=round(once + (written - once) * factor),
         is_all=summary.bytes_read >= summary.input_bytes
         or all(own.examples_read < limit for own in splits),
+        tried=total.examples_read,
     )
 
 

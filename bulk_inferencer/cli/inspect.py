@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bulk_inferencer._models.described import ModelDescription, SignatureDescription
 
 _MOST_REASONS = 5
+_LONGEST = 100  # characters of a reason; some are paragraphs
 _TAKES = {
     "record": "the whole record",
     "feature": "the feature or column of its name",
@@ -61,7 +62,7 @@ def command(
 
         description = describe(own)
     if not as_json:
-        _show_model(description)
+        _show_model(description, with_inputs=bool(inputs))
     fit = None
     if splits := inputs_of(inputs, (), optional=True):
         from bulk_inferencer._inspection import try_inputs
@@ -75,7 +76,7 @@ def command(
     ctx.exit(terminal.DONE if fit is None or fit.fits else terminal.FAILED)
 
 
-def _show_model(description: ModelDescription) -> None:
+def _show_model(description: ModelDescription, with_inputs: bool) -> None:
     click.echo(f"{description.kind} {description.uri}")
     for signature in description.signatures:
         click.echo(f"\nSignature {signature.name} ({signature.method})")
@@ -92,20 +93,23 @@ def _show_model(description: ModelDescription) -> None:
             )
         if signature.outputs:
             _table({"output": list(signature.outputs), "type": list(signature.outputs.values())})
-        for line in _formats(signature):
+        for line in _formats(signature, with_inputs):
             click.echo(line)
     for note in description.notes:
         click.echo(terminal.printable(note))
 
 
-def _formats(signature: SignatureDescription) -> Iterator[str]:
+def _formats(signature: SignatureDescription, with_inputs: bool) -> Iterator[str]:
+    """Yields what a signature takes, and what it does not take; of inputs, the fit says that."""
     from bulk_inferencer.cli.wording import in_options
 
     taken = [name for name, reason in signature.takes.items() if not reason]
     if taken:
         yield f"Takes {', '.join(taken[:-1])}{' and ' if taken[1:] else ''}{taken[-1]}."
-    for reason, names in _by_reason(signature.takes):
-        yield terminal.printable(f"Not {' or '.join(names)}: {in_options(reason)}")
+    for reason, names in [] if with_inputs else _by_reason(signature.takes):
+        line = f"Not {' or '.join(names)}"
+        why = f": {in_options(reason)}"
+        yield terminal.printable(line + (why if len(why) <= _LONGEST else "; --json says why."))
 
 
 def _by_reason(takes: Any) -> list[tuple[str, list[str]]]:

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 _OTHERS = "Others"
+_PATHS = {"FILE": "file", "PATH": "file", "FOLDER": "dir", "OLDER": "dir"}  # by metavar
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -85,6 +87,13 @@ class Text(click.types.StringParamType):
         if value == "" and is_typed:
             self.fail("it is empty text. Correct it, or leave it out.", param, ctx)
         return super().convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Lets a shell complete paths: all arguments are, and options whose value is called so."""
+        kind = "file" if isinstance(param, click.Argument) else _PATHS.get(param.metavar or "")
+        return [CompletionItem(incomplete, type=kind)] if kind else []
 
 
 class Names(click.ParamType):

@@ -48,14 +48,14 @@ def command(
     BulkInferrer. The report is written into the current folder, unless --output says otherwise:
     results stay as their run has left them.
     """
-    from bulk_inferencer import reports, results
+    from bulk_inferencer import _files, reports, results
     from bulk_inferencer._signals import ended_by_sigterm
     from bulk_inferencer.cli import cells, targets, terminal
     from bulk_inferencer.results.amounts import in_bytes
 
     found = results.read(result, split=split, model=model)
     older = _older(against, found, split) if against else None
-    target = targets.path_of("--output", output)
+    target = _files.as_path("--output", output)
     if not targets.is_report(target):
         targets.check_free(target, force)
     with ended_by_sigterm():

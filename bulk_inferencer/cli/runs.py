@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bulk_inferencer.cli.cells import Column
     from bulk_inferencer.components.recorded_results import RecordedResult, RecordedRun
 
+_LONGEST_WHOLE = 32  # characters of a component that are not cut
 _EPILOG = """\b
 Examples:
   bulk-inferencer runs tfx/metadata.sqlite
@@ -29,8 +30,9 @@ def command(metadata: str, pipeline: str, rows: int, as_json: bool) -> None:
     """List the inferencers' executions in an ML Metadata store.
 
     METADATA is its SQLite file, which is only read. The newest comes first: when, which component
-    of which pipeline, how it ended, and for each model its gate, counts and results. TFX's
-    BulkInferrer is listed too; it records no gate and no counts.
+    of which pipeline, how it ended, and for each model its gate, whether its predictions were as
+    expected, counts and results. TFX's BulkInferrer is listed too; it records no gate and no
+    counts.
     """
     from bulk_inferencer import _extras
 
@@ -90,23 +92,29 @@ def _columns(runs: list[RecordedRun]) -> list[Column]:
         "component",
         "state",
         "gate",
+        "expected",
         "predicted",
         "failed",
         "model",
         "where",
     )
-    numbers, paths, whole = ("predicted", "failed"), ("model", "where"), ("when", "state", "gate")
-    least = ("pipeline", "model")  # what tells least, where the terminal is narrow
+    numbers, paths = ("predicted", "failed"), ("model", "where")
+    whole = {"when", "state", "gate", "expected"}
+    if max(len(run.component) for run in runs) <= _LONGEST_WHOLE:
+        whole.add("component")
+    # What tells least, where the terminal is narrow.
+    least = {"pipeline": 3, "model": 3, "where": 2, "predicted": 1, "failed": 1}
     texts = [[one_line(text) for text in column] for column in zip(*rows, strict=True)]
     return [
-        Column(name, column, name in numbers, name in paths, name in whole, name in least)
+        Column(name, column, name in numbers, name in paths, name in whole, least.get(name, 0))
         for name, column in zip(head, texts, strict=True)
     ]
 
 
 def _of_result(result: RecordedResult | None) -> tuple[str, ...]:
     if result is None:
-        return ("", "", "", "", "")
+        return ("", "", "", "", "", "")
     counts = (result.predictions_written, result.examples_failed)
     texts = ("" if count is None else f"{count:,}" for count in counts)
-    return (result.gate, *texts, result.model, result.uri)
+    expected = {None: "", True: "met", False: "not met"}[result.meets_expectations]
+    return (result.gate, expected, *texts, result.model, result.uri)

@@ -69,11 +69,12 @@ def command(result: str, **options: Any) -> None:
 
 
 def _write(results: Results, options: dict[str, Any]) -> None:
+    from bulk_inferencer import _files
     from bulk_inferencer._signals import ended_by_sigterm
     from bulk_inferencer.cli import cells, targets, terminal
     from bulk_inferencer.results.export import format_of
 
-    target = targets.path_of("--to", options["to"])
+    target = _files.as_path("--to", options["to"])
     write = _writer(results, format_of(target), options["failed"])
     targets.check_free(target, options["force"])
     with ended_by_sigterm():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -43,9 +44,17 @@ def print_table(console: Console, columns: Sequence[Column]) -> list[str]:
     for row in zip(*(column.texts for column in shown), strict=True):
         cells = zip(shown, row, widths, strict=True)
         table.add_row(*[_cell(text, width, more, own.keeps_end) for own, text, width in cells])
-    console.print(table)
+    lines = [_without_end(line) for line in console.render_lines(table, pad=False)]
+    console.print(Segments([own for line in lines for own in (*line, Segment.line())]), end="")
     kept = set(map(id, shown))
     return [column.name for column in columns if id(column) not in kept]
+
+
+def _without_end(line: list[Segment]) -> list[Segment]:
+    """Returns a line without the blanks at its end, which no text that is copied should have."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return [*line[:-1], line[-1]._replace(text=line[-1].text.rstrip())] if line else []
 
 
 def print_blocks(console: Console, blocks: Iterable[Block]) -> None:
@@ -79,8 +88,8 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[in
     ]
     kept = list(range(len(columns)))
     while len(kept) > 1 and sum(least[i] + _GAP for i in kept) - _GAP > width:
-        first = (at for at, i in enumerate(kept) if columns[i].goes_first)
-        del kept[next(first, (len(kept) - 1) // 2)]
+        first = max(kept, key=lambda i: columns[i].goes_first)
+        kept.remove(first if columns[first].goes_first else kept[(len(kept) - 1) // 2])
     room = width - _GAP * (len(kept) - 1)
     return [columns[i] for i in kept], _shared(
         [wanted[i] for i in kept], [least[i] for i in kept], room

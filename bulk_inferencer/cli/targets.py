@@ -11,18 +11,6 @@ _HEAD_BYTES = 4096
 _MARK = b'<meta name="generator" content="bulk-inferencer">'
 
 
-def path_of(option: str, path: str) -> str:
-    """Returns the path that an option names.
-
-    Raises:
-      SettingsError: it is empty or no path.
-    """
-    target = _files.as_path(option, path)
-    if not target:
-        raise SettingsError(f"{option} is empty text. Name a file.")
-    return target
-
-
 def check_free(target: str, is_forced: bool) -> None:
     """Checks that there is no file at a path yet, or that it may be replaced.
 

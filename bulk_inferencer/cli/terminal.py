@@ -46,6 +46,8 @@ _TALKATIVE = (
     *("absl", "apache_beam", "asyncio", "google", "grpc", "h5py", "jax", "keras", "numexpr"),
     *("tensorflow", "tensorflow_serving", "tf_keras", "tfx", "tfx_bsl", "urllib3"),
 )
+# Of those, what a worker process would say of its Python.
+_OF_WORKERS = "ignore::FutureWarning:google.api_core._python_version_support"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _owns_process = False
@@ -56,7 +58,7 @@ _owns_process = False
 
 def say(text: str) -> None:
     """Writes a line to stderr, above a display that updates itself."""
-    if sys.stderr is not None:  # as in a process that was started without
+    with contextlib.suppress(OSError):  # Nobody reads it, or its disk is full; results may go on.
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
@@ -75,7 +77,11 @@ def console(stderr: bool = False) -> Console:
     """Returns a console on which a text from data stays text, whatever it looks like."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError, where rich would raise SystemExit
+
+    return PlainConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def is_terminal(stderr: bool = False) -> bool:
@@ -140,7 +146,8 @@ def failing_clearly(ctx: click.Context) -> Iterator[None]:
 
 def _hand_over_error(ctx: click.Context, code: int, text: str) -> None:
     if ctx.find_root().meta.get(_JSON):
-        write_json({"state": _STATES[code], "error": text})
+        with contextlib.suppress(OSError):  # which may be what the error is about
+            write_json({"state": _STATES[code], "error": text})
 
 
 def _text_of(error: Exception | SystemExit) -> str:
@@ -217,6 +224,9 @@ def own_process() -> Iterator[None]:
     """Within `with`, the process is that of the command line alone, and ends with it."""
     global _owns_process
     _owns_process = True
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as after `>&-`; no other file should get its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal may know fewer letters than the data.
             stream.reconfigure(errors="backslashreplace")
@@ -234,7 +244,7 @@ def own_process() -> Iterator[None]:
 def _flush() -> None:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain at its end.
+    except OSError:  # `| head` has seen enough, or a disk is full. Python would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -251,6 +261,7 @@ def quiet_libraries(ctx: click.Context) -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("PYTHONWARNINGS", _OF_WORKERS)
     for library in _TALKATIVE:
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     warnings.showwarning = _show_warning

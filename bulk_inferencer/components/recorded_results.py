@@ -32,6 +32,10 @@ _OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 _PREDICTIONS, _TABLE = "InferenceResult", "bulk_inferencer.PredictionTable"
 _SUMMARY, _COMPARISON = "bulk_inferencer.InferenceSummary", "bulk_inferencer.ModelComparison"
 _MODEL = "Model"
+_BLESSED = "blessed"  # the property of a ModelBlessing, as TFX names it
+
+# How a file of SQLite begins.
+_SQLITE = b"SQLite format 3\0"
 # How the types of executions are named that are inferencers, and of one that only imports results.
 _OURS, _THEIRS, _IMPORTER = "bulk_inferencer.", ".BulkInferrer", ".Importer"
 _AT_A_TIME = 100  # executions whose outputs are looked up together
@@ -96,6 +100,8 @@ class RecordedResult:
       uri: where they are.
       gate: the verdict of the gate; empty if it is not recorded, as by TFX's BulkInferrer.
       model: the URI of the model, or its endpoint; empty if it is not recorded.
+      meets_expectations: whether the model was blessed for its predictions; None if nothing was
+        expected of them.
       examples_read: records read; None if it is not recorded, as below.
       predictions_written: records predicted.
       examples_failed: records that could not be scored.
@@ -105,6 +111,7 @@ class RecordedResult:
     uri: str
     gate: str = ""
     model: str = ""
+    meets_expectations: bool | None = None
     examples_read: int | None = None
     predictions_written: int | None = None
     examples_failed: int | None = None
@@ -193,7 +200,9 @@ def _run_of(store: metadata_store.MetadataStore, recorded: _Recorded) -> Recorde
         state=mlmd.Execution.State.Name(execution.last_known_state),
         started=_time(execution.create_time_since_epoch),
         ended=_time(execution.last_update_time_since_epoch),
-        results=tuple(_result(key, shown[key], models) for key in sorted(shown)),
+        results=tuple(
+            _result(key, shown[key], models, _is_blessed(key, outputs)) for key in sorted(shown)
+        ),
         summary=next((own.uri for own in of_type[_SUMMARY].values()), ""),
     )
 
@@ -202,8 +211,24 @@ def _of_type(artifacts: Mapping[str, mlmd.Artifact], kind: str) -> dict[str, mlm
     return {key: artifact for key, artifact in artifacts.items() if artifact.type == kind}
 
 
+def _is_blessed(result: str, outputs: Mapping[str, mlmd.Artifact]) -> bool | None:
+    """Returns whether a model was blessed for its predictions; None if nothing was expected."""
+    is_of_all = result in (keys.INFERENCE_RESULT, keys.PREDICTION_TABLE)
+    verdicts = [
+        artifact.custom_properties[_BLESSED].int_value == 1
+        for key, artifact in outputs.items()
+        if key == keys.prediction_blessing_key(result)
+        or (is_of_all and key.startswith(keys.PREDICTION_BLESSING))
+        if _BLESSED in artifact.custom_properties
+    ]
+    return all(verdicts) if verdicts else None
+
+
 def _result(
-    key: str, artifact: mlmd.Artifact, models: Mapping[str, mlmd.Artifact]
+    key: str,
+    artifact: mlmd.Artifact,
+    models: Mapping[str, mlmd.Artifact],
+    meets_expectations: bool | None,
 ) -> RecordedResult:
     kept = artifact.custom_properties
     ids = kept[keys.MODEL_ID].string_value.split(",") if keys.MODEL_ID in kept else []
@@ -211,7 +236,8 @@ def _result(
     endpoint = kept[keys.MODEL_ENDPOINT].string_value if keys.MODEL_ENDPOINT in kept else ""
     counts = {name: int(kept[name].int_value) for name in keys.COUNTS if name in kept}
     gate = kept[keys.GATE].string_value if keys.GATE in kept else ""
-    return RecordedResult(key, artifact.uri, gate, endpoint or ", ".join(uris), **counts)
+    model = endpoint or ", ".join(uris)
+    return RecordedResult(key, artifact.uri, gate, model, meets_expectations, **counts)
 
 
 def _time(milliseconds: int) -> dt.datetime:
@@ -231,20 +257,45 @@ def _opened(metadata: Any) -> metadata_store.MetadataStore:
             f"metadata must be the SQLite file of ML Metadata, or a ConnectionConfig, not "
             f"{metadata!r} of type {type(metadata).__name__}."
         )
-    name = "ML Metadata"
+    name = ""
     if isinstance(metadata, mlmd.ConnectionConfig) and metadata.HasField("sqlite"):
         name = metadata.sqlite.filename_uri
         if name and not os.path.isfile(name):  # ML Metadata would make one.
             raise InputError(f"There is no file {name}. Give the SQLite file of ML Metadata.")
+        if name and not _may_be_sqlite(name):
+            raise _not_metadata(name)
     try:
         return metadata_store.MetadataStore(metadata)
     except (mlmd_errors.StatusError, RuntimeError) as error:
-        # Without the SQL that did not run.
-        reason = str(error).removeprefix("Error when executing query: ").partition(" query: ")[0]
+        reason = _without_sql(str(error))
+        # It would make the tables that it does not find.
+        if name and ("readonly database" in reason or "not a database" in reason):
+            raise _not_metadata(name) from error
         raise InputError(
-            f"{name} cannot be opened: {reason}. Give the SQLite file of ML Metadata, or a "
-            f"ConnectionConfig."
+            f"{name or 'ML Metadata'} cannot be opened: {reason}. Give the SQLite file of ML "
+            f"Metadata, or a ConnectionConfig."
         ) from error
+
+
+def _may_be_sqlite(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_SQLITE))
+    except OSError:
+        return True  # ML Metadata says why.
+    return start in (b"", _SQLITE)  # ML Metadata makes its tables in an empty one.
+
+
+def _without_sql(message: str) -> str:
+    what = message.rpartition("Error when executing query: ")[2]
+    return what.partition(" query: ")[0].rstrip(". ")
+
+
+def _not_metadata(path: str) -> InputError:
+    return InputError(
+        f"{path} is not an SQLite file of ML Metadata. Give the file that the pipeline writes, "
+        f"often metadata.sqlite or metadata.db."
+    )
 
 
 def _executions(

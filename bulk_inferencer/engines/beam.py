@@ -99,10 +99,18 @@ def open_filesystems(
 
 
 def make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
-    """Returns a pipeline. Arguments that name no runner get a local one."""
+    """Returns a pipeline. Arguments that name no runner get a local one.
+
+    Raises:
+      SettingsError: the runner lacks an option, such as Dataflow its project.
+    """
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions(with_runner(options))
-    return beam.Pipeline(options=options)
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SettingsError(f"Beam cannot take its options: {reason}. Correct them.") from error
 
 
 def with_runner(args: Iterable[Any]) -> list[Any]:
@@ -128,7 +136,8 @@ def check_options(args: Sequence[str]) -> None:
     Beam leaves out those that it does not know, and prints pages about a wrong value.
 
     Raises:
-      SettingsError: a value is wrong, or there is an option that the local runner does not have.
+      SettingsError: a value is wrong or missing, or there is an option that the local runner does
+        not have.
         Other runners may have more options than are known here.
     """
     options, printed = PipelineOptions(list(args)), io.StringIO()
@@ -146,6 +155,7 @@ def check_options(args: Sequence[str]) -> None:
         raise SettingsError(
             f"Beam's local runner has no option {unknown[0]}. Correct it, or leave it out."
         )
+    make_pipeline(args)
 
 
 def _check_runner(name: str) -> None:

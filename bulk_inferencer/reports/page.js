@@ -1,5 +1,6 @@
 "use strict";
-// Draws the plots, each when it comes near the window, in the colours of the page's style.
+// Draws the plots in the colours of the page's style: each when it comes near the window, and the
+// others when the browser has time, since printing does not wait for them.
 (() => {
   const items = JSON.parse(document.getElementById("plots").textContent);
   const documents = [];
@@ -36,6 +37,19 @@
     { rootMargin: "600px" },
   );
   places.forEach((place) => watch.observe(place));
+
+  const whenIdle = window.requestIdleCallback || ((task) => setTimeout(task, 50));
+  const drawNext = async () => {
+    const place = places.find((own) => own.id in items);
+    if (!place) return;
+    watch.unobserve(place);
+    try {
+      await draw(place);
+    } finally {
+      whenIdle(drawNext);
+    }
+  };
+  addEventListener("load", () => whenIdle(drawNext));
   addEventListener("beforeprint", () => places.forEach(draw));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => documents.forEach(paint));
 })();

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_UNKNOWN = "unknown, since "
+
 
 @dataclass(frozen=True)
 class Check:
@@ -28,6 +30,11 @@ class Check:
     found: str
     is_met: bool
 
+    @property
+    def was_made(self) -> bool:
+        """Whether there was something to check: without a baseline, there is no drift."""
+        return not (self.is_met and self.found.startswith(_UNKNOWN))
+
     def __str__(self) -> str:
         is_as = "and is" if self.is_met else "but is"
         return f"The {self.what} should be {self.expected}, {is_as} {self.found}."
@@ -44,7 +51,7 @@ def unknown(
     what: str, low: float | None, high: float | None, reason: str, is_met: bool = False
 ) -> Check:
     """Returns the check of a value that nobody can tell."""
-    return Check(what, _range(low, high), f"unknown, since {reason}", is_met)
+    return Check(what, _range(low, high), f"{_UNKNOWN}{reason}", is_met)
 
 
 def missing(output: str, reason: str) -> Check:

@@ -30,7 +30,7 @@ def blocks(joined: JoinedComparison, most_records: int = _MOST_RECORDS) -> Itera
     yield from display_comparison.blocks(joined.comparison, most_records)
     pairs = joined.comparison.pairs
     if pairs and not any(pair.outputs for pair in pairs):
-        yield "No output is in both. Of results with several models, read one."
+        yield "No output is in both. If there are several models, choose one of each."
 
 
 def _balance(joined: JoinedComparison) -> Grid:

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulk_inferencer import _files
-from bulk_inferencer._layout import COMPARISON, INFERENCE_RESULT, PREDICTION_TABLE, SUMMARY_FILE
+from bulk_inferencer._layout import (
+    COMPARISON,
+    INFERENCE_RESULT,
+    PREDICTION_TABLE,
+    SUMMARY_FILE,
+    WORK_FOLDER,
+)
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results.shards import Shard, log_shards, table_shards
 from bulk_inferencer.results.summary import Summary
@@ -111,6 +117,13 @@ def nothing_found(folder: str, split: str | None = None) -> InputError:
     below = posixpath.join(folder, INFERENCE_RESULT)
     if not _files.exists(folder):
         hint = "There is no such folder."
+    elif place := _unfinished(folder):
+        run, execution = _run_of(place)
+        return InputError(
+            f"The run in {shown(place if execution else run)} has not ended, so there are no "
+            f"predictions yet. If it was stopped, run the same call again. It goes on where it "
+            f"stopped."
+        )
     elif split is None and log_shards(below):
         hint = f"They are in {below}."
     else:
@@ -118,7 +131,13 @@ def nothing_found(folder: str, split: str | None = None) -> InputError:
             "Check the folder and the split. A model that was not blessed leaves no predictions; "
             "its summary.json says so."
         )
-    return InputError(f"There are no predictions{which} in {folder}. {hint}")
+    return InputError(f"There are no predictions{which} in {shown(folder)}. {hint}")
+
+
+def shown(folder: str) -> str:
+    """Returns a folder as a sentence can name it: `.` and `..` look like its end."""
+    ends_in_dots = posixpath.basename(folder.rstrip("/")) in (".", "..")
+    return _absolute(folder) if ends_in_dots else folder
 
 
 def folder_of(source: Any) -> str:
@@ -174,10 +193,23 @@ def _find_summary(folder: str) -> str | None:
     within = _files.literal(posixpath.join(folder, _SUMMARY)) + f"/*/{SUMMARY_FILE}"
     if executions := [posixpath.dirname(path) for path in _files.matching(within)]:
         raise InputError(
-            f"{folder} holds the results of {len(executions)} executions. Name one, such as "
+            f"{shown(folder)} holds the results of {len(executions)} executions. Name one, such as "
             f"{executions[-1]}."
         )
     return None
+
+
+def _unfinished(folder: str) -> str | None:
+    """Returns the folder for the summary of a run that has not ended, if a folder is of one."""
+    places = (folder, posixpath.join(folder, _SUMMARY), *_places_beside(folder))
+    return next(
+        (
+            own
+            for own in places
+            if _files.files_below(posixpath.join(own, WORK_FOLDER)) and not _has_summary(own)
+        ),
+        None,
+    )
 
 
 def _run_of(summary: str) -> tuple[str, str]:

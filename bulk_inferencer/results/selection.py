@@ -13,7 +13,7 @@ from bulk_inferencer._layout import INFERENCE_RESULT, PARQUET, names_models, tab
 from bulk_inferencer.errors import InputError, SettingsError
 from bulk_inferencer.results.failures import fail_alike, failure_tables
 from bulk_inferencer.results.log_rows import LogRows
-from bulk_inferencer.results.places import Place, nothing_found
+from bulk_inferencer.results.places import Place, nothing_found, shown
 from bulk_inferencer.results.reader import check_has_ended
 from bulk_inferencer.results.shards import (
     Shard,
@@ -167,8 +167,8 @@ class Selection:
         logs = self._logs() if logs is None else logs
         if self.place.table and not any(logs.values()):
             raise InputError(
-                f"There are no PredictionLogs in {self.place.name}, only a table. Iterate over the "
-                f"results, or use batches, for its rows."
+                f"There are no PredictionLogs in {shown(self.place.name)}, only a table. Iterate "
+                f"over the results, or use batches, for its rows."
             )
         for model, shards in logs.items():
             self._check(self.place.logs[model], shards, [model])
@@ -233,12 +233,14 @@ def select(
     names = tuple(place.summary.branches if place.summary else place.logs) or (INFERENCE_RESULT,)
     if model is not None and model not in names:
         raise SettingsError(
-            f"There is no model '{model}' in {place.name}, only {', '.join(names)}. Correct model."
+            f"There is no model '{model}' in {shown(place.name)}, only {', '.join(names)}. Correct "
+            f"model."
         )
     model = model or place.model
     selection = Selection(place, split, (model,) if model else names, bool(model), allow_partial)
     if split is not None and selection.open_models and split not in selection.all_splits:
         splits = ", ".join(selection.all_splits)
         known = f"Its splits are {splits}." if splits else "Its files name no splits."
-        raise InputError(f"There is no split '{split}' in {place.name}. {known} Correct split.")
+        where = shown(place.name)
+        raise InputError(f"There is no split '{split}' in {where}. {known} Correct split.")
     return selection

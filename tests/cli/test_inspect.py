@@ -23,7 +23,7 @@ def model(tmp_path_factory):
 def test_model_shows_its_signatures_and_what_it_takes(here, call, model):
     code, out, err = call("inspect", model)
     assert (code, err) == (0, f"Inspecting {model}.\n")
-    assert [line.rstrip() for line in out.splitlines()[:9]] == [
+    assert out.splitlines()[:9] == [
         f"SavedModel {model}",
         "",
         "Signature serving_default (predict)",
@@ -34,7 +34,7 @@ def test_model_shows_its_signatures_and_what_it_takes(here, call, model):
         "y       float32[None]",
         "Takes tables and tf.Examples.",
     ]
-    assert out.splitlines()[9].startswith("Not whole files and other bytes: Signature ")
+    assert out.splitlines()[9:] == ["Not whole files and other bytes; --json says why."]
 
 
 def test_inputs_that_fit_are_scored(here, call, model):
@@ -43,6 +43,7 @@ def test_inputs_that_fit_are_scored(here, call, model):
     )
     assert code == 0
     assert "The first 64 records fit." in out.splitlines()
+    assert "\nNot " not in out
 
 
 def test_inputs_that_do_not_fit_have_a_cure_and_an_exit_code(here, call, model):
@@ -94,3 +95,10 @@ def test_script_gets_one_document(here, call):
         "failures": {},
         "problem": "",
     }
+
+
+def test_what_the_users_modules_print_is_not_among_the_json(here, call_json):
+    (here / "printing.py").write_text("print('hello')\nfrom own_models import talkative\n")
+    document = call_json("inspect", "printing:talkative", "data.parquet", "--json")
+    assert document["inputs"]["fits"]
+    assert "Add --takes-records." in str(document["model"]["signatures"][0]["takes"])

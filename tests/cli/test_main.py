@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shlex
@@ -18,6 +19,7 @@ from bulk_inferencer.cli.main import COMMANDS
 HEAVY = {"numpy", "pandas", "pyarrow", "apache_beam", "tensorflow", "rich", "bokeh", "yaml", "grpc"}
 # Prints the modules that are there when the first line is written, or at the end.
 SPY = """
+import os
 import sys
 from bulk_inferencer.cli.main import main
 
@@ -25,8 +27,7 @@ class Spy:
     def write(self, text):
         if text:
             print(*sys.modules, file=sys.__stdout__, flush=True)
-            sys.__stdout__.close()
-            sys.exit()
+            os._exit(0)
     def flush(self):
         pass
 
@@ -123,6 +124,8 @@ def test_shell_completes_commands_and_options():
     assert completed("bulk-inferencer predict --max-fai") == [
         *("plain,--max-failed-fraction", "plain,--max-failed")
     ]
+    assert completed("bulk-inferencer show res") == ["file,res"]
+    assert completed("bulk-inferencer predict -o res") == ["dir,res"]
 
 
 def test_reader_that_has_seen_enough_is_no_error():
@@ -132,6 +135,41 @@ def test_reader_that_has_seen_enough_is_no_error():
     ) as child:
         child.stdout.close()
         assert child.stderr.read() == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full"])
+def test_stream_that_cannot_be_written_to_is_no_traceback(closed):
+    command = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "bulk_inferencer"]
+    said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in said.stderr
+    assert said.returncode == ("full" in closed)
+
+
+INTERRUPTED = """
+import sys
+from bulk_inferencer.__main__ import main
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
+
+def test_interrupt_before_anything_has_begun_is_no_traceback():
+    command = [sys.executable, "-c", INTERRUPTED]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (130, "")
+
+
+def test_wrong_usage_of_any_command_is_json_where_that_is_wanted(call):
+    for args in (["perdict"], ["--bogus", "show"], ["show"], ["report", "r", "--bogus"]):
+        code, out, _ = call(*args, "--json")
+        assert (code, json.loads(out)["state"]) == (2, "wrong usage"), args
+    assert call("show", "--", "--json")[1] == ""
 
 
 @pytest.mark.parametrize(

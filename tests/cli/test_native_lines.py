@@ -57,3 +57,19 @@ def test_last_words_of_a_process_arrive(end):
 )
 def test_lines_of_libraries_are_told_apart_from_others(line, expected):
     assert is_about_itself(line) == expected
+
+
+KEEP = """
+import os, subprocess, sys
+from bulk_inferencer.cli.native_lines import keep_stdout
+
+keep_stdout()
+print("a result")
+os.write(1, b"from C\\n")
+subprocess.run([sys.executable, "-c", "print('from a child')"])
+"""
+
+
+def test_stdout_holds_results_alone():
+    said = subprocess.run([sys.executable, "-c", KEEP], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("a result\n", "from C\nfrom a child\n")

@@ -93,3 +93,11 @@ def test_files_of_a_split_come_together():
     message = "There are no INPUTS. Name files, folders or patterns to score."
     with pytest.raises(click.UsageError, match=exactly(message)):
         inputs_of((), ())
+
+
+def test_empty_text_is_no_value_of_an_option_unless_that_takes_names(call):
+    said = "it is empty text. Correct it, or leave it out."
+    for option in ("--expectations", "--baseline", "--blessing", "-o"):
+        code, _, err = call("predict", "m", "data", f"{option}=" if len(option) > 2 else option, "")
+        assert (code, err.splitlines()[-1].partition(": it")[2]) == (2, said[2:]), option
+    assert call("predict", "m", "")[2].endswith(f"Invalid value for '[INPUTS]...': {said}\n")

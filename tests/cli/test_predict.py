@@ -158,6 +158,20 @@ def test_predictions_that_are_not_as_expected_have_an_exit_code(here, call):
     assert (code, out.splitlines()[1]) == (0, "The predictions meet all 2 expectations.")
 
 
+def test_drift_that_was_not_checked_is_told(here, call):
+    (here / "expected.yaml").write_text("outputs: {y: {minimum: 0, max_drift: 0.1}}")
+    command = ("predict", "own_models:times_five", "data.parquet", "-o", "out")
+    code, out, _ = call(*command, "--expectations", "expected.yaml")
+    assert code == 0
+    assert out.splitlines()[1:3] == [
+        "The predictions meet all 2 expectations that were checked.",
+        (
+            "The drift of 'y' from the baseline was not checked: there is no baseline. --baseline "
+            "FOLDER names earlier results."
+        ),
+    ]
+
+
 def test_expectations_of_named_models_are_refused(here, call):
     (here / "expected.yaml").write_text("five: {outputs: {y: {minimum: 0}}}")
     command = ("predict", "own_models:times_five", "data.parquet", "-o", "out")
@@ -201,6 +215,11 @@ def test_trial_of_all_records_says_so(here, call, call_json):
          "There are both INPUTS and --split. Name all files with --split."),
         (["-o", "out", "--table", "none", "--keep", "id"],
          "--keep is about a table, but there is none. Leave it out."),
+        (["-o", "out", "--table", "none", "--no-prediction-logs"], (
+            "With --table none and --no-prediction-logs, nothing would be written. Leave one "
+            "out.")),
+        (["-o", "out", "--max-damaged-files", "3"],
+         "--max-damaged-files needs --skip-damaged-files beside it."),
         (["-o", "out", "--tag", "serve"], (
             "--tag has no meaning for own_models:times_five, which is a function that loads a "
             "model. Leave it out.")),
@@ -215,6 +234,13 @@ def test_trial_of_all_records_says_so(here, call, call_json):
         (["-o", "out", "--", "--direct_num_workers=x"], (
             "Beam cannot take its options: argument --direct_num_workers: invalid int value: 'x'. "
             "Correct them.")),
+        (["-o", "out", "--", "--runner=DataflowRunner"], (
+            "Beam cannot take its options: Pipeline has validations errors: Missing GCS path "
+            "option: temp_location. Missing GCS path option: staging_location. Missing required "
+            "option: project. Missing required option: region. Correct them.")),
+        (["-o", "out", "--", "--runner=a.b.Runner"], (
+            "Beam has no runner 'a.b.Runner' here: No module named 'a'. Correct its option "
+            "--runner.")),
     ],
 )  # fmt: skip
 def test_wrong_usage_has_an_exit_code_and_a_cure(here, call, args, message):

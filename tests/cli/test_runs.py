@@ -32,6 +32,24 @@ def test_runs_are_a_table_and_name_the_command_for_their_predictions(call, recor
     assert out.splitlines()[-1] == f"  bulk-inferencer show {folder}"
 
 
+def test_refused_predictions_are_told_apart_and_components_are_cut_last(
+    call, call_json, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    recorder = Recorder(tmp_path)
+    for blessed in (1, 0, None):
+        recorder.add(
+            "p", "BulkInferencer-of-penguins", 1, output="inference_result", blessed=blessed
+        )
+    _, out, _ = call("runs", tmp_path / "metadata.sqlite")
+    head, *rows = out.splitlines()[:4]
+    start = head.index("expected")
+    assert [row[start : start + 8].strip() for row in rows] == ["", "not met", "met"]
+    assert all(" BulkInferencer-of-penguins  complete" in row for row in rows)
+    runs = call_json("runs", tmp_path / "metadata.sqlite", "--json")
+    assert [run["results"][0]["meets_expectations"] for run in runs] == [None, False, True]
+
+
 def test_runs_as_json_hold_all_that_is_recorded(call_json, recorder):
     metadata = recorder.folder / "metadata.sqlite"
     failed, done = call_json("runs", metadata, "--pipeline", "penguins", "--json")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 
 import click
 import click.testing
 import pytest
+from rich.console import Console
+from rich.live import Live
 
 from bulk_inferencer import Summary
 from bulk_inferencer._gate import UNASKED
@@ -14,6 +18,7 @@ from bulk_inferencer._progress import Progress
 from bulk_inferencer.cli import ending, live, terminal
 from bulk_inferencer.cli.estimate import Estimate, estimate
 from bulk_inferencer.cli.wording import in_options
+from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.results import BranchSummary, Counts
 from bulk_inferencer.results.timeline import Timeline
 
@@ -67,19 +72,30 @@ TRIAL = Summary(
 
 def test_estimate_takes_the_rate_of_the_later_half_and_counts_the_start_once():
     # 45 of 90 take half of the third second and the fourth, so all of them 3 seconds.
-    assert estimate(TRIAL) == Estimate(1000, 100, 10 - 3 + 3 * 10, 1000, 500)
-    (line, warning) = ending.trial(estimate(TRIAL), None)
+    assert estimate(TRIAL, 100) == Estimate(1000, 100, 10 - 3 + 3 * 10, 1000, 500, tried=100)
+    (line, warning) = ending.trial(estimate(TRIAL, 100), None)
     assert line == (
-        "All of them are about 1,000 records, in 1.0 kB. At this rate they take about 37 seconds, "
-        "the predictions 500 bytes, and about 100 of them fail."
+        "All of them are about 1,000 records, in 1.0 kB. At this rate they take at most about 37 "
+        "seconds, the predictions 500 bytes, and about 100 of them fail."
     )
     assert warning.startswith("That is more than 1.00%, ")
-    assert list(ending.trial(estimate(TRIAL), 0.1)) == [line]
+    assert list(ending.trial(estimate(TRIAL, 100), 0.1)) == [line]
+    (line, _) = ending.trial(dataclasses.replace(estimate(TRIAL, 100), tried=5000), None)
+    assert " they take about 37 seconds, " in line
+
+
+def test_estimate_counts_the_head_of_a_file_once():
+    assert estimate(TRIAL, 100, bytes_of_a_row=40).bytes_written == 40 + 10 * 10
+    assert estimate(TRIAL, 100, bytes_of_a_row=60).bytes_written == 50
+
+
+def test_trial_that_was_not_stopped_by_its_limit_has_read_all_records():
+    assert list(ending.trial(estimate(TRIAL, 101), None)) == ["These were all records."]
 
 
 def test_trial_of_nothing_tells_nothing():
     nothing = Summary({"inference_result": BranchSummary({"s": Counts()}, UNASKED, "m")})
-    assert list(ending.trial(estimate(nothing), None)) == [
+    assert list(ending.trial(estimate(nothing, 100), None)) == [
         "The trial read no record, so it cannot tell what all of them would take."
     ]
 
@@ -111,6 +127,9 @@ def test_many_reasons_become_few_lines_without_control_characters():
         ("BatchBounds.max_record_bytes must be", "--max-record-bytes must be"),
         ("more than DamagedFiles.max_count allows", "more than --max-damaged-files allows"),
         ("Correct SavedModel.signatures.", "Correct --signature."),
+        ('Read it with input_format="csv".', "Read it with --format csv."),
+        ("Output 'y': OutputExpectations.maximum must be", "Output 'y': maximum must be"),
+        ("but the table has y. Correct binary.", "but the table has y. Correct --binary."),
         ("Name it in the MyModel.signatures of it", "Name it in the MyModel.signatures of it"),
     ],
 )  # fmt: skip
@@ -118,10 +137,12 @@ def test_cures_name_options(message, expected):
     assert in_options(message) == expected
 
 
-def failing(error):
+def failing(error, as_json=False):
     @click.command()
     @click.pass_context
     def command(ctx):
+        if as_json:
+            terminal.fail_as_json(ctx)
         with terminal.failing_clearly(ctx):
             raise error
 
@@ -136,14 +157,49 @@ def failing(error):
         (ZeroDivisionError("by\n\x1b0"), 1, (
             "Error: ZeroDivisionError: by \\x1b0\nThis was not expected. --debug shows where it "
             "comes from.\n")),
+        (SystemExit(0), 1, (
+            "Error: The model, or a function around it, called sys.exit(0). Raise an exception "
+            "instead.\n")),
     ],
-    ids=["interrupt", "file", "bug"],
+    ids=["interrupt", "file", "bug", "exit"],
 )  # fmt: skip
 def test_error_is_a_line_or_two_and_an_exit_code(error, code, said):
     result = failing(error)
     assert (result.exit_code, result.stderr) == (code, said)
 
 
+@pytest.mark.parametrize(
+    ("error", "state", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted", "Interrupted."),
+        (PermissionError(13, "Permission denied", "out"), "failed", "Permission denied: out."),
+        (SettingsError("TableSettings.keep is wrong."), "wrong usage", "--keep is wrong."),
+        (click.UsageError("There is no x."), "wrong usage", "There is no x."),
+    ],
+    ids=["interrupt", "file", "settings", "usage"],
+)
+def test_error_is_also_a_json_document_where_one_is_wanted(error, state, said):
+    assert json.loads(failing(error, as_json=True).stdout) == {"state": state, "error": said}
+
+
 def test_json_has_no_numbers_that_other_readers_refuse(capsys):
     terminal.write_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": {"c": None}}
+
+
+def test_what_is_said_stands_above_a_display_that_updates_itself():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with Live("the display", console=console):
+        terminal.say("a warning")
+    assert "a warning\n" in console.file.getvalue()
+
+
+def test_reader_of_a_table_that_has_seen_enough_is_told_apart_from_a_model_that_exits():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    console = terminal.console()
+    console.file = Closed()
+    with pytest.raises(BrokenPipeError):
+        console.print("a row")

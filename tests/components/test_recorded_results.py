@@ -13,7 +13,7 @@ from bulk_inferencer import latest_results
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer._signatures import PREDICT, Signature
-from bulk_inferencer.components import artifacts, recorded_results
+from bulk_inferencer.components import artifacts, keys, recorded_results
 from bulk_inferencer.components.recorded_results import RecordedResult, recorded_runs
 from bulk_inferencer.errors import InputError, SettingsError
 from tests.components.tfx_helpers import UNLABELLED, LocalPipeline, Nodes
@@ -74,7 +74,9 @@ def test_runs_of_a_pipeline_are_listed_with_gates_counts_models_and_places(metad
     assert own.model == uris["five_uri"]
     assert own.uri == f"{folder}/Ours/inference_result/{ours.execution_id}"
     assert ours.summary == f"{folder}/Ours/summary/{ours.execution_id}"
-    assert own == RecordedResult("inference_result", own.uri, "no_blessing", own.model, **counts)
+    assert own == RecordedResult(
+        "inference_result", own.uri, "no_blessing", own.model, None, **counts
+    )
     assert [(r.name, r.gate, r.predictions_written) for r in both.results] == [
         ("five", "no_blessing", 2),
         ("ten", "not_blessed", 0),
@@ -104,7 +106,14 @@ class Recorder:
         return self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])[0]
 
     def add(
-        self, pipeline, component, y=None, state=mlmd.Execution.COMPLETE, output="result", kind=""
+        self,
+        pipeline,
+        component,
+        y=None,
+        state=mlmd.Execution.COMPLETE,
+        output="result",
+        kind="",
+        blessed=None,
     ):
         """Adds an execution; with `y`, it has written a prediction."""
         type_id = self.store.put_execution_type(mlmd.ExecutionType(name=kind or component))
@@ -124,9 +133,19 @@ class Recorder:
         logs = encoder.encode([example(x=1.0)], {"y": np.array([y])})
         (folder / "prediction_logs-00000-of-00001").write_bytes(tfrecord.frame(logs))
         kind = self.store.put_artifact_type(mlmd.ArtifactType(name="InferenceResult"))
-        (artifact,) = self.store.put_artifacts([mlmd.Artifact(type_id=kind, uri=str(folder))])
-        event = mlmd.Event(type=mlmd.Event.OUTPUT, artifact_id=artifact, execution_id=execution_id)
-        event.path.steps.add().key = output
+        self._put(mlmd.Artifact(type_id=kind, uri=str(folder)), output, execution_id)
+        if blessed is not None:
+            kind = self.store.put_artifact_type(mlmd.ArtifactType(name="ModelBlessing"))
+            blessing = mlmd.Artifact(type_id=kind, uri=f"{folder}-blessing")
+            blessing.custom_properties["blessed"].int_value = blessed
+            self._put(blessing, keys.prediction_blessing_key(""), execution_id)
+
+    def _put(self, artifact, key, execution_id):
+        (artifact_id,) = self.store.put_artifacts([artifact])
+        event = mlmd.Event(
+            type=mlmd.Event.OUTPUT, artifact_id=artifact_id, execution_id=execution_id
+        )
+        event.path.steps.add().key = key
         self.store.put_events([event])
 
 
@@ -186,16 +205,23 @@ def test_metadata_that_is_not_there_is_an_error_and_is_not_made(tmp_path):
         with pytest.raises(InputError, match=exactly(message)):
             latest_results(metadata)
     assert not missing.exists()
-    (tmp_path / "text").write_text("no database at all, but text of more than a few bytes" * 100)
-    with pytest.raises(
-        InputError, match=r"/text cannot be opened: .*\. Give the SQLite file of ML"
-    ):
-        latest_results(tmp_path / "text")
     message = (
         "metadata must be the SQLite file of ML Metadata, or a ConnectionConfig, not 3 of type int."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
         latest_results(3)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"text " * 200, b"SQLite format 3\0" + b"x" * 200])
+def test_file_of_something_else_is_no_metadata(tmp_path, content):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    message = (
+        f"{path} is not an SQLite file of ML Metadata. Give the file that the pipeline writes, "
+        f"often metadata.sqlite or metadata.db."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        latest_results(path)
 
 
 # A list of runs

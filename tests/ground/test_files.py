@@ -230,6 +230,7 @@ def test_file_url_is_the_path_that_it_stands_for(tmp_path):
             "file:///a%0Ab",
             "F.path holds a control character, such as a line break: '/a\\nb'. Remove it.",
         ),
+        ("a\udcff", "F.path is no name in UTF-8: 'a\\udcff'. Rename it."),
         ("a\0b", "F.path holds a control character, such as a line break: 'a\\x00b'. Remove it."),
     ],
 )

@@ -19,14 +19,15 @@ FROM_MEMORY = (
     f"which workers cannot get. S{EXPORT[1:]}, and use SavedModel(folder). Or save it to a file, "
     f"and u{PYTHON[1:]}"
 )
-LOAD = f"Load it with keras.models.load_model, {EXPORT}. Or u{PYTHON[1:]}"
+LOAD = (
+    "Load it with keras.models.load_model, and save it with model.export(folder), or for "
+    "tf.Examples with bulk_inferencer.serving.export(model, folder, feature_spec). Or "
+    f"u{PYTHON[1:]}"
+)
 SAVE = "Workers load a model of their own: save it to a file."
 WEIGHTS = f"Build the model, load them into it, {EXPORT}."
 CHECKPOINT = f"a checkpoint of TensorFlow, which holds weights without a signature. {WEIGHTS}"
-CHECK = (
-    "Check the path, and that the Trainer exported the model for serving (to "
-    "fn_args.serving_model_dir)."
-)
+CHECK = "Check the path. In TFX, the Trainer has to export the model to fn_args.serving_model_dir."
 
 
 class Estimator:
@@ -87,6 +88,13 @@ def test_folder_that_is_no_model_is_recognised_by_what_it_holds(tmp_path, files,
         (folder / name).touch()
     for path in (str(folder), in_bucket(folder)):
         assert about_path(f"{path}/") == f"No saved_model.pb in {path}{expected.format(path)}"
+
+
+def test_folder_that_is_not_there_is_named(tmp_path):
+    assert about_path(f"{tmp_path}/a/") == (
+        f"There is no folder {tmp_path}/a. Check the path. In TFX, the Trainer has to export the "
+        f"model to fn_args.serving_model_dir."
+    )
 
 
 def test_empty_path_is_named():

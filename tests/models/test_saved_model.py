@@ -262,8 +262,8 @@ def test_output_whose_fault_the_description_does_not_tell_is_named(tmp_path, mak
 
 def test_missing_folder_signature_or_tag_is_named_with_those_that_exist(tmp_path, linear_model):
     message = (
-        f"No saved_model.pb in {tmp_path}. Check the path, and that the Trainer exported the model "
-        f"for serving (to fn_args.serving_model_dir)."
+        f"No saved_model.pb in {tmp_path}. Check the path. In TFX, the Trainer has to export the "
+        f"model to fn_args.serving_model_dir."
     )
     for call in (check, load, lambda path: SavedModel(str(path)).fingerprint()):
         with refused(message):
@@ -292,6 +292,18 @@ def test_damaged_model_is_named(tmp_path, linear_model):
     shutil.rmtree(folder / "variables")
     with pytest.raises(ModelError, match=f"^Could not load {re.escape(str(folder))}: .*variables"):
         load(folder)
+
+
+def test_path_that_tensorflow_or_nobody_can_read_is_named(tmp_path, linear_model):
+    folder = shutil.copytree(linear_model, tmp_path / "m[1]")
+    message = (
+        f"Could not load {folder}: TensorFlow takes *, ?, [ and ] in a path for a pattern. Give "
+        f"the folder another name."
+    )
+    with refused(message):
+        load(folder)
+    with pytest.raises(SettingsError, match=r"^There is no filesystem for foo://, as in foo://m"):
+        SavedModel("foo://m").fingerprint()
 
 
 def needs_op(model, tmp_path, op):

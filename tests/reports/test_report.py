@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import shutil
 
 import pytest
 
 from bulk_inferencer import predict, reports, results
 from bulk_inferencer.errors import SettingsError
 from bulk_inferencer.reports.report import page_of
-from bulk_inferencer.reports.sections.overview import name_of
+from bulk_inferencer.reports.sections.overview import name_of, records_per_second
+from bulk_inferencer.results.summary import Reused
 from tests.helpers import exactly
 from tests.reports.conftest import KINDS, LIMITS, LONG, NASTY, REASON, model, table
 from tests.reports.reading import keys, parsed, parts, section, texts
@@ -130,6 +133,7 @@ def test_closed_gate_leaves_the_reason(closed):
         f"The model is not blessed, so it made no predictions. {REASON}"
     )
     assert "<script" not in reports.page(closed)
+    assert all(own.facts for own in parts(section(page, "run"), "facts"))
 
 
 def test_results_without_a_summary_have_a_page(tmp_path):
@@ -160,9 +164,24 @@ def test_earlier_run_stands_beside(single, earlier):
 
 
 def test_runs_of_other_models_are_not_compared(branches, single):
-    section_of = section(page_of(branches, single), "against")
-    (text,) = [part.text for part in section_of.parts if part.kind == "text"]
+    page = page_of(branches, single)
+    (text,) = [part.text for part in section(page, "against").parts if part.kind == "text"]
     assert text == "The runs have no model of the same name, so no outputs are compared."
+    own, alone = (
+        [part.title for part in parts(section(each, "outputs"), "group")]
+        for each in (page, page_of(branches))
+    )
+    assert own == alone != []
+
+
+def test_rate_leaves_out_records_of_earlier_runs(single, tmp_path):
+    folder = shutil.copytree(single.name, tmp_path / "out")
+    (folder / "summary/summary.json").unlink()
+    resumed = dataclasses.replace(single.summary, reused=Reused(1, 195))
+    resumed.write(str(folder / "summary"))
+    own = results.read(folder)
+    assert records_per_second(own) == pytest.approx(records_per_second(single) / 4)
+    assert page_of(own).tiles[-1].remark == "records per second of scoring"
 
 
 def test_no_speed_without_calls(closed, single):

@@ -86,6 +86,32 @@ def test_folders_without_results_are_errors_that_say_where_there_are_some(tmp_pa
             find_place(folder)
 
 
+@pytest.mark.parametrize("execution", ["", "7"], ids=["run", "TFX"])
+def test_run_that_has_not_ended_is_told_from_a_folder_without_results(tmp_path, execution):
+    logs, summary = (tmp_path / name / execution for name in ("inference_result", "summary"))
+    logs.mkdir(parents=True)
+    (summary / ".work").mkdir(parents=True)
+    (summary / ".work/job.json").touch()
+    for folder in [summary, logs, *([] if execution else [tmp_path])]:
+        message = (
+            f"The run in {summary if execution else tmp_path} has not ended, so there are no "
+            f"predictions yet. If it was stopped, run the same call again. It goes on where it "
+            f"stopped."
+        )
+        with pytest.raises(InputError, match=exactly(message)):
+            find_place(str(folder))
+
+
+def test_folder_that_is_a_dot_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = (
+        f"There are no predictions in {tmp_path}. Check the folder and the split. A model that was "
+        f"not blessed leaves no predictions; its summary.json says so."
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        find_place(".")
+
+
 def test_artifacts_lists_and_channels_stand_for_their_folders():
     artifact = SimpleNamespace(uri="/results/7")
     channel = SimpleNamespace(type_name="InferenceResult", get=lambda: [artifact])

@@ -46,6 +46,26 @@ def test_files_of_all_patterns_are_listed_with_size_and_time_in_order(tmp_path):
     assert found == [InputFile(f"{tmp_path}/a/1.gz", 1, 6), InputFile(f"{tmp_path}/b/2.gz", 2, 6)]
 
 
+@pytest.mark.parametrize("name", ["data [red]", "what?", "a*b"])
+def test_folder_may_have_the_name_of_a_pattern(tmp_path, name):
+    root = str(tmp_path)
+    write(root, f"{name}/1.gz")
+    assert listed(root, name) == listed(root, f"{name}/") == [f"{name}/1.gz"]
+    with pytest.raises(SettingsError, match=r"^The output folder "):
+        check_apart({"s": [f"{root}/{name}"]}, [f"{root}/{name}/out"])
+
+
+def test_name_that_no_message_or_manifest_can_hold_is_refused(tmp_path):
+    (tmp_path / "a\udcff").touch()
+    message = rf"The name '{tmp_path}/a\udcff' of a file of split 's' is not UTF-8. Rename it."
+    assert_refused(message, str(tmp_path), "*")
+
+
+def test_empty_path_does_not_mean_the_root():
+    with pytest.raises(InputError, match=r"^A path of split 's' is empty text\. "):
+        list_files("s", [""])
+
+
 # Nothing there
 
 CORRECT = "Correct the path, leave it out, or set allow_empty_splits if there may be none."

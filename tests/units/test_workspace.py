@@ -62,6 +62,16 @@ def test_folder_that_is_not_empty_is_refused_and_left_as_it_is(root):
     assert tree(root) == ["summary/a/1", "summary/b"]
 
 
+def test_finished_results_of_another_job_are_named_as_such(root):
+    write(root, "summary/summary.json")
+    ending = (
+        "They are the finished results of another job: of other inputs or another model, or with "
+        "other settings, as those of a trial."
+    )
+    with pytest.raises(SettingsError, match=f"{ending}$"), space_in(root):
+        pass
+
+
 @pytest.mark.parametrize(("place", "left"), [(str, NAMES), (in_bucket, [])], ids=["disk", "bucket"])
 def test_folders_are_left_empty_after_an_error(root, place, left):
     with pytest.raises(KeyboardInterrupt):

@@ -43,6 +43,8 @@ class Panel:
 
 def section(results: Results, against: Results | None = None) -> Section | None:
     """Returns the section of distributions; None if there are no predictions."""
+    if against and not list(pairs(results, against)):
+        against = None  # There is nothing to put beside the outputs of this run.
     panels = list(_runs(results, against) if against else _models(results))
     if not panels:
         return None

@@ -76,9 +76,13 @@ def records_read(results: Results) -> int:
 
 
 def records_per_second(results: Results) -> float:
-    """Returns how many records a whole run scored per second; NaN if that cannot be told."""
-    seconds = _seconds(results, "score")
-    return records_read(results) / seconds if seconds else math.nan
+    """Returns how many records a whole run scored per second; NaN if that cannot be told.
+
+    Records that it took over from earlier runs do not count: their time is not in its own.
+    """
+    taken_over = results.summary.reused.examples_read if results.summary else 0
+    scored, seconds = records_read(results) - taken_over, _seconds(results, "score")
+    return scored / seconds if scored > 0 and seconds else math.nan
 
 
 def _seconds(results: Results, step: str = "") -> float:
@@ -147,8 +151,8 @@ def _tiles(results: Results) -> tuple[Tile, ...]:
     ]
     if seconds := _seconds(results):
         tiles.append(Tile("Time", duration(seconds), "from start to commit"))
-    if is_whole(results) and read and not math.isnan(rate := records_per_second(results)):
-        tiles.append(Tile("Rate", words.number(round(rate)), "records per second"))
+    if is_whole(results) and not math.isnan(rate := records_per_second(results)):
+        tiles.append(Tile("Rate", words.number(round(rate)), "records per second of scoring"))
     return tuple(tiles)
 
 

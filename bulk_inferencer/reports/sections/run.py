@@ -35,7 +35,8 @@ def section(results: Results) -> Section:
     parts: list[Part] = [_model(results, name) for name in results.models[:MOST_MODELS]]
     if others := results.models[MOST_MODELS:]:
         parts.append(_others(summary, others))
-    parts.append(Facts(tuple(_facts(results, summary))))
+    if facts := _facts(results, summary):  # A model that was not allowed to run leaves none.
+        parts.append(Facts(tuple(facts)))
     return Section("run", "What was run", tuple(parts))
 
 
