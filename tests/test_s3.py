@@ -86,6 +86,7 @@ def test_inputs_and_outputs_are_in_s3(tmp_path, linear_model, options):
         *(f"failed_examples-{i:05d}-of-00002.gz" for i in range(2)),
         "failures-s.jsonl.gz",
         *(f"prediction_logs-s-{i:05d}-of-00002.gz" for i in range(2)),
+        "statistics.json",
         "summary.json",
     ]
 

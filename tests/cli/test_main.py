@@ -54,7 +54,12 @@ def test_first_line_comes_before_anything_large_is_imported(args, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "program", [["bulk-inferencer"], [sys.executable, "-m", "bulk_inferencer"]], ids=["-", "-m"]
+    "program",
+    [
+        [Path(sys.executable).with_name("bulk-inferencer")],
+        [sys.executable, "-m", "bulk_inferencer"],
+    ],
+    ids=["script", "module"],
 )
 def test_program_and_module_are_the_same(program):
     said = subprocess.check_output([*program, "--version"], text=True)
