@@ -35,10 +35,12 @@ every_width = pytest.mark.parametrize("width", [360, 1440])
 
 
 @pytest.fixture
-def open_notebook(open_page, tmp_path):
+def open_notebook(open_page, tmp_path, monkeypatch):
     """Opens a notebook as JupyterLab shows it, without the scripts that it gets from elsewhere."""
 
     def open_it(notebook, width, theme):
+        # Its templates lie beside it, which need not be where the interpreter is.
+        monkeypatch.setenv("JUPYTER_PATH", str(Path(nbconvert.__file__).parents[4] / "share/jupyter"))
         exporter = nbconvert.HTMLExporter(theme=theme, **NOT_OURS)
         page = tmp_path / f"{theme}.html"
         page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")

@@ -428,7 +428,7 @@ def test_settings_of_each_stage_are_checked():
 def test_missing_model_of_a_stage_is_named(five, tmp_path):
     model = CascadeModel((Stage("five", five), Stage("ten", SavedModel(f"{tmp_path}/none"))))
     for call in (model.check, model.load):
-        with pytest.raises(ModelError, match=r"^Stage 'ten': No saved_model\.pb in "):
+        with pytest.raises(ModelError, match=r"^Stage 'ten': There is no folder /"):
             call(FORMAT_TF_EXAMPLE)
 
 

@@ -38,4 +38,4 @@ def test_plots_hold_the_classes_as_they_are(single):
     html = parsed(reports.page(single).replace(drawing.script(), "", 1))
     assert not {"<", ">", "&", "\u2028"} & set(html.scripts[0])
     found = str(plots(html))
-    assert all(kind[:100] in found or repr(kind)[1:-1] in found for kind in KINDS[:3])
+    assert all(kind[:100] in found or repr(str(kind))[1:-1] in found for kind in KINDS[:3])
