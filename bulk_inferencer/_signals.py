@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _busy: set[int] = set()  # threads that may be within a call of a model
+_PATIENCE_SECONDS = 0.1
 
 
 class Terminated(BaseException):
@@ -31,13 +32,17 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
         return
 
+    is_noticed = threading.Event()
+
     def terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # One is enough: let it clean up in peace.
+        is_noticed.set()
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with _woken_by_sigterm(is_noticed):
+            yield
     except Terminated:
         # At once, without Python's own cleaning, which crashes threads that are in TensorFlow.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -45,6 +50,35 @@ def ended_by_sigterm() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _woken_by_sigterm(is_noticed: threading.Event) -> Iterator[None]:
+    """Sends SIGTERM to this thread, the main one, again and again until it notices.
+
+    Python's handlers run in the main thread alone. A signal that comes right before this thread
+    begins to wait for another one does not end that wait, which may last for hours.
+    """
+    main = threading.get_ident()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def wake() -> None:
+        while number := os.read(reading, 1):
+            while number[0] == signal.SIGTERM and not is_noticed.wait(_PATIENCE_SECONDS):
+                signal.pthread_kill(main, signal.SIGTERM)
+
+    thread = threading.Thread(target=wake, name="sigterm", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        is_noticed.set()
+        os.close(writing)
+        thread.join()
+        os.close(reading)
 
 
 @contextmanager

@@ -40,7 +40,9 @@ def open_notebook(open_page, tmp_path, monkeypatch):
 
     def open_it(notebook, width, theme):
         # Its templates lie beside it, which need not be where the interpreter is.
-        monkeypatch.setenv("JUPYTER_PATH", str(Path(nbconvert.__file__).parents[4] / "share/jupyter"))
+        monkeypatch.setenv(
+            "JUPYTER_PATH", str(Path(nbconvert.__file__).parents[4] / "share/jupyter")
+        )
         exporter = nbconvert.HTMLExporter(theme=theme, **NOT_OURS)
         page = tmp_path / f"{theme}.html"
         page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")

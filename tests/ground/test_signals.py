@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bulk_inferencer._signals import Terminated, ended_by_sigterm
+from bulk_inferencer._signals import Terminated, _woken_by_sigterm, ended_by_sigterm
 
 CODE = """
 import signal, sys
@@ -58,3 +58,25 @@ def test_signal_is_left_alone_after_a_run_and_in_other_threads():
     thread.join()
     assert found == [signal.SIG_DFL]
     assert not issubclass(Terminated, Exception)
+
+
+def test_signal_that_another_thread_got_ends_the_wait_of_the_main_thread():
+    is_noticed = threading.Event()
+
+    def notice(number, frame):
+        is_noticed.set()
+        raise Terminated
+
+    def get_it():
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    def wait():
+        threading.Thread(target=get_it).start()
+        threading.Event().wait(60)
+
+    before = signal.signal(signal.SIGTERM, notice)
+    try:
+        with pytest.raises(Terminated), _woken_by_sigterm(is_noticed):
+            wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
