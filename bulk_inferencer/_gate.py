@@ -96,14 +96,14 @@ class Decision:
 UNASKED = Decision(NO_BLESSING, "No blessing was asked for.")
 ABSENT = Decision(NO_MODEL, "There is no model yet: its channel holds no artifact.")
 
-_FROM_WORST = (NO_MODEL, NOT_BLESSED, NO_BLESSING, BLESSED)
+FROM_WORST = (NO_MODEL, NOT_BLESSED, NO_BLESSING, BLESSED)
 
 
 def of_all(decisions: Mapping[str, Decision]) -> Decision:
     """Returns what was decided about models together: the verdict of the least blessed one."""
     if len(decisions) == 1:
         return next(iter(decisions.values()))
-    worst = min((own.verdict for own in decisions.values()), key=_FROM_WORST.index)
+    worst = min((own.verdict for own in decisions.values()), key=FROM_WORST.index)
     reason = " ".join(f"Model '{model}': {own.reason}" for model, own in decisions.items())
     return Decision(worst, reason, any(own.is_overruled for own in decisions.values()))
 

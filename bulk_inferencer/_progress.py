@@ -21,6 +21,7 @@ from bulk_inferencer._units.progress import Tally, poll_seconds
 from bulk_inferencer._units.speed import Speed
 from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer.errors import BulkInferencerError
+from bulk_inferencer.results.amounts import in_whole_seconds
 from bulk_inferencer.results.summary import Summary
 
 _logger = logging.getLogger(__name__)
@@ -96,9 +97,9 @@ class Progress:
     def __str__(self) -> str:
         records = f"{self.records:,} records"
         if self.phase == PREPARING:
-            return f"preparing, {_time(self.seconds)} so far"
+            return f"preparing, {in_whole_seconds(self.seconds)} so far"
         if self.phase == LOADING:
-            return f"loading the model, {_time(self.seconds)} so far"
+            return f"loading the model, {in_whole_seconds(self.seconds)} so far"
         if self.phase == COMMITTING:
             return f"{records}, {self.failed:,} failed, putting the results in place"
         if self.phase == DONE:
@@ -109,16 +110,8 @@ class Progress:
         parts.append(f"{self.records_per_second:,.0f} records/s")
         parts.append(f"{self.failed:,} failed")
         if self.seconds_left is not None:
-            parts.append(f"{_time(self.seconds_left)} left")
+            parts.append(f"{in_whole_seconds(self.seconds_left)} left")
         return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class _State(NamedTuple):

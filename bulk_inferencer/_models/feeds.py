@@ -172,11 +172,6 @@ class Feeds:
             for plan in self._plans
         }
 
-    @property
-    def inputs(self) -> dict[str, Mapping[str, Input]]:
-        """The inputs, by signature and name."""
-        return {plan.signature: plan.inputs for plan in self._plans}
-
     def fit(self, first: FirstRecords, where: str = "The model") -> None:
         """Decides by the features of the records, if there are records and they have to tell.
 

@@ -179,6 +179,7 @@ def document(results: Results, output: str, state: str) -> dict[str, Any]:
     from bulk_inferencer import _files
     from bulk_inferencer._layout import SUMMARY_FILE
 
-    with _files.open_to_read(posixpath.join(results.name, "summary", SUMMARY_FILE)) as file:
+    folder = results.selection.place.summary_folder
+    with _files.open_to_read(posixpath.join(folder, SUMMARY_FILE)) as file:
         summary = json.loads(file.read())
     return {"state": state, "results": output or None, **summary}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import click
 
-from bulk_inferencer.cli.options import Names, Pair, by_name, names_in, option
+from bulk_inferencer.cli.options import Names, Pair, by_name, names_in, option, options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -26,57 +26,53 @@ _OPTIONS = ("format", "types", "delimiter", "columns", "rename", "record_format"
 
 def input_options(command: _F) -> _F:
     """Decorates a command with the options that say how inputs are read."""
-    for decorate in reversed(
-        [
-            option(
-                "--format",
-                type=click.Choice(["tfrecord", "parquet", "csv", "json_lines", "files"]),
-                section=_SECTION,
-                help="The format of the files; with `files`, each is a record.  [default: as their "
-                "content and names say]",
-            ),
-            option(
-                "--columns",
-                type=_Columns(),
-                multiple=True,
-                section=_SECTION,
-                help="Columns of tables that the model sees, such as x1,x2; or what an input takes,"
-                " such as x=value, or x=a,b,c for a vector.  [default: all]",
-            ),
-            option(
-                "--rename",
-                type=Pair("COLUMN", "NAME"),
-                multiple=True,
-                section=_SECTION,
-                help="The name under which the model sees a column; may be given several times.",
-            ),
-            option(
-                "--type",
-                "types",
-                type=Pair("COLUMN", "TYPE"),
-                multiple=True,
-                section=_SECTION,
-                help="Type of a column of CSV or JSON Lines, such as zip=text or x=float32, with "
-                "--format.",
-            ),
-            option(
-                "--delimiter",
-                metavar="CHARACTER",
-                section=_SECTION,
-                help="What separates the values of CSV, with --format csv.",
-            ),
-            option(
-                "--record-format",
-                type=click.Choice(list(_RECORD_FORMATS)),
-                default="tf_example",
-                show_default=True,
-                section=_SECTION,
-                help="What a record of TFRecord files is.",
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
+    return options(
+        option(
+            "--format",
+            type=click.Choice(["tfrecord", "parquet", "csv", "json_lines", "files"]),
+            section=_SECTION,
+            help="The format of the files; with `files`, each is a record.  [default: as their "
+            "content and names say]",
+        ),
+        option(
+            "--columns",
+            type=_Columns(),
+            multiple=True,
+            section=_SECTION,
+            help="Columns of tables that the model sees, such as x1,x2; or what an input takes,"
+            " such as x=value, or x=a,b,c for a vector.  [default: all]",
+        ),
+        option(
+            "--rename",
+            type=Pair("COLUMN", "NAME"),
+            multiple=True,
+            section=_SECTION,
+            help="The name under which the model sees a column; may be given several times.",
+        ),
+        option(
+            "--type",
+            "types",
+            type=Pair("COLUMN", "TYPE"),
+            multiple=True,
+            section=_SECTION,
+            help="Type of a column of CSV or JSON Lines, such as zip=text or x=float32, with "
+            "--format.",
+        ),
+        option(
+            "--delimiter",
+            metavar="CHARACTER",
+            section=_SECTION,
+            help="What separates the values of CSV, with --format csv.",
+        ),
+        option(
+            "--record-format",
+            type=click.Choice(list(_RECORD_FORMATS)),
+            default="tf_example",
+            show_default=True,
+            section=_SECTION,
+            help="What a record of TFRecord files is.",
+        ),
+    )(command)
 
 
 class _Input(NamedTuple):

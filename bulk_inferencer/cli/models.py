@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bulk_inferencer.cli.options import Names, joined, option
+from bulk_inferencer.cli.options import Names, joined, option, options
 
 if TYPE_CHECKING:
     from bulk_inferencer._models.predictor import Model
@@ -28,91 +28,87 @@ _SECTION = "Model"
 
 def model_options(command: _F) -> _F:
     """Decorates a command with the options that say how a model is called."""
-    for decorate in reversed(
-        [
-            option(
-                "--signature",
-                "signatures",
-                metavar="NAME",
-                multiple=True,
-                section=_SECTION,
-                help="A signature to call; may be given several times.  [default: serving_default]",
-            ),
-            option(
-                "--model-path",
-                metavar="PATH",
-                default="",
-                section=_SECTION,
-                help="What the function in MODEL loads: a file or a folder.",
-            ),
-            option(
-                "--takes-records/--takes-features",
-                "takes_records",
-                default=None,
-                section=_SECTION,
-                help="What the model's input of strings, or the Python model, gets: whole records "
-                "or features.  [default: as names and records tell]",
-            ),
-            option(
-                "--features",
-                type=Names(),
-                multiple=True,
-                section=_SECTION,
-                help="Features that a Python model gets.  [default: all of the first records]",
-            ),
-            option(
-                "--allow-missing",
-                is_flag=True,
-                section=_SECTION,
-                help="Give a Python model NaN or None for what a record lacks.  [default: the "
-                "record fails]",
-            ),
-            option(
-                "--tag",
-                "tags",
-                metavar="NAME",
-                multiple=True,
-                section=_SECTION,
-                help="A tag of a SavedModel's graph.  [default: serve]",
-            ),
-            option(
-                "--import-module",
-                "import_modules",
-                metavar="MODULE",
-                multiple=True,
-                section=_SECTION,
-                help="A module to import first, because it registers ops of a SavedModel.",
-            ),
-            option(
-                "--credentials",
-                metavar="MODULE:FUNCTION",
-                section=_SECTION,
-                help="What makes the credentials of a grpc:// server, such as "
-                "grpc:ssl_channel_credentials, or the client of a Vertex AI endpoint.",
-            ),
-            option(
-                "--input-name",
-                metavar="NAME",
-                default="",
-                section=_SECTION,
-                help="The input of a Vertex AI endpoint that takes whole records.",
-            ),
-            option(
-                "--preprocess",
-                metavar="MODULE:FUNCTION",
-                section=_SECTION,
-                help="A function from records to the records that the model gets.",
-            ),
-            option(
-                "--postprocess",
-                metavar="MODULE:FUNCTION",
-                section=_SECTION,
-                help="A function from records and outputs to the outputs in the results.",
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
+    return options(
+        option(
+            "--signature",
+            "signatures",
+            metavar="NAME",
+            multiple=True,
+            section=_SECTION,
+            help="A signature to call; may be given several times.  [default: serving_default]",
+        ),
+        option(
+            "--model-path",
+            metavar="PATH",
+            default="",
+            section=_SECTION,
+            help="What the function in MODEL loads: a file or a folder.",
+        ),
+        option(
+            "--takes-records/--takes-features",
+            "takes_records",
+            default=None,
+            section=_SECTION,
+            help="What the model's input of strings, or the Python model, gets: whole records "
+            "or features.  [default: as names and records tell]",
+        ),
+        option(
+            "--features",
+            type=Names(),
+            multiple=True,
+            section=_SECTION,
+            help="Features that a Python model gets.  [default: all of the first records]",
+        ),
+        option(
+            "--allow-missing",
+            is_flag=True,
+            section=_SECTION,
+            help="Give a Python model NaN or None for what a record lacks.  [default: the "
+            "record fails]",
+        ),
+        option(
+            "--tag",
+            "tags",
+            metavar="NAME",
+            multiple=True,
+            section=_SECTION,
+            help="A tag of a SavedModel's graph.  [default: serve]",
+        ),
+        option(
+            "--import-module",
+            "import_modules",
+            metavar="MODULE",
+            multiple=True,
+            section=_SECTION,
+            help="A module to import first, because it registers ops of a SavedModel.",
+        ),
+        option(
+            "--credentials",
+            metavar="MODULE:FUNCTION",
+            section=_SECTION,
+            help="What makes the credentials of a grpc:// server, such as "
+            "grpc:ssl_channel_credentials, or the client of a Vertex AI endpoint.",
+        ),
+        option(
+            "--input-name",
+            metavar="NAME",
+            default="",
+            section=_SECTION,
+            help="The input of a Vertex AI endpoint that takes whole records.",
+        ),
+        option(
+            "--preprocess",
+            metavar="MODULE:FUNCTION",
+            section=_SECTION,
+            help="A function from records to the records that the model gets.",
+        ),
+        option(
+            "--postprocess",
+            metavar="MODULE:FUNCTION",
+            section=_SECTION,
+            help="A function from records and outputs to the outputs in the results.",
+        ),
+    )(command)
 
 
 def kind_of(model: str) -> str:

@@ -33,6 +33,17 @@ def option(*names: str, section: str = "Options", **settings: Any) -> Callable[[
     return click.option(*names, cls=Option, section=section, **settings)
 
 
+def options(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """Decorates a command with several options, in this order."""
+
+    def decorate(command: _F) -> _F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
 class Command(click.Command):
     """A command whose help has sections. What comes behind `--` is in `ctx.meta[BEAM_OPTIONS]`."""
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bulk_inferencer.cli.options import Bytes, Names, joined, option
+from bulk_inferencer.cli.options import Bytes, Names, joined, option, options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -23,111 +23,106 @@ _OPTIONS = {*_BOUNDS, *_TABLE, *_LIMITS, *_LOGS, *_DAMAGE}
 
 def run_options(command: _F) -> _F:
     """Decorates a command with the options."""
-    for decorate in reversed(
-        [
-            option(
-                "-o",
-                "--output",
-                metavar="FOLDER",
-                section=_OUTPUT,
-                help="The folder for the results.",
-            ),
-            option(
-                "--table",
-                type=click.Choice(["parquet", "csv", "json_lines", "none"]),
-                default="parquet",
-                show_default=True,
-                section=_OUTPUT,
-                help="The format of the predictions as a table.",
-            ),
-            option(
-                "--keep",
-                type=Names(),
-                multiple=True,
-                section=_OUTPUT,
-                help="Columns or features that stand beside the predictions, such as id,country; "
-                "--keep= for none.  [default: all with one value per record]",
-            ),
-            option(
-                "--binary",
-                type=Names(),
-                multiple=True,
-                section=_OUTPUT,
-                help="Outputs and kept features that stay bytes in the table.  [default: all are "
-                "text]",
-            ),
-            option(
-                "--prediction-logs/--no-prediction-logs",
-                default=None,
-                section=_OUTPUT,
-                help="Whether to write PredictionLogs as well.  [default: for TFRecord, or "
-                "without a table]",
-            ),
-            option(
-                "--compression",
-                type=click.Choice(["gzip", "none"]),
-                default="gzip",
-                show_default=True,
-                section=_OUTPUT,
-                help="Of the PredictionLogs.",
-            ),
-            option(
-                "--max-records",
-                type=int,
-                metavar="N",
-                section=_BATCH,
-                help="Most records of a batch.",
-            ),
-            option(
-                "--max-bytes",
-                type=Bytes(),
-                section=_BATCH,
-                help="Most bytes of a batch, such as 16MiB.",
-            ),
-            option(
-                "--first-records",
-                type=int,
-                metavar="N",
-                section=_BATCH,
-                help="Most records of the first batch; they grow as long as it pays.",
-            ),
-            option(
-                "--max-record-bytes",
-                type=Bytes(),
-                section=_BATCH,
-                help="Most bytes of a record or a line.",
-            ),
-            option(
-                "--max-failed-fraction",
-                type=float,
-                metavar="SHARE",
-                section=_FAILURES,
-                help="Share of the records that may fail, from 0 to 1.  [default: 0.01]",
-            ),
-            option(
-                "--max-failed",
-                type=int,
-                metavar="N",
-                section=_FAILURES,
-                help="Most records that may fail.  [default: no limit]",
-            ),
-            option(
-                "--skip-damaged-files",
-                is_flag=True,
-                section=_FAILURES,
-                help="Go on past files that cannot be read to their end.",
-            ),
-            option(
-                "--max-damaged-files",
-                type=int,
-                metavar="N",
-                section=_FAILURES,
-                help="Most files to go on past.  [default: 10]",
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
+    return options(
+        option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            section=_OUTPUT,
+            help="The folder for the results.",
+        ),
+        option(
+            "--table",
+            type=click.Choice(["parquet", "csv", "json_lines", "none"]),
+            default="parquet",
+            show_default=True,
+            section=_OUTPUT,
+            help="The format of the predictions as a table.",
+        ),
+        option(
+            "--keep",
+            type=Names(),
+            multiple=True,
+            section=_OUTPUT,
+            help="Columns or features that stand beside the predictions, such as id,country; "
+            "--keep= for none.  [default: all with one value per record]",
+        ),
+        option(
+            "--binary",
+            type=Names(),
+            multiple=True,
+            section=_OUTPUT,
+            help="Outputs and kept features that stay bytes in the table.  [default: all are text]",
+        ),
+        option(
+            "--prediction-logs/--no-prediction-logs",
+            default=None,
+            section=_OUTPUT,
+            help="Whether to write PredictionLogs as well.  [default: for TFRecord, or "
+            "without a table]",
+        ),
+        option(
+            "--compression",
+            type=click.Choice(["gzip", "none"]),
+            default="gzip",
+            show_default=True,
+            section=_OUTPUT,
+            help="Of the PredictionLogs.",
+        ),
+        option(
+            "--max-records",
+            type=int,
+            metavar="N",
+            section=_BATCH,
+            help="Most records of a batch.",
+        ),
+        option(
+            "--max-bytes",
+            type=Bytes(),
+            section=_BATCH,
+            help="Most bytes of a batch, such as 16MiB.",
+        ),
+        option(
+            "--first-records",
+            type=int,
+            metavar="N",
+            section=_BATCH,
+            help="Most records of the first batch; they grow as long as it pays.",
+        ),
+        option(
+            "--max-record-bytes",
+            type=Bytes(),
+            section=_BATCH,
+            help="Most bytes of a record or a line.",
+        ),
+        option(
+            "--max-failed-fraction",
+            type=float,
+            metavar="SHARE",
+            section=_FAILURES,
+            help="Share of the records that may fail, from 0 to 1.  [default: 0.01]",
+        ),
+        option(
+            "--max-failed",
+            type=int,
+            metavar="N",
+            section=_FAILURES,
+            help="Most records that may fail.  [default: no limit]",
+        ),
+        option(
+            "--skip-damaged-files",
+            is_flag=True,
+            section=_FAILURES,
+            help="Go on past files that cannot be read to their end.",
+        ),
+        option(
+            "--max-damaged-files",
+            type=int,
+            metavar="N",
+            section=_FAILURES,
+            help="Most files to go on past.  [default: 10]",
+        ),
+    )(command)
 
 
 def running_of(given: Mapping[str, Any], is_trial: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -95,8 +95,7 @@ def decide_together(models: Sequence[GatedModel]) -> _gate.Decision:
     """Returns one decision for all stages of a cascade: that of the least blessed one."""
     if len(models) == 1:
         return models[0].decision
-    order = (_gate.NO_MODEL, _gate.NOT_BLESSED, _gate.NO_BLESSING, _gate.BLESSED)
-    worst = min((model.decision.verdict for model in models), key=order.index)
+    worst = min((model.decision.verdict for model in models), key=_gate.FROM_WORST.index)
     reasons = [f"Stage '{model.name}': {model.decision.reason}" for model in models]
     all_run = all(model.decision.is_open for model in models)
     return _gate.Decision(worst, " ".join(reasons), all_run and worst == _gate.NOT_BLESSED)

@@ -14,11 +14,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+from bulk_inferencer import _files
+
+_T = TypeVar("_T")
 
 _PLAIN = {Any, bool, int, str, float}
 
@@ -37,6 +42,20 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    return value
+
+
+def write_file(path: str, value: Any, indent: int | None = None) -> None:
+    """Writes a value as a file of JSON."""
+    text = json.dumps(to_json(value), indent=indent, allow_nan=False) + "\n"
+    with _files.open_to_write(path) as file:
+        file.write(text.encode())
+
+
+def read_file(path: str, kind: type[_T]) -> _T:
+    """Returns the value of type `kind` that `write_file` was given."""
+    with _files.open_to_read(path) as file:
+        value: _T = from_json(kind, json.loads(file.read()))
     return value
 
 

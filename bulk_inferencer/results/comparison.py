@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import math
 import operator
 import posixpath
@@ -216,15 +215,12 @@ class Comparison(Shown):
 
     def write(self, folder: str) -> None:
         """Writes `comparison.json` into `folder`, with NaN and infinities as text."""
-        text = json.dumps(codec.to_json(self), indent=2, allow_nan=False) + "\n"
-        with _files.open_to_write(posixpath.join(folder, COMPARISON_FILE)) as file:
-            file.write(text.encode())
+        codec.write_file(posixpath.join(folder, COMPARISON_FILE), self, indent=2)
 
     @classmethod
     def read(cls, folder: str) -> Comparison:
         """Returns the comparison in `folder`."""
-        with _files.open_to_read(posixpath.join(folder, COMPARISON_FILE)) as file:
-            return codec.from_json(cls, json.loads(file.read()))
+        return codec.read_file(posixpath.join(folder, COMPARISON_FILE), cls)
 
     @classmethod
     def read_if_any(cls, folder: str) -> Comparison | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
 import posixpath
 from collections import Counter
@@ -227,15 +226,12 @@ class Statistics(Shown):
 
     def write(self, folder: str) -> None:
         """Writes `statistics.json` into `folder`, with NaN and infinities as text."""
-        text = json.dumps(codec.to_json(self), allow_nan=False) + "\n"
-        with _files.open_to_write(posixpath.join(folder, STATISTICS_FILE)) as file:
-            file.write(text.encode())
+        codec.write_file(posixpath.join(folder, STATISTICS_FILE), self)
 
     @classmethod
     def read(cls, folder: str) -> Statistics:
         """Returns the statistics in `folder`."""
-        with _files.open_to_read(posixpath.join(folder, STATISTICS_FILE)) as file:
-            return codec.from_json(cls, json.loads(file.read()))
+        return codec.read_file(posixpath.join(folder, STATISTICS_FILE), cls)
 
     @classmethod
     def read_if_any(cls, folder: str) -> Statistics | None:
