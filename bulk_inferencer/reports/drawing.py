@@ -266,6 +266,9 @@ def _format_ticks(axis: Any, pattern: str) -> None:
     from bokeh.models import NumeralTickFormatter
 
     axis.formatter = NumeralTickFormatter(format=pattern)
+    if "." not in pattern:  # Of few records, ticks between whole numbers would all read 0 or 1.
+        for own in axis:
+            own.ticker.min_interval = 1
 
 
 def series_variable(index: int) -> str:

@@ -10,12 +10,13 @@ import pytest
 
 from bulk_inferencer import predict, reports, results
 from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.reports import drawing
 from bulk_inferencer.reports.report import page_of
 from bulk_inferencer.reports.sections.overview import name_of, records_per_second
 from bulk_inferencer.results.summary import Reused
 from tests.helpers import exactly
 from tests.reports.conftest import KINDS, LIMITS, LONG, NASTY, REASON, model, table
-from tests.reports.reading import keys, parsed, parts, section, texts
+from tests.reports.reading import keys, parsed, parts, plots, section, texts
 
 
 def test_counts_of_a_single_model_are_reconciled(single):
@@ -218,6 +219,11 @@ def test_path_must_be_a_path(single):
     message = "The path of a report must be a path, as text or pathlib.Path, not 7 of type int."
     with pytest.raises(SettingsError, match=exactly(message)):
         reports.write(single, 7)
+
+
+def test_ticks_of_counts_are_whole_numbers(single):
+    html = parsed(reports.page(single).replace(drawing.script(), "", 1))
+    assert "'min_interval': 1" in str(plots(html))
 
 
 def test_plots_and_tables_say_what_they_are_of(single):
