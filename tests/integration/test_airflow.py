@@ -228,7 +228,7 @@ def test_task_without_its_model_fails(airflow, model_missing):
         **dict.fromkeys((*COMPONENTS, "lose_model"), "success"),
         "BulkInferencer": "failed",
     }
-    assert "ModelError: No saved_model.pb in " in model_missing.printed
+    assert "ModelError: There is no folder " in model_missing.printed
     inferencer = airflow.recorded(model_missing, "BulkInferencer")
     # TFX's launcher on Airflow does not tell ML Metadata of failures.
     assert inferencer.state == "RUNNING"
