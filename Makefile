@@ -15,6 +15,7 @@ PYTEST := $(ENV)/bin/python -m pytest
 GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
+ENGINES := .cache/engines
 PEERS := ray spark daft
 COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
 LOCK := $(COMPILE) --generate-hashes $(LOCK_ARGS)
@@ -27,7 +28,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-install soak check format bench bench-full \
+.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-engines test-install soak check format bench bench-full \
   bench-tables proto lock clean
 
 help: ## Show this list
@@ -58,6 +59,9 @@ test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six min
 
 test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kubeflow does: about four minutes
 	KFP_PYTHON=$(abspath $(KUBEFLOW))/bin/python $(PYTEST) tests/integration/test_kubeflow.py $(ARGS)
+
+test-engines: $(ENGINES)/.ready ## Run on clusters of Beam, Ray and Spark, and kill their workers: about ten minutes
+	TEST_ENGINES=1 $(ENGINES)/bin/python -m pytest tests/integration/engines $(ARGS)
 
 test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean environments: about four minutes
 	PYTHON_3_10="$$(tools/find_python 3.10)" PYTHON_3_12="$$(tools/find_python 3.12)" \
@@ -98,6 +102,8 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	  --output-file requirements/tfx-1.21.txt
 	$(LOCK) $(LINUX) --extra dev --extra airflow pyproject.toml requirements/airflow.in \
 	  --output-file requirements/airflow.txt
+	$(LOCK) $(LINUX) --extra dev --extra ray --extra spark pyproject.toml requirements/tfx-1.16.in \
+	  requirements/engines.in --output-file requirements/engines.txt
 	$(LOCK) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
 	for peer in $(PEERS); do $(LOCK) $(ANY) requirements/bench-$$peer.in \
 	  --output-file requirements/bench-$$peer.txt || exit; done
@@ -128,6 +134,16 @@ $(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
 	  requirements/airflow.txt
+	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# TFX 1.16 with Ray and Spark; workers of Beam get environments of their own.
+$(ENGINES)/.ready: pyproject.toml requirements/engines.txt
+	@echo "Installing into $(@D) what requirements/engines.txt says; the first time takes minutes."
+	@$(@D)/bin/python -c pass 2>/dev/null || \
+	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
+	  requirements/engines.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -163,7 +163,7 @@ def _execute(
 ) -> Callable[[], None]:
     from tfx.types import standard_artifacts
 
-    from bulk_inferencer.engines.beam import with_runner
+    from bulk_inferencer.engines.beam_options import with_runner
 
     examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
     examples.uri, examples.split_names = prepared.examples, '["unlabelled"]'
@@ -199,7 +199,7 @@ def _transform(
     import tensorflow as tf
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from bulk_inferencer.engines.beam import with_runner
+    from bulk_inferencer.engines.beam_options import with_runner
 
     def read(path: str) -> Iterator[Any]:
         dataset = tf.data.TFRecordDataset(path, prepared.data.compression).batch(_BATCH)

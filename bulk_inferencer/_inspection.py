@@ -22,7 +22,7 @@ from bulk_inferencer._models.predictor import Model, fitted
 from bulk_inferencer._models.scorer import Failed, Scorer
 from bulk_inferencer._models.trial import types_of
 from bulk_inferencer._units.inputs import list_files
-from bulk_inferencer.engines import beam as beam_engine
+from bulk_inferencer.engines import beam_options
 from bulk_inferencer.errors import BulkInferencerError, InputError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def try_inputs(
     Raises:
       InputError: there are no such files, or their format cannot be told.
     """
-    beam_engine.open_filesystems([own for every in splits.values() for own in every], options)
+    beam_options.open_filesystems([own for every in splits.values() for own in every], options)
     files = [file for split, own in splits.items() for file in list_files(split, own)]
     own_format = format_of(files) if input_format is None else named_format(input_format)
     fit = Fit(format_name(own_format), len(files), sum(file.bytes for file in files))

@@ -32,13 +32,13 @@ from bulk_inferencer._run import run
 from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.inputs import list_files
-from bulk_inferencer.engines import beam as beam_engine
+from bulk_inferencer.engines.beam import Beam
+from bulk_inferencer.engines.engine import Engine
 from bulk_inferencer.errors import FolderInUseError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 
 if TYPE_CHECKING:
     import pandas as pd
-    from apache_beam.options.pipeline_options import PipelineOptions
 
     from bulk_inferencer.results import Results
     from bulk_inferencer.results.expectations import Expectations
@@ -78,7 +78,8 @@ def predict(
     damaged_files: DamagedFiles | None = None,
     compression: str = GZIP,
     limit: int | None = None,
-    options: PipelineOptions | Sequence[str] = (),
+    modules: Sequence[str] = (),
+    engine: Engine | None = None,
     restart: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Results:
@@ -125,7 +126,9 @@ def predict(
       compression: of PredictionLogs: `GZIP` or `NONE`.
       limit: most records of each split to score, in the order of the files; for a trial. Default:
         all of them.
-      options: Beam's options; see `run`.
+      modules: Python files or wheels with the functions that the model is made of; see
+        `InferenceJob`.
+      engine: what spreads the work over workers; see `run`.
       restart: see `run`.
       progress: is called with how far the run is; see `run`.
 
@@ -145,7 +148,7 @@ def predict(
     with _splits(inputs, folder) as (splits, in_memory):
         own_format = Parquet(partitions=False) if in_memory else input_format
         if own_format is None and gate.is_open:
-            own_format = _format_of(splits, options)
+            own_format = _format_of(splits, engine or Beam())
         if prediction_logs is None:
             prediction_logs = settings is None or own_format in ("tfrecord", TFRecord())
         outputs = Outputs.under(
@@ -176,8 +179,9 @@ def predict(
             failure_limit=failure_limit or FailureLimit(),
             damaged_files=damaged_files or DamagedFiles(),
             limit=limit,
+            modules=modules,
         )
-        run(job, options, restart=restart, progress=progress)
+        run(job, engine, restart=restart, progress=progress)
     return results.read(folder)
 
 
@@ -305,9 +309,6 @@ def _listed(split: str, inputs: Any) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def _format_of(
-    splits: Mapping[str, Sequence[str]],
-    options: PipelineOptions | Sequence[str],
-) -> InputFormat:
-    beam_engine.open_filesystems([p for own in splits.values() for p in own], options)
+def _format_of(splits: Mapping[str, Sequence[str]], engine: Engine) -> InputFormat:
+    engine.open_filesystems([p for own in splits.values() for p in own])
     return format_of([f for split, own in splits.items() for f in list_files(split, own)])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from bulk_inferencer._access import is_known
 from bulk_inferencer._checks import check_kind
@@ -25,25 +23,22 @@ from bulk_inferencer._units.plan import Unit, numbered
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.spot_check import draw
 from bulk_inferencer._units.stop_sign import StopSign
+from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer._units.workspace import Workspace, workspace
 from bulk_inferencer._verdict import judged_again, log_verdict, read_baselines, with_verdict
-from bulk_inferencer.engines import beam as beam_engine
-from bulk_inferencer.errors import SettingsError
+from bulk_inferencer.engines.beam import Beam
+from bulk_inferencer.engines.engine import Engine, run_units
+from bulk_inferencer.engines.modules import read_modules
 from bulk_inferencer.job import InferenceJob
 from bulk_inferencer.results.statistics import Statistics
 from bulk_inferencer.results.summary import Summary
-
-if TYPE_CHECKING:
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
 
 _logger = logging.getLogger(__name__)
 
 
 def run(
     job: InferenceJob,
-    options: PipelineOptions | Sequence[str] = (),
-    make_pipeline: Callable[[], beam.Pipeline] | None = None,
+    engine: Engine | None = None,
     restart: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
@@ -59,10 +54,8 @@ def run(
 
     Args:
       job: what to run.
-      options: Beam's options. Arguments that name no runner get Beam's local one, with a thread
-        per core.
-      make_pipeline: makes the pipeline, instead of `options`, which then only open the files that
-        the job names.
+      engine: what spreads the work over workers: `engines.Beam`, `engines.Ray` or `engines.Spark`.
+        Default: Beam's local runner, with a thread per core.
       restart: whether to delete what an unfinished run left, and to start anew.
       progress: is called about twice a second with how far the run is, from a thread of its own, at
         the start and at the end; where files are far away, less often. If it raises, the run ends
@@ -82,22 +75,23 @@ def run(
       ReconciliationError: the counts or shards do not add up.
     """
     check_kind("run's job", job, InferenceJob, "InferenceJob(splits=..., model=..., outputs=...)")
-    if isinstance(options, str):
-        raise SettingsError(f"run's options must be a list, not {options!r}. Write [{options!r}].")
+    engine = Beam() if engine is None else engine
+    check_kind("run's engine", engine, Engine, "engines.Beam(), engines.Ray() or engines.Spark()")
     with watching(progress) as watch:
-        return _watched_run(job, options, make_pipeline, restart, watch)
+        return _watched_run(job, engine, restart, watch)
 
 
 def _watched_run(
     job: InferenceJob,
-    options: PipelineOptions | Sequence[str],
-    make_pipeline: Callable[[], beam.Pipeline] | None,
+    engine: Engine,
     restart: bool,
     watch: Watch,
 ) -> Summary:
     """Runs a job; see `run`."""
     clock = _Clock()
-    beam_engine.open_filesystems(_paths(job), options, make_pipeline)
+    engine.check()
+    engine.open_filesystems(_paths(job))
+    modules = read_modules(job.modules if job.open_branches else ())
     prepared = prepare(job)
     for branch in job.open_branches:
         fingerprint = prepared.fingerprints[branch.name] or "unknown"
@@ -117,8 +111,7 @@ def _watched_run(
     ):
         task = _task_in(space, job, prepared)
         units, reused = space.plan(task, prepared.inputs)
-        make = make_pipeline or functools.partial(beam_engine.make_pipeline, options)
-        _score(task, units, reused, make, watch)
+        _score(task, units, reused, engine, modules, watch)
         clock.lap("score")
         space.claims.check()
         manifests = numbered(units, space.finished())
@@ -186,7 +179,8 @@ def _score(
     task: UnitTask,
     units: Sequence[Unit],
     reused: Sequence[Manifest],
-    make_pipeline: Callable[[], beam.Pipeline],
+    engine: Engine,
+    modules: Mapping[str, bytes],
     watch: Watch,
 ) -> None:
     """Hands the units that no earlier run has finished to the engine."""
@@ -194,7 +188,7 @@ def _score(
     if todo := [unit for unit in units if unit.key not in done]:
         stop = StopSign.in_folder(task.manifests_folder)
         with watch.scoring(task.manifests_folder, units, reused, stop):
-            beam_engine.run_units(task, todo, make_pipeline, stop)
+            run_units(engine, UnitWorker(task, stop, modules), todo)
 
 
 class _Clock:

@@ -272,6 +272,9 @@ class InferenceJob:
         outputs, where the next run of the same job finds them.
       resumable: whether finished units stay if the run does not end, for the next one to go on.
         With a checkpoint, they always do.
+      modules: Python files, or wheels, with what models are made of, such as hooks or a function
+        that loads a model. Workers on other machines get them, and prefer them to modules of the
+        same name that are installed there.
 
     Raises:
       SettingsError: settings are missing or contradict each other.
@@ -294,6 +297,7 @@ class InferenceJob:
     limit: int | None = None
     checkpoint: Checkpoint | None = None
     resumable: bool = True
+    modules: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, (kind, example, may_be_none) in _KINDS.items():
@@ -308,6 +312,13 @@ class InferenceJob:
         if self.limit is not None:
             advice = "Leave it out to score all records."
             check_number("InferenceJob.limit", self.limit, advice, 1, whole=True)
+        if isinstance(self.modules, str):
+            raise SettingsError(
+                f"InferenceJob.modules must be a list of paths, not {self.modules!r}. Write "
+                f"[{self.modules!r}]."
+            )
+        modules = tuple(_files.as_path("InferenceJob.modules", own) for own in self.modules)
+        object.__setattr__(self, "modules", modules)
         column_view(self.columns, self.rename)
         branches = tuple(self.branches)
         if self.model is not None:

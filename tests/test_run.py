@@ -28,7 +28,8 @@ from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._work import Distribution
-from bulk_inferencer.engines import beam as beam_engine
+from bulk_inferencer.engines import beam_options
+from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.comparison import Comparison
@@ -322,10 +323,10 @@ def test_model_that_is_replaced_before_a_worker_loads_it_is_noticed(tmp_path, fi
     def replace_model():
         shutil.rmtree(model.path)
         shutil.copytree(ten.path, model.path)
-        return beam_engine.make_pipeline([])
+        return beam_options.make_pipeline([])
 
     with pytest.raises(ModelError, match=rf"^The files of {model.path} have changed since the run"):
-        run(job_of(tmp_path, model), make_pipeline=replace_model)
+        run(job_of(tmp_path, model), Beam(make_pipeline=replace_model))
     assert not any("prediction_logs" in name for name in tree(tmp_path))
 
 
@@ -516,7 +517,7 @@ def test_damaged_files_are_skipped_and_named_or_fail_the_run(tmp_path, five, cap
     empty = tmp_path / "in/3.gz"
     empty.touch()
     with pytest.raises(InputError, match=f"^{empty} is empty, "):
-        run(job, make_pipeline=no_pipeline)
+        run(job, Beam(make_pipeline=no_pipeline))
     empty.unlink()
     with pytest.raises(InputError, match=f"^Cannot read {cut} as TFRecord: "):
         run(job)
@@ -532,7 +533,7 @@ def test_damaged_files_are_skipped_and_named_or_fail_the_run(tmp_path, five, cap
     assert len(found) > 900
     warning = f"Split 's': the rest of a file was skipped. {summary.damaged_files[0].reason}"
     assert caplog.messages.count(warning) == 1
-    assert run(skipping, make_pipeline=no_pipeline) == summary
+    assert run(skipping, Beam(make_pipeline=no_pipeline)) == summary
     with pytest.raises(SettingsError, match=" is not empty: "):
         run(job)
     other = job_of(tmp_path, five, outputs=Outputs.under(f"{tmp_path}/other"))
@@ -554,7 +555,7 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
         tmp_path, models, has_comparison=True, gates=dict.fromkeys("ab", CLOSED), splits={},
         routing=SplitRouting({"a": 1, "b": 1}, "k"), outcomes="/none.csv",
     )  # fmt: skip
-    summary = run(job, make_pipeline=no_pipeline)
+    summary = run(job, Beam(make_pipeline=no_pipeline))
     names = ["comparison/comparison.json", "summary/statistics.json", "summary/summary.json"]
     assert tree(tmp_path / "out") == names
     assert Comparison.read(job.outputs.comparison) == Comparison()
@@ -564,7 +565,7 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
     # A single model that has no name has none in its summary either.
     job = job_of(tmp_path / "one", SavedModel("/model"))
     branch = dataclasses.replace(job.branches[0], gate=CLOSED)
-    run(dataclasses.replace(job, branches=[branch]), make_pipeline=no_pipeline)
+    run(dataclasses.replace(job, branches=[branch]), Beam(make_pipeline=no_pipeline))
     written = json.loads((tmp_path / "one/out/summary/summary.json").read_text())
     assert (written["gate"], written["gate_reason"]) == ("not_blessed", CLOSED.reason)
     assert (written["splits"], written["model_path"]) == ({}, "/model")
@@ -577,10 +578,13 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
 # Errors
 
 
-def test_what_is_no_job_and_no_list_of_options_is_refused(tmp_path):
+def test_what_is_no_job_and_no_engine_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"^run's job must be an InferenceJob, not 'job'\."):
         run("job")
-    message = "run's options must be a list, not '--x'. Write ['--x']."
+    message = (
+        "run's engine must be an Engine, not '--x'. Write engines.Beam(), engines.Ray() or "
+        "engines.Spark()."
+    )
     with pytest.raises(SettingsError, match=exactly(message)):
         run(job_of(tmp_path, SavedModel("/model")), "--x")
 

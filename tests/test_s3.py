@@ -21,6 +21,7 @@ from bulk_inferencer import (
 )
 from bulk_inferencer._formats import tfrecord
 from bulk_inferencer._units.inputs import list_files
+from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.errors import InputError, SettingsError
 from tests.helpers import exactly, example, features_of, write_tfrecord
 
@@ -73,7 +74,7 @@ def test_inputs_and_outputs_are_in_s3(tmp_path, linear_model, options):
         upload(options, path, f"s3://bucket/in/{i}.gz")
     upload(options, path, "s3://bucket/in/_SUCCESS")
 
-    summary = run(job_of(linear_model, "s3://bucket/in/*"), options)
+    summary = run(job_of(linear_model, "s3://bucket/in/*"), Beam(options))
 
     assert (summary.total.examples_read, summary.total.predictions_written) == (4, 4)
     found = read_predictions("s3://bucket/out[1]/inference_result")
@@ -114,4 +115,4 @@ def test_missing_credentials_are_named_within_seconds(linear_model, options):
         "--s3_secret_access_key to the run."
     )
     with pytest.raises(SettingsError, match=exactly(message)):
-        run(job_of(linear_model, "s3://bucket/in/*"), options[:1])
+        run(job_of(linear_model, "s3://bucket/in/*"), Beam(options[:1]))

@@ -11,6 +11,7 @@ import pytest
 
 import bulk_inferencer
 from bulk_inferencer import InferenceJob, Outputs, SavedModel, run
+from bulk_inferencer.engines.beam import Beam
 from tests.helpers import example, tree, write_tfrecord
 
 PACKAGE = Path(bulk_inferencer.__file__).parent
@@ -74,9 +75,9 @@ def test_secrets_in_options_of_beam_are_in_no_result_and_no_log(tmp_path, linear
     job = InferenceJob(splits=splits, model=SavedModel(linear_model), outputs=outputs)
     with caplog.at_level(logging.DEBUG):
         with pytest.raises(bulk_inferencer.errors.FailureLimitError) as raised:
-            run(job, OPTIONS)
+            run(job, Beam(OPTIONS))
         write_tfrecord(tmp_path / "in/0.gz", [example(x=1.0)])
-        run(job, OPTIONS, restart=True)
+        run(job, Beam(OPTIONS), restart=True)
     assert CANARY not in f"{raised.value} {caplog.text}"
     assert files_with_the_canary(tmp_path) == []
 

@@ -22,6 +22,7 @@ from bulk_inferencer.cli.run_options import run_options, running_of
 
 if TYPE_CHECKING:
     from bulk_inferencer._gate import Decision
+    from bulk_inferencer.engines.engine import Engine
     from bulk_inferencer.results import Results
     from bulk_inferencer.results.expectations import Expectations
 
@@ -138,7 +139,7 @@ def command(
     if expectations is not None:
         settings["expectations"] = _expectations(expectations)
     with _folder(output) as folder:
-        is_there = _is_done(folder, settings["options"])
+        is_there = _is_done(folder, settings["engine"])
         results = _run(ctx, settings, splits, folder, quiet)
         from bulk_inferencer.cli.estimate import estimate
 
@@ -167,14 +168,15 @@ def _settings(
     ctx: click.Context, model: str, limit: int | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the arguments of `predict` that options stand for."""
-    if options := beam_options(ctx):
-        from bulk_inferencer.engines.beam import check_options
+    from bulk_inferencer.engines.beam import Beam
+    from bulk_inferencer.engines.beam_options import check_options
 
+    if options := beam_options(ctx):
         check_options(options)
     reading, given = reading_of(given)
     running, given = running_of(given, is_trial=limit is not None)
     others = {name: given.pop(name) for name in ("baseline", "restart")}
-    own = {"model": model_of(model, **given), "limit": limit, "options": options}
+    own = {"model": model_of(model, **given), "limit": limit, "engine": Beam(options)}
     return {**reading, **running, **others, **own}
 
 
@@ -216,14 +218,13 @@ def _folder(output: str | None) -> Iterator[str]:
         yield f"{folder}/results"
 
 
-def _is_done(output: str, options: tuple[str, ...]) -> bool:
+def _is_done(output: str, engine: Engine) -> bool:
     """Returns whether a run has committed to a folder already."""
     from bulk_inferencer import _files
     from bulk_inferencer._layout import SUMMARY_FILE
-    from bulk_inferencer.engines.beam import open_filesystems
 
     folder = _files.as_path("--output", output)
-    open_filesystems([folder], options)
+    engine.open_filesystems([folder])
     return _files.exists(posixpath.join(folder, "summary", SUMMARY_FILE))
 
 
@@ -232,7 +233,7 @@ def _run(
 ) -> Results:
     with live.watching(quiet) as watch, contextlib.ExitStack() as stack:
         from bulk_inferencer._predict import predict
-        from bulk_inferencer.engines.beam import silent_workers
+        from bulk_inferencer.engines.beam_workers import silent_workers
 
         if not terminal.is_debug(ctx):
             stack.enter_context(silent_workers())

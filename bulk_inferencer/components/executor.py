@@ -31,7 +31,8 @@ from bulk_inferencer.components import (
     user_module,
 )
 from bulk_inferencer.components.gated_model import GatedModel
-from bulk_inferencer.engines import beam as beam_engine
+from bulk_inferencer.engines import beam_options
+from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.expectations import Expectations
 from bulk_inferencer.results.places import Place
@@ -74,7 +75,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         which takes longer than scoring a hundred thousand records. Local workers have them anyway.
         """
         args = list(getattr(context, "beam_pipeline_args", None) or [])
-        if not args or not beam_engine.is_local(args):
+        if not args or not beam_options.is_local(args):
             super().__init__(context)
             return
         without_args = copy.copy(context)
@@ -84,7 +85,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
 
     def _make_beam_pipeline(self) -> Any:
         if self._make_beam_pipeline_fn is None:
-            self._beam_pipeline_args = beam_engine.with_runner(self._beam_pipeline_args)
+            self._beam_pipeline_args = beam_options.with_runner(self._beam_pipeline_args)
         return super()._make_beam_pipeline()
 
     @arguments.naming_settings()
@@ -111,7 +112,7 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         examples = inputs.examples(input_dict)
         artifacts = itertools.chain(*input_dict.values(), *output_dict.values())
         uris = [artifact.uri for artifact in artifacts if artifact not in examples]
-        beam_engine.open_filesystems(uris, self._beam_pipeline_args)
+        beam_options.open_filesystems(uris, self._beam_pipeline_args)
         branches = self._planned_branches(input_dict, exec_properties)
         running = [branch for branch in branches if branch.gate.is_open]
         found_format = None
@@ -125,8 +126,6 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         checkpoint = settings.checkpoint(data_spec)
         comparison_spec = arguments.parse(exec_properties, keys.COMPARISON_SPEC, our.ComparisonSpec)
         routing = arguments.parse(exec_properties, keys.ROUTING, our.Routing)
-        packages = [f"--extra_package={path}" for path in user_module.packages(exec_properties)]
-        self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
         with user_module.functions(exec_properties if running else {}) as functions:
             job = InferenceJob(
                 splits=inputs.splits(examples, example_splits) if running else {},
@@ -164,8 +163,9 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                 resumable=checkpoint is not None,
                 routing=settings.routing(routing),
                 outcomes=comparison_spec.outcomes,
+                modules=user_module.packages(exec_properties),
             )
-            summary = run(job, self._beam_pipeline_args, make_pipeline=self._make_beam_pipeline)
+            summary = run(job, Beam(self._beam_pipeline_args, self._make_beam_pipeline))
         for branch in branches:
             result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
             properties.describe_result(result, found, branch.gated, examples)

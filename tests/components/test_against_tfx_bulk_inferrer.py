@@ -15,7 +15,7 @@ from tfx.types.standard_artifacts import Examples, InferenceResult, Model, Model
 
 from bulk_inferencer import InferenceSummary, read_predictions
 from bulk_inferencer.components.executor import Executor as OurExecutor
-from bulk_inferencer.engines.beam import with_runner
+from bulk_inferencer.engines.beam_options import with_runner
 from bulk_inferencer.errors import InputError
 from tests import helpers
 from tests.components.tfx_helpers import (

@@ -291,15 +291,6 @@ def test_tfx_is_packed_only_for_workers_elsewhere(packaged):
     assert packaged == [args]
 
 
-def test_package_of_the_hooks_is_for_the_workers(outputs, inputs, packaged):
-    hooks = {"module_path": "hooks@/packages/hooks.whl"}
-    context = Executor.Context(beam_pipeline_args=["--direct_num_workers=1"])
-    # The gate is closed, so that nothing is installed or run here.
-    executor = execute(outputs, inputs, context, required_blessings="model_blessing", **hooks)
-    args = ["--direct_num_workers=1", "--extra_package=/packages/hooks.whl"]
-    assert executor._beam_pipeline_args == args
-
-
 def test_runner_of_the_pipelines_author_is_kept(outputs, inputs, packaged):
     context = Executor.Context(beam_pipeline_args=["--runner=NoSuchRunner"])
     with pytest.raises(ValueError, match="NoSuchRunner"):

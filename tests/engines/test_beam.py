@@ -14,8 +14,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from bulk_inferencer._units.checkpoint import read_manifests
 from bulk_inferencer._units.inputs import list_files
 from bulk_inferencer._units.plan import numbered, plan_units
+from bulk_inferencer._units.stop_sign import StopSign
+from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer._work import Distribution
-from bulk_inferencer.engines import beam as engine
+from bulk_inferencer.engines import beam_options as engine
+from bulk_inferencer.engines.beam import Beam
+from bulk_inferencer.engines.engine import run_units
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs, unit_task
 from tests.helpers import Lengths, exactly, write_tfrecord
@@ -54,7 +58,8 @@ def run(tmp_path):
         folder.mkdir()
         task = dataclasses.replace(unit_task(job), manifests_folder=str(folder))
         units = plan_units({"s": list_files("s", splits["s"])})
-        engine.run_units(task, units, make_pipeline)
+        worker = UnitWorker(task, StopSign.in_folder(str(folder)))
+        run_units(Beam(make_pipeline=make_pipeline), worker, units)
         return numbered(units, read_manifests(str(folder)))
 
     return run_with

@@ -16,6 +16,7 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from bulk_inferencer import Checkpoint, DamagedFiles, FailureLimit, Outputs, read_predictions, run
+from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.errors import FailureLimitError, FolderInUseError, InputError, SettingsError
 from bulk_inferencer.results import Statistics, Summary
 from tests.faults.account import ONE_RUN, RESUMES, lost_and_doubled
@@ -154,7 +155,7 @@ class LostCluster(beam.Pipeline):
 
 def lose_cluster(job):
     with pytest.raises(OSError, match=r"^the cluster is gone$"):
-        run(job, make_pipeline=lambda: LostCluster(FnApiRunner()))
+        run(job, Beam(make_pipeline=lambda: LostCluster(FnApiRunner())))
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""Processes of Beam's local runner: one that dies ends the run, and says so once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    BeamFnControlServicer,
+    SubprocessSdkWorkerHandler,
+    WorkerHandler,
+)
+from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
+from apache_beam.runners.worker import data_plane, sdk_worker
+
+from bulk_inferencer.errors import WorkerError
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def silent_workers() -> Iterator[None]:
+    """Within `with`, workers of this process do not print errors that they also raise."""
+    sdk_worker.print = lambda *values, **settings: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print
+
+
+@contextmanager
+def quiet_connections() -> Iterator[None]:
+    """Within `with`, only the log says that connections to a worker broke: an error says why."""
+    print_error = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.exc_value, grpc.RpcError):
+            _logger.info("A connection to a worker broke.", exc_info=args.exc_value)
+        else:
+            print_error(args)
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], grpc.RpcError))
+
+    threading.excepthook = hook
+    data_plane._LOGGER.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        data_plane._LOGGER.removeFilter(is_wanted)
+        threading.excepthook = print_error
+
+
+@WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
+class _WorkerProcess(SubprocessSdkWorkerHandler):
+    """A worker process of the local runner, whose death ends the run.
+
+    Beam's own would let the run wait for its answers for ever.
+    """
+
+    def start_worker(self) -> None:
+        self.worker = SubprocessSdkWorker(
+            self._worker_command_line, self.control_address, self.provision_info, self.worker_id
+        )
+        self.worker_thread = threading.Thread(name="run_worker", target=self._run)
+        self.worker_thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.worker.run()
+        except RuntimeError as error:
+            died = WorkerError(
+                f"A process of Beam's local runner died: {error}. Either memory ran out or "
+                f"somebody killed it. Run again, if need be with a lower --direct_num_workers."
+            )
+
+            def refuse(request: Any) -> None:
+                if request is not BeamFnControlServicer._DONE_MARKER:
+                    raise died
+
+            self.control_conn.push = refuse
+            self.control_conn.abort(died)

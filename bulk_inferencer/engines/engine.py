@@ -1,0 +1,97 @@
+"""The interface of an engine, and what all engines share."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from bulk_inferencer._signals import guard_exit
+from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.worker import UnitWorker
+from bulk_inferencer.engines import beam_options
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+_logger = logging.getLogger(__name__)
+
+
+class Engine(abc.ABC):
+    """Spreads the units of a run over workers.
+
+    Engines are frozen dataclasses of settings. All else is the same on each of them: checks, units,
+    manifests, commit, and how a run goes on after a crash.
+
+    Attributes:
+      options: Beam's options, which open files on any engine, such as `--s3_region_name=...`.
+    """
+
+    options: PipelineOptions | Sequence[str]
+
+    def check(self) -> None:  # noqa: B027, most engines need nothing
+        """Checks that the engine can be used here, before a run does anything.
+
+        Raises:
+          MissingExtraError: its package is not installed.
+          SettingsError: a setting is wrong.
+        """
+
+    def open_filesystems(self, paths: Iterable[str]) -> None:
+        """Makes files usable in this process.
+
+        Raises:
+          MissingExtraError, SettingsError: one of the paths cannot be opened; see `check_access`.
+        """
+        beam_options.open_filesystems(paths, self.options)
+
+    @abc.abstractmethod
+    def run_units(self, worker: UnitWorker, units: Sequence[Unit]) -> None:
+        """Calls `worker(unit)` for each unit, in any process, and returns when all calls are over.
+
+        A unit may be tried again, even while an earlier attempt is alive: the first one that
+        finishes counts. Errors of ours do not come out of a call, see `UnitWorker`; what else comes
+        out of it may be tried again or raised.
+
+        Raises:
+          WorkerError: workers died, lack something, or do not see the folders of the run.
+        """
+
+
+def run_units(engine: Engine, worker: UnitWorker, units: Sequence[Unit]) -> None:
+    """Runs units on an engine.
+
+    After an error, or when somebody has put up the stop sign, no more units start.
+
+    Raises:
+      BulkInferencerError: what a worker raised; see `run_unit`, `UnitTask.load` and
+        `Engine.run_units`.
+    """
+    try:
+        engine.run_units(worker, units)
+    except Exception:
+        if error := worker.stop.take_down():
+            raise error from None
+        raise
+    except BaseException:  # Ctrl-C or SIGTERM: local threads may still be at work.
+        worker.stop.take_down()
+        guard_exit()
+        raise
+    finally:
+        worker.forget()
+    if error := worker.stop.take_down():
+        raise error
+
+
+def warn_of_idle_workers(units: Sequence[Unit], workers: int) -> None:
+    """Warns if there are fewer units than workers, so that some have nothing to do."""
+    if len(units) < workers:
+        _logger.warning(
+            "%s for %d workers, so %d of them have nothing to do. A unit is one file or more: "
+            "split the input into at least %d files, or use fewer workers.",
+            "There is 1 unit" if len(units) == 1 else f"There are {len(units)} units",
+            workers,
+            workers - len(units),
+            workers,
+        )
