@@ -13,6 +13,7 @@ from bulk_inferencer import _extras, _lazy
 if TYPE_CHECKING:
     from bulk_inferencer import beam as beam
     from bulk_inferencer import bulk_inferencer_pb2 as bulk_inferencer_pb2
+    from bulk_inferencer import engines as engines
     from bulk_inferencer import errors as errors
     from bulk_inferencer import reports as reports
     from bulk_inferencer import results as results
@@ -106,6 +107,7 @@ _MODULE_OF_NAME = {
     "WholeFiles": "bulk_inferencer._formats.whole_files",
     "beam": "bulk_inferencer.beam",
     "bulk_inferencer_pb2": "bulk_inferencer.bulk_inferencer_pb2",
+    "engines": "bulk_inferencer.engines",
     "errors": "bulk_inferencer.errors",
     "latest_results": "bulk_inferencer.components.recorded_results",
     "predict": "bulk_inferencer._predict",
@@ -118,7 +120,7 @@ _MODULE_OF_NAME = {
 
 # `import *` must not bring modules of common names: `beam` is what Beam's users call Beam. Nor does
 # it bring the components where there is no TFX.
-_MODULES = {"beam", "errors", "reports", "results", "serving"}
+_MODULES = {"beam", "engines", "errors", "reports", "results", "serving"}
 _COMPONENTS = {n for n, module in _MODULE_OF_NAME.items() if ".components." in module}
 _HIDDEN = _MODULES if _extras.is_installed("tfx") else _MODULES | _COMPONENTS
 __all__ = sorted(_MODULE_OF_NAME.keys() - _HIDDEN)

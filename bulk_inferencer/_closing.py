@@ -9,6 +9,7 @@ from bulk_inferencer._formats.input_format import InputFile
 from bulk_inferencer._preparation import Prepared
 from bulk_inferencer._signatures import Signature
 from bulk_inferencer._units.commit import Books
+from bulk_inferencer._units.gathering import Gathered
 from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.tables import table_schema
 from bulk_inferencer._versions import library_versions
@@ -22,7 +23,6 @@ from bulk_inferencer.results.summary import (
     Summary,
     stage_counts,
 )
-from bulk_inferencer.results.timeline import merged
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 def summarize(
     job: InferenceJob,
     prepared: Prepared,
-    manifests: Sequence[Manifest],
+    gathered: Gathered,
     books: Books,
     *,
     reused: Sequence[Manifest],
@@ -45,7 +45,7 @@ def summarize(
     Args:
       job: the job.
       prepared: what was prepared for it.
-      manifests: those of all units.
+      gathered: what all units have left.
       books: what all units did together.
       reused: the manifests that earlier runs had left.
       made_from: digests of all that the results depend on.
@@ -54,7 +54,6 @@ def summarize(
       seconds: wall time by step.
       started: when the run began, in seconds since 1970.
     """
-    earlier = {manifest.key for manifest in reused}
     return Summary(
         branches={
             branch.name: _branch_summary(branch, prepared, books, statistics, seconds)
@@ -66,11 +65,9 @@ def summarize(
         made_from=made_from,
         damaged_files=damaged_files,
         table_schema=table_schema(prepared.task.sinks),
-        bytes_read=sum(manifest.bytes_read for manifest in manifests),
+        bytes_read=sum(manifest.bytes_read for manifest in gathered.manifests),
         input_bytes=sum(file.own_bytes for files in prepared.inputs.values() for file in files),
-        timeline=merged(
-            manifest.timeline for manifest in manifests if manifest.key not in earlier
-        ).since(started),
+        timeline=gathered.timeline.since(started),
     )
 
 

@@ -11,6 +11,7 @@ import errno
 import functools
 import glob
 import hashlib
+import itertools
 import os
 import posixpath
 import re
@@ -31,7 +32,9 @@ _R = TypeVar("_R")
 
 _COPY_BUFFER_BYTES = 8 << 20
 _THREADS = 16
+_TURNS = 64  # of each thread
 _HDFS = "hdfs"
+_EXCLUSIVE = ("", _HDFS)  # schemes where only one process can make a file of a given name
 _UNCOMPRESSED = "uncompressed"  # as Beam's CompressionTypes call it
 _NOT_FOUND = 404
 _DELETE_BY_PATH = ("azfs", _HDFS, "s3")
@@ -102,9 +105,14 @@ class Writer:
     def _opened(self, path: str) -> BinaryIO:
         if not is_local(path):
             return _beam().create(path, compression_type=_UNCOMPRESSED)
-        if folder := posixpath.dirname(path):
-            os.makedirs(folder, exist_ok=True)
-        return open(path, "wb")
+        while True:
+            if folder := posixpath.dirname(path):
+                os.makedirs(folder, exist_ok=True)
+            try:
+                return open(path, "wb")
+            except FileNotFoundError:  # Another process has just deleted the folder.
+                if not folder or os.path.isdir(folder):
+                    raise
 
     def write(self, data: bytes) -> None:
         """Appends bytes."""
@@ -151,25 +159,56 @@ def _innermost(error: OSError) -> OSError:
 
 
 def create(path: str, content: bytes) -> None:
-    """Makes a file and its folder.
+    """Makes a file whole, and its folder.
 
     Raises:
-      FileExistsError: there is such a file. Only a local disk tells; elsewhere, it is replaced.
+      FileExistsError: there is such a file. If not `is_exclusive`, it is replaced instead.
     """
-    while True:
+    if not is_exclusive(path):
         make_folder(posixpath.dirname(path))
-        if not is_local(path):
-            replace(path, content)
-            return
-        try:
-            with named(path), open(path, "xb") as file:
+        replace(path, content)
+        return
+    attempt = f"{path}-{uuid.uuid4().hex}"
+    try:
+        while True:
+            make_folder(posixpath.dirname(path))
+            with open_to_write(attempt) as file:
                 file.write(content)
-            return
-        except FileNotFoundError:  # Another process has just deleted the folder.
-            continue
-        except OutputError:
-            delete(path)
+            try:
+                _rename_once(attempt, path, content)
+                return
+            except FileNotFoundError:  # Another process has just emptied the folder.
+                continue
+    finally:
+        delete(attempt)
+
+
+def _rename_once(source: str, target: str, content: bytes) -> None:
+    """Renames a file; raises FileExistsError if there is `target`."""
+    if not is_local(target):
+        try:
+            rename(source, target)  # HDFS renames no file over another one.
+        except OSError as error:
+            if exists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
             raise
+        return
+    try:
+        os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # This filesystem has no hard links.
+        try:
+            with named(target), open(target, "xb") as file:
+                file.write(content)
+        except OutputError:
+            delete(target)
+            raise
+
+
+def is_exclusive(path: str) -> bool:
+    """Returns whether only one process can make a file of this name; see `create`."""
+    return scheme_of(path) in _EXCLUSIVE
 
 
 def replace(path: str, content: bytes) -> None:
@@ -305,8 +344,9 @@ def identities(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         scheme, separator, rest = path.partition("://")
         if not separator:
-            folder, name = posixpath.split(path)
-            is_plain = name not in ("", ".", "..") and not os.path.islink(path)
+            # The folder of many files is looked up once.
+            folder, name = posixpath.split(path.rstrip("/"))
+            is_plain = name not in ("", ".", "..") and not os.path.islink(path.rstrip("/"))
             found[path] = (
                 posixpath.join(real_folder(folder), name) if is_plain else os.path.realpath(path)
             )
@@ -376,12 +416,16 @@ def delete_empty_folder(folder: str) -> None:
 
 
 def delete(path: str) -> None:
-    """Deletes a file, if it exists."""
-    if exists(path):
-        if is_local(path):
+    """Deletes a file, if it exists. Another process may delete it at the same time."""
+    if is_local(path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.remove(path)
-        else:
+    elif exists(path):
+        try:
             _beam().delete([_to_delete(path)])
+        except Exception:  # whatever a filesystem raises
+            if exists(path):
+                raise
 
 
 def _to_delete(path: str) -> str:
@@ -391,8 +435,17 @@ def _to_delete(path: str) -> str:
 
 def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     """Calls a function that waits for a filesystem, for many items at once."""
+    items = list(items)
+    # Of very many items, a thread takes some at a time, since handing them over costs time.
+    count = max(1, len(items) // (_THREADS * _TURNS))
+    some = [items[start : start + count] for start in range(0, len(items), count)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
+        done = pool.map(functools.partial(_each, function), some)
+        return list(itertools.chain.from_iterable(done))
+
+
+def _each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    return [function(item) for item in items]
 
 
 def is_local(path: str) -> bool:

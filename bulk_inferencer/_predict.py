@@ -28,11 +28,10 @@ from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._models.python_model import Given, PythonModel
 from bulk_inferencer._models.saved_model import SavedModel
 from bulk_inferencer._progress import Progress
-from bulk_inferencer._run import run
+from bulk_inferencer._run import engine_or_default, run
 from bulk_inferencer._units.damaged_files import DamagedFiles
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.inputs import list_files
-from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.engines.engine import Engine
 from bulk_inferencer.errors import FolderInUseError, SettingsError
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
@@ -141,6 +140,7 @@ def predict(
     folder = _files.as_path("predict's output", output)
     if not folder:
         raise SettingsError("The output of predict is empty text. Use '.' for this folder.")
+    engine = engine_or_default(engine)
     own_model = _model(model, signatures)
     if preprocess or postprocess:
         own_model = HookedModel(own_model, preprocess, postprocess)
@@ -148,7 +148,7 @@ def predict(
     with _splits(inputs, folder) as (splits, in_memory):
         own_format = Parquet(partitions=False) if in_memory else input_format
         if own_format is None and gate.is_open:
-            own_format = _format_of(splits, engine or Beam())
+            own_format = _format_of(splits, engine)
         if prediction_logs is None:
             prediction_logs = settings is None or own_format in ("tfrecord", TFRecord())
         outputs = Outputs.under(

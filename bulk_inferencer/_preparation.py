@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bulk_inferencer import _files
 from bulk_inferencer._formats.column_values import check_features
 from bulk_inferencer._formats.damage import check_size
 from bulk_inferencer._formats.detect import format_of, named_format
@@ -122,11 +123,10 @@ def _with_inputs(task: UnitTask, job: InferenceJob) -> tuple[UnitTask, dict[str,
             check_features(reader.features)
     if reader.record_format:
         task = dataclasses.replace(task, record_format=reader.record_format)
-    parts = {
-        split: [part for file in own for part in reader.parts(file)]
-        for split, own in inputs.items()
+    parts = {split: _files.in_parallel(reader.parts, own) for split, own in inputs.items()}
+    return dataclasses.replace(task, reader=reader), {
+        split: list(itertools.chain.from_iterable(own)) for split, own in parts.items()
     }
-    return dataclasses.replace(task, reader=reader), parts
 
 
 def _logs_hold_records(job: InferenceJob) -> bool:

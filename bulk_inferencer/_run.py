@@ -12,6 +12,7 @@ from bulk_inferencer._access import is_known
 from bulk_inferencer._checks import check_kind
 from bulk_inferencer._closing import log_results, summarize
 from bulk_inferencer._earlier import basis_of_job, finished
+from bulk_inferencer._models.paths import paths_of
 from bulk_inferencer._preparation import Prepared, prepare
 from bulk_inferencer._progress import Progress, Watch, watching
 from bulk_inferencer._signals import ended_by_sigterm
@@ -19,8 +20,9 @@ from bulk_inferencer._units.basis import digest_of
 from bulk_inferencer._units.commit import check_shards, close_books, final_names, placed
 from bulk_inferencer._units.damaged_files import check_damaged_files
 from bulk_inferencer._units.manifest import Manifest
-from bulk_inferencer._units.plan import Unit, numbered
+from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.sinks.failure_list import FailureList
 from bulk_inferencer._units.spot_check import draw
 from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer._units.worker import UnitWorker
@@ -75,10 +77,21 @@ def run(
       ReconciliationError: the counts or shards do not add up.
     """
     check_kind("run's job", job, InferenceJob, "InferenceJob(splits=..., model=..., outputs=...)")
-    engine = Beam() if engine is None else engine
-    check_kind("run's engine", engine, Engine, "engines.Beam(), engines.Ray() or engines.Spark()")
+    engine = engine_or_default(engine)
     with watching(progress) as watch:
         return _watched_run(job, engine, restart, watch)
+
+
+def engine_or_default(engine: Engine | None) -> Engine:
+    """Returns an engine that was given, or the default one.
+
+    Raises:
+      SettingsError: it is something else, such as the name of one.
+    """
+    if engine is None:
+        return Beam()
+    check_kind("The engine", engine, Engine, "engines.Beam(), engines.Ray() or engines.Spark()")
+    return engine
 
 
 def _watched_run(
@@ -90,6 +103,7 @@ def _watched_run(
     """Runs a job; see `run`."""
     clock = _Clock()
     engine.check()
+    engine.check_paths(_paths_of_workers(job))
     engine.open_filesystems(_paths(job))
     modules = read_modules(job.modules if job.open_branches else ())
     prepared = prepare(job)
@@ -114,21 +128,22 @@ def _watched_run(
         _score(task, units, reused, engine, modules, watch)
         clock.lap("score")
         space.claims.check()
-        manifests = numbered(units, space.finished())
+        gathered = space.gather(task, units, reused)
+        manifests, notes = gathered.manifests, gathered.notes
         watch.commits(units, manifests)
         damaged_files = check_damaged_files(job.damaged_files, manifests)
-        books = close_books(task, units, manifests, job.failure_limit)
+        books = close_books(task, units, manifests, job.failure_limit, notes[FailureList.name])
         finals = final_names(task.sinks, units, manifests)
         with placed(finals, keeps_shards=bool(space.files_folder)):
             for sink in task.sinks:
-                sink.finish(list(prepared.inputs), manifests)
+                sink.finish(list(prepared.inputs), manifests, notes[sink.name])
             check_shards(finals, job.folders)
             clock.lap("commit")
             statistics = Statistics.read(job.outputs.summary)
             summary = summarize(
                 job,
                 prepared,
-                manifests,
+                gathered,
                 books,
                 reused=reused,
                 made_from=made_from,
@@ -159,6 +174,17 @@ def _paths(job: InferenceJob) -> list[str]:
     ]
 
 
+def _paths_of_workers(job: InferenceJob) -> list[str]:
+    """Returns the paths that workers read and write; none if there is nothing to score."""
+    if not job.open_branches:
+        return []
+    return [
+        *job.written_folders,
+        *itertools.chain.from_iterable(job.splits.values()),
+        *itertools.chain.from_iterable(paths_of(branch.model) for branch in job.open_branches),
+    ]
+
+
 def _task_in(space: Workspace, job: InferenceJob, prepared: Prepared) -> UnitTask:
     """Returns the task with where units leave what they make, and the records to try first."""
     drawn = {
@@ -169,7 +195,7 @@ def _task_in(space: Workspace, job: InferenceJob, prepared: Prepared) -> UnitTas
     return dataclasses.replace(
         prepared.task,
         drawn=drawn,
-        claim=space.claims.path(job.outputs.summary),
+        run_file=space.run_file,
         manifests_folder=space.manifests_folder,
         files_folder=space.files_folder,
     )

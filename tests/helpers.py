@@ -6,6 +6,7 @@ import contextlib
 import os
 import posixpath
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -135,6 +136,11 @@ class Bucket(LocalFileSystem):
         for source, target in zip(map(_in_folder, sources), map(_in_folder, targets), strict=True):
             os.makedirs(posixpath.dirname(target), exist_ok=True)
             os.replace(source, target)
+
+    def copy(self, sources, targets):
+        for source, target in zip(map(_in_folder, sources), map(_in_folder, targets), strict=True):
+            os.makedirs(posixpath.dirname(target), exist_ok=True)
+            shutil.copyfile(source, target)
 
     def delete(self, patterns):
         for found in [f for match in self.match(patterns) for f in match.metadata_list]:

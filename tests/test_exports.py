@@ -35,6 +35,7 @@ EXPORTED = {
         "RunInferenceOnKeyedBatches", "RunInferencePerModel", "RunInferencePerModelOnKeyedBatches",
         "SavedModel", "Stage", "TFServing", "VertexEndpoint",
     ],
+    "bulk_inferencer.engines": ["Beam", "Engine", "Ray", "Spark"],
     "bulk_inferencer.reports": ["page", "write"],
     "bulk_inferencer.results": [
         "BranchSummary", "Check", "Comparison", "Counts", "DamagedFile", "Histogram",
@@ -43,7 +44,7 @@ EXPORTED = {
         "read_expectations", "read_prediction_logs", "read_predictions", "to_tfdv", "write_tfdv",
     ],
 }  # fmt: skip
-MODULES = ["beam", "errors", "reports", "results", "serving"]
+MODULES = ["beam", "engines", "errors", "reports", "results", "serving"]
 CHECKOUT = Path(bulk_inferencer.__file__).parents[1]
 
 

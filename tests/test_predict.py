@@ -99,6 +99,12 @@ def test_table_in_memory_keeps_its_types_and_nothing_but_its_columns(tmp_path, m
     assert found["y"].to_pylist() == [5, 10]
 
 
+def test_name_of_an_engine_is_refused_before_anything_is_read(tmp_path, model):
+    with pytest.raises(SettingsError, match=r"^The engine must be an Engine, not 'ray'\."):
+        predict(model, tmp_path / "gone.parquet", tmp_path / "out", engine="ray")
+    assert not (tmp_path / "out").exists()
+
+
 def test_refused_call_leaves_the_table_of_another_call_alone(tmp_path, model):
     frame = pd.DataFrame({"id": IDS, "x": X})
     out = tmp_path / "out"

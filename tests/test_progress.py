@@ -18,6 +18,7 @@ import pytest
 from bulk_inferencer import BatchBounds, Progress, _files, _progress, predict, run
 from bulk_inferencer._progress import COMMITTING, DONE, LOADING, PREPARING, SCORING
 from bulk_inferencer._units import progress as unit_progress
+from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.errors import ModelError
 from bulk_inferencer.results import Summary
 from tests.faults import child
@@ -164,11 +165,11 @@ def test_callback_that_raises_ends_the_run_and_the_next_one_goes_on(
             raise error
 
     with pytest.raises(type(error), match=exactly(str(error))):
-        run(job_in(tmp_path), ONE_THREAD, progress=progress)
+        run(job_in(tmp_path), Beam(ONE_THREAD), progress=progress)
     assert threads() == []
     assert all("/.work/" in path for path in tree(tmp_path / "out"))
     seen = []
-    summary = run(job_in(tmp_path), ONE_THREAD, progress=seen.append)
+    summary = run(job_in(tmp_path), Beam(ONE_THREAD), progress=seen.append)
     assert 3 <= summary.reused.units <= 6
     begun = next(now for now in seen if now.units)
     assert (begun.units_done, begun.records) == (summary.reused.units, 10 * summary.reused.units)
@@ -244,7 +245,7 @@ def test_processes_of_workers_tell_how_far_they_are(tmp_path, quick, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     write_inputs(tmp_path)
     seen = []
-    run(job_in(tmp_path, model=SlowModel()), PROCESSES, progress=seen.append)
+    run(job_in(tmp_path, model=SlowModel()), Beam(PROCESSES), progress=seen.append)
     records = [now.records for now in seen]
     assert records == sorted(records)
     assert len(set(records)) > 5

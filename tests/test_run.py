@@ -249,7 +249,7 @@ def test_second_run_returns_what_the_first_wrote_and_writes_the_same_in_other_fo
     assert tree(out) == names
     settings = {"splits": one.splits, "allow_empty_splits": True}
     job = job_of(tmp_path, one.branches[0].model, *one.outputs.columns, **settings)
-    run(job, ["--direct_num_workers=1"])
+    run(job, Beam(["--direct_num_workers=1"]))
     assert tree(tmp_path / "out") == names
     for name in names:
         if name.endswith(".gz"):  # isal does not always compress them into the same bytes
@@ -582,7 +582,7 @@ def test_what_is_no_job_and_no_engine_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"^run's job must be an InferenceJob, not 'job'\."):
         run("job")
     message = (
-        "run's engine must be an Engine, not '--x'. Write engines.Beam(), engines.Ray() or "
+        "The engine must be an Engine, not '--x'. Write engines.Beam(), engines.Ray() or "
         "engines.Spark()."
     )
     with pytest.raises(SettingsError, match=exactly(message)):

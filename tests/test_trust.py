@@ -32,13 +32,19 @@ def calls_and_imports(path):
             yield node.module.partition(".")[0]
 
 
-def test_nothing_is_unpickled_or_evaluated():
+# Between the launcher and workers, through a channel that runs code of theirs anyway.
+CHANNELS = {"parcel.py", "pickling.py", "beam_unit.py", "unpacking.py", "stage_codec.py"}
+
+
+def test_nothing_is_unpickled_or_evaluated_but_what_engines_carry():
     code = {"allow_pickle", "cloudpickle", "compile", "dill", "eval", "exec", "joblib", "marshal"}
     code |= {"pickle", "shelve"}
     paths = list(PACKAGE.rglob("*.py"))
     assert len(paths) > 50
     found = {path.name: code.intersection(calls_and_imports(path)) for path in paths}
-    assert {name: words for name, words in found.items() if words} == {}
+    used = {name: words for name, words in found.items() if words}
+    assert all(words <= {"pickle", "cloudpickle"} for words in used.values())
+    assert used.keys() == CHANNELS | {"beam.py", "ray.py", "spark.py"}
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,24 @@ class Batch:
             index -= segment.count
         raise IndexError("no such record in this batch")
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Returns the batch of the records from `start` to before `stop`."""
+        count = len(self.records)
+        if (start, stop) == (0, count):
+            return self
+        segments, first = [], 0
+        for own in self.segments:
+            begin, end = max(start, first), min(stop, first + own.count)
+            if begin < end:
+                segments.append(replace(own, first=own.first + begin - first, count=end - begin))
+            first += own.count
+        return Batch(
+            self.records[start:stop],
+            tuple(segments),
+            {i - start: reason for i, reason in self.unreadable.items() if start <= i < stop},
+            self.stored_bytes * stop // count - self.stored_bytes * start // count,
+        )
+
 
 class _Filling:
     """A batch that is being filled."""

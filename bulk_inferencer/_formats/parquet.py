@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
@@ -63,7 +64,8 @@ class Parquet:
         check_flag("Parquet.partitions", self.partitions)
 
     def reader(self, files: Sequence[InputFile], view: ColumnView, kept: Kept) -> ParquetReader:
-        found = _files.in_parallel(_head_or_error, files)
+        schemas: dict[pa.Schema, pa.Schema] = {}
+        found = _files.in_parallel(functools.partial(_head_or_error, schemas), files)
         heads = [head for head in found if not isinstance(head, InputError)]
         if found and not heads:
             raise next(own for own in found if isinstance(own, InputError))
@@ -74,7 +76,7 @@ class Parquet:
             _all_columns(heads), paths, view, kept, any_type=True, partitions=self.partitions
         )
         columns = columns.with_own(_common_types(columns.own, heads, view))
-        return ParquetReader(columns, {head.file: head.parts for head in heads})
+        return ParquetReader(columns, {head.file: head.parts for head in heads if head.parts})
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class ParquetReader(TableReader):
 
     Attributes:
       columns: what to read of them.
-      known_parts: the parts of each file; empty on workers, which are sent parts.
+      known_parts: the parts of each file that has several; empty on workers, which are sent parts.
     """
 
     columns: TableColumns
@@ -94,9 +96,9 @@ class ParquetReader(TableReader):
 
     def parts(self, file: InputFile) -> list[InputFile]:
         """Returns groups of row groups."""
-        parts = self.known_parts.get(file, ())  # a damaged file has none
-        if len(parts) < 2:
+        if file not in self.known_parts:
             return [file]
+        parts = self.known_parts[file]
         return [InputFile(file.path, file.bytes, file.modified, part) for part in parts]
 
     def read(self, file: InputFile, max_bytes: int, max_record_bytes: int) -> Iterator[Chunk]:
@@ -127,24 +129,25 @@ class ParquetReader(TableReader):
 
 
 class _Head(NamedTuple):
-    """What a file says of itself."""
+    """What a file says of itself; no parts if it is in one."""
 
     file: InputFile
     schema: pa.Schema
     parts: tuple[Part, ...]
 
 
-def _head_or_error(file: InputFile) -> _Head | InputError:
-    """Returns what a file says of itself; an error if it is damaged, which its unit will say."""
+def _head_or_error(schemas: dict[pa.Schema, pa.Schema], file: InputFile) -> _Head | InputError:
+    """Returns what a file says of itself; an error if it is damaged, which its unit will say.
+
+    Files with equal schemas share one: there may be very many files. `schemas` holds it.
+    """
     try:
-        return _head(file)
+        with _opened(file, lambda: "at its end") as opened:
+            schema = _plain_schema(opened)
+            parts = tuple(_parts(file, opened.metadata))
     except InputError as error:
         return error
-
-
-def _head(file: InputFile) -> _Head:
-    with _opened(file, lambda: "at its end") as opened:
-        return _Head(file, _plain_schema(opened), tuple(_parts(file, opened.metadata)))
+    return _Head(file, schemas.setdefault(schema, schema), parts if len(parts) > 1 else ())
 
 
 def _shares(metadata: pq.FileMetaData, groups: range, stored_bytes: int) -> dict[int, int]:

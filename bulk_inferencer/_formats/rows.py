@@ -24,13 +24,18 @@ class Rows(Sequence[bytes]):
     As a sequence, they are their tf.Examples, which are made together when the first one is asked
     for. Slices share them, so that they are made once per batch however many ask.
 
+    Pickled, they are the columns that were read, in Arrow's own format; what else there is can be
+    made of these again.
+
     Attributes:
       source: every column that was read.
-      columns: what models see of them: chosen, renamed and joined.
+      view: what says what models see of them; None if they see all, as it is.
+      columns: what models see: columns that are chosen, renamed and joined.
     """
 
     def __init__(self, source: pa.Table, view: ColumnView | None = None) -> None:
         self.source = source
+        self.view = view
         self.columns = source if view is None else view.apply(source)
         # What makes the tf.Examples, if not these rows themselves: a reference to itself would
         # keep a table in memory until the garbage collector comes.
@@ -44,6 +49,7 @@ class Rows(Sequence[bytes]):
         if len(parts) == 1:
             return parts[0]
         joined = cls(pa.concat_tables([part.source for part in parts]))
+        joined.view = parts[0].view
         joined.columns = (
             joined.source
             if all(part.columns is part.source for part in parts)
@@ -79,6 +85,7 @@ class Rows(Sequence[bytes]):
     def take(self, indexes: Sequence[int]) -> Rows:
         """Returns the rows at these indexes, in this order."""
         taken = Rows(self.source.take(pa.array(indexes, pa.int64())))
+        taken.view = self.view
         if self.columns is not self.source:
             taken.columns = self.columns.take(pa.array(indexes, pa.int64()))
         whole = self if self._whole is None else self._whole
@@ -86,6 +93,13 @@ class Rows(Sequence[bytes]):
             examples = self.examples()
             taken._examples = [examples[i] for i in indexes]
         return taken
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrow pickles all of a table along with a slice of it (apache/arrow#26685).
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.source.schema) as stream:
+            stream.write_table(self.source)
+        return _unpickled, (sink.getvalue(), self.view)
 
     def __len__(self) -> int:
         return int(self.source.num_rows)
@@ -107,12 +121,18 @@ class Rows(Sequence[bytes]):
             return self
         count = max(0, stop - start)
         part = Rows(self.source.slice(start, count))
+        part.view = self.view
         part.columns = (
             part.source if self.columns is self.source else self.columns.slice(start, count)
         )
         part._whole = self if self._whole is None else self._whole
         part._start = self._start + start
         return part
+
+
+def _unpickled(content: pa.Buffer, view: ColumnView | None) -> Rows:
+    with pa.ipc.open_stream(content) as stream:
+        return Rows(stream.read_all(), view)
 
 
 def bytes_of(records: Sequence[bytes]) -> int:
@@ -122,8 +142,9 @@ def bytes_of(records: Sequence[bytes]) -> int:
 
 def taken(records: Sequence[bytes], indexes: Sequence[int]) -> Sequence[bytes]:
     """Returns the records at these indexes, in this order; rows stay rows."""
-    if isinstance(indexes, range) and indexes == range(len(records)):
-        return records
+    if isinstance(indexes, range) and indexes.step == 1:
+        is_all = len(indexes) == len(records)
+        return records if is_all else records[indexes.start : indexes.stop]
     if isinstance(records, Rows):
         return records.take(indexes)
     return [records[i] for i in indexes]

@@ -144,7 +144,7 @@ class LinesReader(TableReader):
         """See `Reader`. A record is a row as text."""
         row = 0
         start = file.part.start if file.part else 0
-        before = functools.lru_cache(1)(lambda: self._count_before(file, max_record_bytes))
+        before = _RowsBefore(self, file, max_record_bytes)
 
         def position() -> str:
             return f"after row {before() + row}" if start else f"after row {row}"
@@ -165,13 +165,38 @@ class LinesReader(TableReader):
                 if damage:
                     raise damage
 
-    def _count_before(self, file: InputFile, max_record_bytes: int) -> int:
+    def count_before(self, file: InputFile, max_record_bytes: int) -> int:
         """Returns how many rows begin before a part of a file."""
         earlier = Part(0, file.part.start, 0) if file.part else None
         with _opened(file, self.format.name, lambda: "where rows were counted") as content:
             begun = self.format.begin(file.path, content.head)
             blocks = _blocks(content, begun, earlier, self.block_bytes, max_record_bytes)
             return sum(map(begun.parser.count, blocks))
+
+
+@dataclass(frozen=True)
+class _RowsBefore:
+    """Counts the rows before a part of a file when somebody asks. It can be pickled."""
+
+    reader: LinesReader
+    file: InputFile
+    max_record_bytes: int
+
+    def __call__(self) -> int:
+        return self._count
+
+    @functools.cached_property
+    def _count(self) -> int:
+        return _counted(self)
+
+    def __hash__(self) -> int:  # Readers cannot be hashed.
+        return hash(self.file)
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(rows: _RowsBefore) -> int:
+    """Counts once, although batches that come from another process have a copy each."""
+    return rows.reader.count_before(rows.file, rows.max_record_bytes)
 
 
 def heads(files: Sequence[InputFile], name: str, most: int) -> list[tuple[str, bytes]]:

@@ -344,7 +344,7 @@ def _grow_gpu_memory() -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # a GPU in use cannot be configured any more
+        except (RuntimeError, ValueError) as error:  # It is in use, or has a limit.
             _logger.warning("Memory growth of %s stays as it is: %s", gpu.name, error)
 
 

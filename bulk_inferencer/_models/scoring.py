@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,42 @@ from bulk_inferencer._formats.prediction_log import PredictionLogEncoder
 from bulk_inferencer._formats.rows import as_list, taken
 from bulk_inferencer._models.predictor import Model, Prediction
 from bulk_inferencer._models.scorer import Failed, Scorer
+from bulk_inferencer._signatures import Signature
 from bulk_inferencer._work import Work
 from bulk_inferencer.errors import prefix_errors
+
+
+@dataclass(frozen=True)
+class LogEncoder:
+    """Makes the PredictionLogs of a model, which need not be loaded for that.
+
+    Attributes:
+      signatures: the signatures that were called.
+      input_name: the name under which a PredictionLog carries the record.
+      label: what messages of errors begin with.
+    """
+
+    signatures: tuple[Signature, ...]
+    input_name: str
+    label: str = ""
+
+    @functools.cached_property
+    def _encoder(self) -> PredictionLogEncoder:
+        return PredictionLogEncoder(self.signatures, self.input_name)
+
+    def __call__(
+        self, records: Sequence[bytes] | None, outputs: Mapping[str, np.ndarray]
+    ) -> list[bytes]:
+        """Returns serialized PredictionLogs; with None for the records, such as hold none.
+
+        Raises:
+          ModelError: a PredictionLog cannot carry an output.
+        """
+        with prefix_errors(self.label):
+            return self._encoder.encode(records, outputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {own.name: getattr(self, own.name) for own in fields(self)}  # not what is cached
 
 
 @dataclass(frozen=True)
@@ -26,13 +61,13 @@ class ScoredRows:
       rows: k indexes in the batch, in ascending order.
       records: the k records.
       prediction: what the model returned, arrays of shape [k, ...].
-      encode: makes PredictionLogs of the records, or of None, and the outputs.
+      encode: makes PredictionLogs of the records and the outputs.
     """
 
     rows: Sequence[int]
     records: Sequence[bytes]
     prediction: Prediction
-    encode: Callable[[Sequence[bytes] | None, Mapping[str, np.ndarray]], list[bytes]]
+    encode: LogEncoder
 
     @functools.cached_property
     def logs(self) -> list[bytes]:
@@ -61,10 +96,10 @@ class LogScorer:
         self._label = label
 
     @functools.cached_property
-    def _encoder(self) -> PredictionLogEncoder:
+    def _encode(self) -> LogEncoder:
         # Not before the first call of the model, which may decide what the input is.
         predictor = self._scorer.predictor
-        return PredictionLogEncoder(predictor.signatures, predictor.input_name)
+        return LogEncoder(tuple(predictor.signatures), predictor.input_name, self._label)
 
     @classmethod
     def load(
@@ -106,12 +141,6 @@ class LogScorer:
                     continue
                 scored = slice(result.start, result.stop)
                 yield ScoredRows(rows[scored], records[scored], result.prediction, self._encode)
-
-    def _encode(
-        self, records: Sequence[bytes] | None, outputs: Mapping[str, np.ndarray]
-    ) -> list[bytes]:
-        with prefix_errors(self._label):
-            return self._encoder.encode(records, outputs)
 
     def fails(self, records: Sequence[bytes]) -> bool:
         """Returns whether one of the records cannot be scored, and forgets the predictions.

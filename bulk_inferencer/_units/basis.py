@@ -24,7 +24,7 @@ from bulk_inferencer._units.plan import identity
 # they are cut, how messages begin, how a server is reached, and how many threads call at once. A
 # file with a longer record is damaged, and units of damaged files are never reused.
 _WITHOUT_EFFECT = (
-    *("folder", "path", "label", "labels", "files_folder", "manifests_folder", "claim"),
+    *("folder", "path", "label", "labels", "files_folder", "manifests_folder", "run_file"),
     *("max_record_bytes", "limits", "credentials", "channel_options"),
     *("known_parts", "part_bytes", "block_bytes", "concurrent"),
 )

@@ -1,7 +1,8 @@
 """Checkpoints: what finished units leave, so that the next run need not score them again.
 
-<checkpoint>/job.json           what the results depend on
+<checkpoint>/job.json           what the results depend on; goes first if all of this is deleted
 <checkpoint>/units-*/<key>.json the manifest of each finished unit; its key is made of its files
+<checkpoint>/units-*/run-*      is there for as long as a run wants its units; see `run_file`
 <checkpoint>/files/...          its shards, if they do not wait in the `.work` of their outputs
 
 A unit is finished as soon as its manifest is there. The manifest names its shards, which have names
@@ -16,9 +17,8 @@ import logging
 import posixpath
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import google_crc32c
 
@@ -26,7 +26,9 @@ from bulk_inferencer import _files
 from bulk_inferencer._checks import check_number
 from bulk_inferencer._units.basis import Basis
 from bulk_inferencer._units.claim import claimed, is_claim
-from bulk_inferencer._units.manifest import FORMAT_VERSION, Manifest, Shard
+from bulk_inferencer._units.manifest import Manifest, Shard
+from bulk_inferencer._units.manifest_files import manifests_by_path, read_json
+from bulk_inferencer._units.run_file import end_runs
 from bulk_inferencer.errors import FolderInUseError
 from bulk_inferencer.results import codec
 
@@ -68,31 +70,6 @@ class Checkpoint:
             check_number("Checkpoint.max_age_days", self.max_age_days, advice, 0)
 
 
-def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes the manifest of a unit whose files are complete: from now on, it is finished."""
-    _files.replace(_manifest_file(folder, manifest), manifest.to_json().encode())
-
-
-def delete_manifest(folder: str, manifest: Manifest) -> None:
-    """Deletes the manifest of a unit: from now on, it is not finished."""
-    _files.delete(_manifest_file(folder, manifest))
-
-
-def read_manifests(folder: str) -> list[Manifest]:
-    """Returns the manifests of finished units, by key.
-
-    Those of another format are left out, and so are those that cannot be read: files are not forced
-    to disk, so that power that fails may leave empty ones.
-    """
-    paths = [path for path in _files.files_below(folder) if path.endswith(".json")]
-    found = _files.in_parallel(_read_json, paths)
-    return [
-        codec.from_json(Manifest, values)
-        for values in found
-        if isinstance(values, dict) and values.get("format_version") == FORMAT_VERSION
-    ]
-
-
 def reusable(manifests: Sequence[Manifest]) -> list[Manifest]:
     """Returns those manifests whose shards are all there and unharmed.
 
@@ -129,8 +106,7 @@ def write_job(checkpoint: str, job: Unfinished) -> None:
 
 def read_job(checkpoint: str) -> Unfinished | None:
     """Returns what a run is that has not ended; None if there is none, or nobody can tell."""
-    path = posixpath.join(checkpoint, _JOB_FILE)
-    values = _read_json(path) if _files.exists(path) else None
+    values = read_json(posixpath.join(checkpoint, _JOB_FILE))
     return codec.from_json(Unfinished, values) if values else None
 
 
@@ -151,24 +127,37 @@ def delete_old(folder: str, max_age_days: float | None) -> None:
         _files.delete_empty_folder(old)
 
 
-def clear(checkpoint: str) -> None:
-    """Deletes everything in a checkpoint but for claims on it."""
-    for path in _files.files_below(checkpoint):
-        if not is_claim(path):
-            _files.delete(path)
-    _files.delete_empty_folder(checkpoint)
+def clear(*folders: str) -> None:
+    """Deletes everything in folders of which one is a checkpoint, but for claims on them.
+
+    Attempts that are still alive then delete what they leave after that.
+    """
+    for folder in folders:
+        _files.delete(posixpath.join(folder, _JOB_FILE))
+    for folder in folders:
+        end_runs(folder)
+    for folder in folders:
+        _delete([path for path in _files.files_below(folder) if not is_claim(path)])
+        _files.delete_empty_folder(folder)
 
 
-def _manifest_file(folder: str, manifest: Manifest) -> str:
-    return posixpath.join(folder, f"{manifest.key}.json")
+def sweep(checkpoint: str, manifests_folder: str) -> None:
+    """Deletes what no finished unit needs: files of attempts that failed, lost or were killed."""
+    needed = {_JOB_FILE}
+    for path, manifest in manifests_by_path(manifests_folder):
+        # By name, which is unique: the folder may have been spelled in another way before.
+        needed.update(map(posixpath.basename, [path, *(own.path for own in manifest.shards)]))
+    paths = [path for path in _files.files_below(checkpoint) if not is_claim(path)]
+    _delete([path for path in paths if posixpath.basename(path) not in needed])
 
 
-def _read_json(path: str) -> Any:
-    with _files.open_to_read(path) as file:
-        try:
-            return json.loads(file.read())
-        except ValueError:
-            return None
+def is_open(manifests_folder: str) -> bool:
+    """Returns whether a later run may use what finished units leave."""
+    return _files.exists(posixpath.join(posixpath.dirname(manifests_folder), _JOB_FILE))
+
+
+def _delete(paths: Iterable[str]) -> None:
+    _files.in_parallel(_files.delete, paths)
 
 
 def _is_whole(shard: Shard) -> bool:

@@ -126,10 +126,6 @@ class Claims:
             if later or path not in found or found[path].run != self._claim.run:
                 raise _lost(folder, later[max(later, key=_number)] if later else None)
 
-    def path(self, folder: str) -> str:
-        """Returns the file that is there for as long as the folder is claimed."""
-        return self._paths[folder]
-
     def release(self, folder: str) -> None:
         """Gives up a folder, and removes its `.work` if nothing else is in it."""
         own = self._paths.pop(folder, "")
@@ -137,6 +133,7 @@ class Claims:
             if path != own and own and _number(path) < _number(own):
                 _files.delete(path)
         if own:
+            _delete_half_written(folder)
             _files.delete(own)
         _files.delete_empty_folder(posixpath.join(folder, WORK_FOLDER))
 
@@ -206,6 +203,16 @@ def _claims_in(folder: str) -> dict[str, Claim]:
                 alive = stored.modified if stored else 0.0
                 found[path] = Claim("", "unknown host", 0, "", alive)
     return found
+
+
+def _delete_half_written(folder: str) -> None:
+    """Deletes what is left of claims whose processes were killed while they wrote them."""
+    pattern = posixpath.join(_files.literal(folder), WORK_FOLDER, "claim-*")
+    for path, stored in _files.matching(pattern).items():
+        # Some filesystems do not say when; then it is 0.
+        is_old = 0 < stored.modified < time.time() - _DEAD_SECONDS
+        if is_old and _ATTEMPT.fullmatch(posixpath.basename(path)):
+            _files.delete(path)
 
 
 def _is_running(process: int) -> bool:

@@ -15,6 +15,7 @@ from bulk_inferencer._units.failure_limit import FailureLimit, check_failure_lim
 from bulk_inferencer._units.manifest import BranchAccount, Manifest, Shard
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.sinks.failure_list import FirstFailures
 from bulk_inferencer._units.sinks.sink import Sink
 from bulk_inferencer.errors import ReconciliationError, prefix_errors
 from bulk_inferencer.results.summary import Counts
@@ -45,6 +46,7 @@ def close_books(
     units: Sequence[Unit],
     manifests: Sequence[Manifest],
     failure_limit: FailureLimit,
+    first_failures: FirstFailures,
 ) -> Books:
     """Returns what the units of a run did, after checking that they are all there and add up.
 
@@ -53,7 +55,7 @@ def close_books(
       FailureLimitError: too many records failed.
     """
     books = add_up(units, manifests, task.labels, task.sinks, task.routing is not None)
-    check_failure_limit(failure_limit, manifests, task.labels)
+    check_failure_limit(failure_limit, manifests, task.labels, first_failures)
     return books
 
 
@@ -102,9 +104,13 @@ def placed(finals: Finals, keeps_shards: bool) -> Iterator[None]:
 
 def take_back(finals: Finals) -> None:
     """Moves shards from their final names, so far as they have them, to where they waited."""
-    for path, shard in finals.items():
+
+    def move_back(item: tuple[str, Shard]) -> None:
+        path, shard = item
         if _files.exists(path) and not _files.exists(shard.path):
             _files.move(path, shard.path)
+
+    _files.in_parallel(move_back, finals.items())
 
 
 def add_up(

@@ -75,6 +75,8 @@ def check_damaged_files(
       InputError: a split has more of them than it may.
     """
     found = sorted(file for manifest in manifests for file in manifest.damaged_files)
+    if found and not setting.skip:  # An attempt of an earlier run, which skipped them, was first.
+        raise InputError(found[0].reason)
     for split in dict.fromkeys(file.split for file in found):
         _check_count(setting, split, [file for file in found if file.split == split])
     return tuple(found)

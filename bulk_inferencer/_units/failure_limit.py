@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bulk_inferencer._checks import check_number
 from bulk_inferencer._units.manifest import Manifest
-from bulk_inferencer._units.sinks.failure_list import Failure, first_failures
+from bulk_inferencer._units.sinks.failure_list import Failure, FirstFailures
 from bulk_inferencer.errors import FailureLimitError, prefix_errors
 
 MOST_NAMED = 3  # failures, in messages
@@ -51,24 +51,33 @@ class FailureLimit:
 
 
 def check_failure_limit(
-    limit: FailureLimit, manifests: Sequence[Manifest], labels: Mapping[str, str]
+    limit: FailureLimit,
+    manifests: Sequence[Manifest],
+    labels: Mapping[str, str],
+    first: FirstFailures,
 ) -> None:
     """Checks the failures of each model, and of records that reached none, split by split.
+
+    Args:
+      limit: how many there may be.
+      manifests: those of all units.
+      labels: what messages about each model begin with.
+      first: failures to name.
 
     Raises:
       FailureLimitError: there are more than the limit allows.
     """
     for split in dict.fromkeys(manifest.split for manifest in manifests):
         units = [manifest for manifest in manifests if manifest.split == split]
-        first = [failure for unit in units for failure in first_failures(unit)]
         for branch, label in labels.items():
             accounts = [unit.branches[branch] for unit in units]
             failed = sum(account.examples_failed for account in accounts)
             read = sum(account.examples_read for account in accounts)
             with prefix_errors(label):
-                _check(limit, split, branch, failed, read, first)
+                _check(limit, split, branch, failed, read, first.get((split, branch), ()))
         unrouted = sum(unit.unrouted for unit in units)
-        _check(limit, split, None, unrouted, sum(unit.examples_read for unit in units), first)
+        read = sum(unit.examples_read for unit in units)
+        _check(limit, split, None, unrouted, read, first.get((split, None), ()))
 
 
 def _check(
@@ -80,9 +89,8 @@ def _check(
     first: Sequence[Failure],
 ) -> None:
     if limit.is_exceeded(failed, read):
-        own = [failure for failure in first if failure.branch == branch]
         raise limit_error(
-            limit, f"{failed} of {read} records failed in {where(split, branch)}.", own
+            limit, f"{failed} of {read} records failed in {where(split, branch)}.", first
         )
 
 

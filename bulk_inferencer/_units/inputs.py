@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import logging
 import os
 import posixpath
@@ -34,35 +36,33 @@ def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) ->
       InputError: a pattern matches nothing, a file is listed twice or cannot be read, or a pattern
         matches results of an earlier run.
     """
+    patterns = list(map(_whole, patterns))
+    if "" in patterns:
+        raise InputError(
+            f"A path of split '{split}' is empty text. Correct it; '.' is this folder."
+        )
+    # There may be very many, each a request to an object store.
+    matches = _files.in_parallel(functools.partial(_find, split), patterns)
+    identities = _files.identities(path for files, _ in matches for path in files)
     found: list[InputFile] = []
     spellings: dict[str, str] = {}
-    missing: list[str] = []
-    hidden = 0
-    for pattern in map(_whole, patterns):
-        if not pattern:
+    for path, file in itertools.chain.from_iterable(files.items() for files, _ in matches):
+        if file.bytes == _files.NO_FILE:
             raise InputError(
-                f"A path of split '{split}' is empty text. Correct it; '.' is this folder."
+                f"{path} of split '{split}' is not a regular file: it is a broken link, a pipe or "
+                f"a device. Put the file there, or leave it out."
             )
-        files, skipped = _find(split, pattern)
-        hidden += skipped
-        identities = _files.identities(files)
-        for path, file in files.items():
-            if file.bytes == _files.NO_FILE:
-                raise InputError(
-                    f"{path} of split '{split}' is not a regular file: it is a broken link, a "
-                    f"pipe or a device. Put the file there, or leave it out."
-                )
-            if not _files.is_utf8(path):
-                raise InputError(
-                    f"The name {path!r} of a file of split '{split}' is not UTF-8. Rename it."
-                )
-            identity = identities[path]
-            if identity in spellings:
-                raise _listed_twice(split, spellings[identity], path, patterns)
-            spellings[identity] = path
-            found.append(InputFile(path, file.bytes, file.modified))
-        if not files:
-            missing.append(pattern)
+        if not _files.is_utf8(path):
+            raise InputError(
+                f"The name {path!r} of a file of split '{split}' is not UTF-8. Rename it."
+            )
+        identity = identities[path]
+        if identity in spellings:
+            raise _listed_twice(split, spellings[identity], path, patterns)
+        spellings[identity] = path
+        found.append(InputFile(path, file.bytes, file.modified))
+    missing = [pattern for pattern, (files, _) in zip(patterns, matches, strict=True) if not files]
+    hidden = sum(count for _, count in matches)
     if hidden:
         _logger.info(
             "Split '%s': skipped %d files that begin with '.' or '_', or are in folders that do.",
@@ -71,7 +71,7 @@ def list_files(split: str, patterns: Sequence[str], allow_none: bool = False) ->
         )
     if not allow_none and (missing or not patterns):
         raise _nothing_found(split, missing, hidden)
-    return sorted(found)
+    return sorted(found, key=lambda file: file.path)
 
 
 def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> None:
@@ -82,12 +82,16 @@ def check_apart(splits: Mapping[str, Sequence[str]], folders: Sequence[str]) -> 
     """
     names = [name for split in splits for name in _result_names(split)]
     roots = _files.identities(folder.rstrip("/") for folder in folders)
-    for split, pattern in ((split, p) for split, own in splits.items() for p in map(_whole, own)):
-        if not _patterns.has_wildcard(pattern) or os.path.isdir(pattern):
-            pattern = f"{_files.literal(pattern)}/**"  # in case it is a folder
+    listed = [(split, _in_case_of_folder(p)) for split, own in splits.items() for p in own]
+    starts = _files.identities({_patterns.fixed_folder(pattern) for _, pattern in listed})
+    for split, pattern in listed:
         start = _patterns.fixed_folder(pattern)
-        absolute = _files.literal(_files.identities([start])[start]) + "/" + pattern[len(start) :]
+        absolute = _files.literal(starts[start]) + "/" + pattern[len(start) :]
+        fixed = _patterns.fixed_folder(absolute)
         for folder, root in roots.items():
+            within = root.rstrip("/") + "/"
+            if not (within.startswith(fixed) or fixed.startswith(within)):
+                continue
             paths = (posixpath.join(root, name) for name in names)
             if any(_means(absolute, path) for path in paths):
                 raise SettingsError(
@@ -102,6 +106,14 @@ def _whole(pattern: str) -> str:
     if not pattern.endswith("/"):
         return pattern
     return f"{_files.literal(pattern)}/**" if os.path.isdir(pattern) else f"{pattern}**"
+
+
+def _in_case_of_folder(pattern: str) -> str:
+    """Returns what a pattern means if it, or what looks like one, is the name of a folder."""
+    pattern = _whole(pattern)
+    if _patterns.has_wildcard(pattern) and not os.path.isdir(pattern):
+        return pattern
+    return f"{_files.literal(pattern)}/**"
 
 
 def _means(pattern: str, path: str) -> bool:

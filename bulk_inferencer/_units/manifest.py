@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulk_inferencer._formats.input_format import InputFile
@@ -134,6 +134,14 @@ class Manifest:
     def shards(self) -> tuple[Shard, ...]:
         """Every file that the unit wrote."""
         return tuple(shard for account in self.sinks.values() for shard in account.shards)
+
+    def without_notes(self, sinks: Collection[str] | None = None) -> Manifest:
+        """Returns it without what is large: its timeline, and the notes of some sinks or all."""
+        accounts = {
+            name: replace(own, notes=None) if sinks is None or name in sinks else own
+            for name, own in self.sinks.items()
+        }
+        return replace(self, sinks=accounts, timeline=Timeline())
 
     def to_json(self) -> str:
         """Returns the manifest as one line of JSON."""

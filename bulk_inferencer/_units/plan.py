@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bulk_inferencer import _layout
@@ -40,7 +41,7 @@ class Unit:
         """`SSSSS-of-NNNNN`, the part of its files' names that is unique within the split."""
         return _layout.shard_name(self.index, self.count)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of its split and files: the unit keeps it, whatever its number is."""
         files = [identity(file) for file in self.files]
@@ -74,7 +75,7 @@ def plan_units(
       The units of all splits. The same files are packed in the same way each time.
     """
     if in_one:
-        return [Unit(split, 0, 1, tuple(sorted(files))) for split, files in splits.items()]
+        return [Unit(split, 0, 1, _in_order(files)) for split, files in splits.items()]
     earlier = sorted(earlier)
     units = []
     for split, files in splits.items():
@@ -91,7 +92,7 @@ def plan_units(
 
 
 def _packed(files: Iterable[InputFile]) -> list[tuple[InputFile, ...]]:
-    files = sorted(files, key=lambda file: (-file.own_bytes, file))
+    files = sorted(_in_order(files), key=lambda file: -file.own_bytes)
     wanted = max(_MIN_UNITS, math.ceil(sum(file.own_bytes for file in files) / _TARGET_BYTES))
     count = max(1, min(len(files), wanted))
     bins: list[list[InputFile]] = [[] for _ in range(count)]
@@ -101,7 +102,12 @@ def _packed(files: Iterable[InputFile]) -> list[tuple[InputFile, ...]]:
         bins[i].append(file)
         # Empty files count too, so that every unit gets a file.
         heapq.heappush(filled, (load + max(1, file.own_bytes), i))
-    return [tuple(sorted(unit_files)) for unit_files in bins]
+    return [_in_order(unit_files) for unit_files in bins]
+
+
+def _in_order(files: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    # Comparing whole files takes ten times as long, and paths and parts tell them apart.
+    return tuple(sorted(files, key=lambda file: (file.path, file.part.start if file.part else 0)))
 
 
 def numbered(units: Sequence[Unit], manifests: Iterable[Manifest]) -> list[Manifest]:

@@ -1,10 +1,11 @@
 """How far units are: workers say so in small files, and whoever started the run reads them.
 
 worker    UnitProgress -> Heartbeat -> <manifests folder>/<key>.progress, while the unit runs
-                                       <manifests folder>/<key>.json, its manifest, once it has run
+                                       its manifest beside it, once it has run
 launcher                    Tally  <-  both, for all units
 
-Both names are those of the unit, so that a second attempt does not count beside the first.
+Both names begin with the unit's key, so that a second attempt does not count beside the first.
+Where the batches of a unit go to several processes, see `process_progress`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import posixpath
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
@@ -24,6 +26,7 @@ from bulk_inferencer._formats.batches import Batch
 from bulk_inferencer._units.failure_watch import Attempt
 from bulk_inferencer._units.manifest import BranchAccount, Manifest
 from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.run_file import RunIsOver, is_run_over, write_for_run
 from bulk_inferencer.results import codec
 from bulk_inferencer.results.timeline import TimelineRecorder
 
@@ -31,7 +34,9 @@ _logger = logging.getLogger(__name__)
 
 _HEARTBEAT = ".progress"
 _MANIFEST = ".json"
-# Between two heartbeats of a unit.
+_LARGE = ("files", "sinks", "timeline")  # of a manifest
+_PROCESS = "process-"  # which no key of a unit begins with
+# Between two heartbeats.
 _LOCAL_SECONDS = 0.25
 _REMOTE_SECONDS = 5.0
 _PATIENCE_SECONDS = 10.0  # with a filesystem that does not answer
@@ -82,6 +87,7 @@ class UnitProgress:
     def __init__(self) -> None:
         self.timeline = TimelineRecorder()
         self.batch_records = 0  # of the last call of a model
+        self.is_run_over = False
         self._attempt: Attempt | None = None
         self._batch = _Batch()
         self._called = time.time()
@@ -92,7 +98,13 @@ class UnitProgress:
         self._called = time.time()
 
     def begins_batch(self, batch: Batch, models: int) -> None:
-        """Begins with a batch, each record of which goes to so many models."""
+        """Begins with a batch, each record of which goes to so many models.
+
+        Raises:
+          RunIsOver: nobody wants the unit any more.
+        """
+        if self.is_run_over:
+            raise RunIsOver
         count = len(batch.records)
         earlier = sum(self._results())
         self._batch = _Batch(self._batch.before, batch.stored_bytes, count, count * models, earlier)
@@ -131,11 +143,13 @@ class UnitProgress:
 
 
 @contextmanager
-def heartbeats(folder: str, unit: Unit, progress: UnitProgress, claim: str = "") -> Iterator[None]:
+def heartbeats(
+    folder: str, unit: Unit, progress: UnitProgress, run_file: str = ""
+) -> Iterator[None]:
     """Writes how far a unit is into a file in a folder, within `with`, and deletes it at the end.
 
-    Does nothing without a folder, nor once the file `claim` is gone: the run has ended then, and
-    with it, perhaps, the folder. No error of the filesystem reaches the unit.
+    Lets the unit know if its run is over. Does nothing without a folder. No error of the filesystem
+    reaches the unit.
     """
     if not folder:
         yield
@@ -144,7 +158,7 @@ def heartbeats(folder: str, unit: Unit, progress: UnitProgress, claim: str = "")
     path = posixpath.join(folder, unit.key + _HEARTBEAT)
     # A thread of its own: a store that is slow, or does not answer, must not hold up the unit.
     thread = threading.Thread(
-        target=_beat, args=(path, progress, claim, ended), name="heartbeats", daemon=True
+        target=_beat, args=(path, progress, run_file, ended), name="heartbeats", daemon=True
     )
     thread.start()
     try:
@@ -154,29 +168,76 @@ def heartbeats(folder: str, unit: Unit, progress: UnitProgress, claim: str = "")
         thread.join(_PATIENCE_SECONDS)
 
 
-def _beat(path: str, progress: UnitProgress, claim: str, ended: threading.Event) -> None:
-    last: dict[str, int] | None = None
-    has_failed = False
-    interval = poll_seconds(path, _LOCAL_SECONDS)
-    while not ended.wait(interval):
+def _beat(path: str, progress: UnitProgress, run_file: str, ended: threading.Event) -> None:
+    file = HeartbeatFile(path, run_file)
+    while not ended.wait(file.interval) and not progress.is_run_over:
+        progress.is_run_over = file.write(progress.heartbeat(), progress.batch_records)
+    file.delete()
+
+
+class HeartbeatFile:
+    """A file that says how far a unit is, or a process. No error of the filesystem gets out.
+
+    Attributes:
+      interval: how many seconds to wait before it is written again.
+    """
+
+    def __init__(self, path: str, run_file: str) -> None:
+        """Names the file, and that of the run, without which it is not written."""
+        self.interval = poll_seconds(path, _LOCAL_SECONDS)
+        self._path = path
+        self._run_file = run_file
+        self._last: dict[str, int] | None = None
+        self._has_failed = False
+
+    @classmethod
+    def of_process(cls, folder: str, run_file: str) -> HeartbeatFile:
+        """Returns that of a process, in the folder of all heartbeats."""
+        return cls(posixpath.join(folder, f"{_PROCESS}{uuid.uuid4().hex}{_HEARTBEAT}"), run_file)
+
+    def write(self, heartbeat: Heartbeat, batch_records: int) -> bool:
+        """Writes it if there is news, and returns whether the run is over.
+
+        `batch_records` is the size of the last call of a model.
+        """
         try:
-            now = {**asdict(progress.heartbeat()), "batch_records": progress.batch_records}
-            if now != last and (not claim or _files.exists(claim)):
-                last = now
-                _files.replace(path, json.dumps(now).encode())
+            now = {**asdict(heartbeat), "batch_records": batch_records}
+            if now == self._last:
+                return is_run_over(self._run_file)
+            self._last = now
+            return not write_for_run(self._path, json.dumps(now).encode(), self._run_file)
         except Exception:  # whatever a filesystem raises
             _logger.log(
-                logging.DEBUG if has_failed else logging.INFO,
+                logging.DEBUG if self._has_failed else logging.INFO,
                 "Cannot write %s, so nobody sees how far this unit is.",
-                path,
+                self._path,
                 exc_info=True,
             )
-            has_failed = True
-    if last is not None:
+            self._has_failed = True
+        return False
+
+    def delete(self) -> None:
+        """Deletes it, if it was written."""
+        if self._last is not None:
+            try:
+                _files.delete(self._path)
+            except Exception:  # whatever a filesystem raises
+                _logger.info(
+                    "Cannot delete %s. The end of the run will.", self._path, exc_info=True
+                )
+
+
+@contextmanager
+def heartbeats_of_processes(folder: str) -> Iterator[None]:
+    """Deletes them at the end of `with`, since a process does not know when it is done."""
+    try:
+        yield
+    finally:
         try:
-            _files.delete(path)
+            for path in _files.matching(f"{_files.literal(folder)}/{_PROCESS}*"):
+                _files.delete(path)
         except Exception:  # whatever a filesystem raises
-            _logger.info("Cannot delete %s. The end of the run will.", path, exc_info=True)
+            _logger.info("Cannot delete heartbeats in %s.", folder, exc_info=True)
 
 
 def poll_seconds(folder: str, local: float) -> float:
@@ -217,13 +278,23 @@ class Tally:
         self._finished = Heartbeat()
         for own in finished:
             self._finish(own.key, _Finished(own.examples_read, own.unrouted, own.branches))
+        self._before = self._finished
+        self._processes: dict[str, Heartbeat] = {}
         self._running: dict[str, Heartbeat] = {}
         self._seen = self._files() if folder else {}
 
     @property
     def done(self) -> Heartbeat:
         """What all units have done so far."""
-        return sum(self._running.values(), self._finished)
+        in_units = sum(self._running.values(), self._finished)
+        # What processes have done is in their units too, but may be so much later.
+        in_processes = sum(self._processes.values(), self._before)
+        most = min(self.bytes_total, in_processes.bytes_read)  # A batch may have been done twice.
+        return max(
+            in_units,
+            replace(in_processes, bytes_read=most),
+            key=lambda own: (own.bytes_read, own.records),
+        )
 
     @property
     def units_done(self) -> int:
@@ -248,7 +319,7 @@ class Tally:
             path: stored
             for path, stored in _files.matching(f"{_files.literal(self._folder)}/*").items()
             if (name := _name(path))[1] in (_HEARTBEAT, _MANIFEST)
-            and name[0] in self._bytes
+            and (name[0] in self._bytes or name[0].startswith(_PROCESS))
             and name[0] not in self._finished_units
         }
 
@@ -260,10 +331,15 @@ class Tally:
             return
         self.batch_records = values["batch_records"] or self.batch_records
         new, old = codec.from_json(Heartbeat, values), self._running.get(key, Heartbeat())
+        if key not in self._bytes:
+            self._processes[key] = new
+            return
         # A second attempt counts only from where the first one got to.
         self._running[key] = max(old, new, key=lambda own: (own.bytes_read, own.records))
 
     def _finish(self, key: str, finished: _Finished) -> None:
+        if key in self._finished_units:  # by another attempt
+            return
         self._finished_units.add(key)
         branches = finished.branches.values()
         self.batch_records = max(
@@ -280,7 +356,8 @@ class Tally:
 
 def _name(path: str) -> tuple[str, str]:
     """Returns the key of a unit, and what kind of file of it this is."""
-    return posixpath.splitext(posixpath.basename(path))
+    key, dot, rest = posixpath.basename(path).partition(".")
+    return key, dot + rest.rpartition(".")[2]
 
 
 def _is_manifest(file: tuple[str, Any]) -> bool:
@@ -294,4 +371,7 @@ def _read(path: str) -> Mapping[str, Any] | None:
             values = json.loads(file.read())
     except (FileNotFoundError, ValueError):
         return None
-    return values if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return None
+    # There may be thousands of them at once.
+    return {name: own for name, own in values.items() if name not in _LARGE}

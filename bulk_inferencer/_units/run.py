@@ -1,7 +1,7 @@
 """The road of a record: here a unit is read, scored, written and counted.
 
     files -> batches -> ScoredBatch -> sinks -> shards, Manifest
-             read       LogScorer      each takes every batch once
+             read       LogScorer      UnitWriter: each sink takes every batch once
 
 With several models, each batch goes to all of them, or its records are shared out:
 
@@ -10,17 +10,16 @@ With several models, each batch goes to all of them, or its records are shared o
                         -> LogScorer of ten
 
 Nothing here knows which engine runs it: a thread of a worker calls `run_unit`, and so can a loop.
+Where reading, scoring and writing have workers of their own, `stages` puts the same parts together.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import Batch, BatchBounds, read_batches
 from bulk_inferencer._formats.input_format import Reader
 from bulk_inferencer._formats.rows import joined
@@ -28,23 +27,24 @@ from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from bulk_inferencer._models.predictor import Files, Model, check_unchanged
 from bulk_inferencer._models.scorer import Failed
 from bulk_inferencer._models.scoring import LogScorer, ScoredRows
-from bulk_inferencer._units.checkpoint import write_manifest
+from bulk_inferencer._units.attempts import finish
 from bulk_inferencer._units.damaged_files import DamagedFiles, DamageList
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.failure_watch import Attempt, FailureWatch
-from bulk_inferencer._units.manifest import BranchAccount, Manifest
+from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.manifest_files import find_manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.progress import UnitProgress, heartbeats
+from bulk_inferencer._units.room import Room
 from bulk_inferencer._units.routing import Routes, SplitRouting
-from bulk_inferencer._units.sinks.sink import BranchResult, OpenSink, ScoredBatch, Sink
+from bulk_inferencer._units.run_file import RunIsOver, delete_empty_folders, is_run_over
+from bulk_inferencer._units.sinks.sink import BranchResult, ScoredBatch, Sink
 from bulk_inferencer._units.spot_check import Drawn, Verdict, beginnings, judge, sample
 from bulk_inferencer._units.unit_files import UnitFiles
+from bulk_inferencer._units.unit_writer import UnitWriter
 from bulk_inferencer._work import Work
-from bulk_inferencer.errors import OutputError, prefix_errors
+from bulk_inferencer.errors import prefix_errors
 
-# Predictions of a batch take no more memory than about this, however large outputs are.
-_PREDICTION_BYTES = 64 << 20
-_SOME_LOGS = 64  # whose mean size stands for all
 _NO_LIMIT = FailureLimit(max_fraction=1)
 _FAIL = DamagedFiles()
 _TFRECORDS = TFRecord()
@@ -129,13 +129,25 @@ class UnitTask:
     damaged_files: DamagedFiles = _FAIL
     drawn: Mapping[str, Sequence[Drawn]] = field(default_factory=dict)  # by split; see `spot_check`
     model_files: Mapping[str, Files] = field(default_factory=dict)  # as the launcher found them
-    claim: str = ""  # a file that is there for as long as the run goes on
+    run_file: str = ""  # is there for as long as the run wants its units
     manifests_folder: str = ""  # where finished units leave their manifests
     files_folder: str = ""  # where their files wait; default: in the `.work` of their outputs
     limit: int | None = None  # most records of a unit
 
     def load(self) -> LoadedTask:
         """Loads the models and what sinks need. Call it once per process.
+
+        Raises:
+          BulkInferencerError: see `Model.load`.
+        """
+        return LoadedTask(self, self.load_models(), self.load_sinks())
+
+    def load_sinks(self) -> tuple[Sink, ...]:
+        """Loads what sinks need; see `Sink.loaded`."""
+        return tuple(sink.loaded() for sink in self.sinks)
+
+    def load_models(self) -> Scoring:
+        """Loads the models.
 
         Raises:
           BulkInferencerError: see `Model.load`.
@@ -153,8 +165,7 @@ class UnitTask:
                 check_unchanged(self.models[name], before)
         spot_check = functools.partial(self._spot_check, scorers)
         watch = FailureWatch(self.failure_limit, self.labels, spot_check)
-        scoring = Scoring(scorers, self.bounds, self.routing, watch)
-        return LoadedTask(self, scoring, tuple(sink.loaded() for sink in self.sinks))
+        return Scoring(scorers, self.bounds, self.routing, watch)
 
     def _spot_check(
         self, scorers: Mapping[str, LogScorer], split: str, branch: str
@@ -177,9 +188,10 @@ class LoadedTask:
     def run(self, unit: Unit, new_work: Callable[[], Work] = Work) -> Manifest:
         """Runs a unit and leaves its manifest, which finishes it; see `run_unit`."""
         task = self.task
-        progress = UnitProgress()
-        with heartbeats(task.manifests_folder, unit, progress, task.claim):
-            manifest = run_unit(
+        return finished(
+            task,
+            unit,
+            lambda progress: run_unit(
                 unit,
                 self.scoring,
                 self.sinks,
@@ -189,14 +201,31 @@ class LoadedTask:
                 task.reader,
                 task.limit,
                 progress,
-            )
-            try:
-                write_manifest(task.manifests_folder, manifest)
-            except OutputError:
-                for shard in manifest.shards:  # Nothing would find them again; they take up room.
-                    _files.delete(shard.path)
-                raise
-        return manifest
+            ),
+        )
+
+
+def finished(task: UnitTask, unit: Unit, run: Callable[[UnitProgress], Manifest]) -> Manifest:
+    """Runs a unit by calling `run`, and leaves its manifest, which finishes it.
+
+    Whoever started the run sees how far it is. If an earlier attempt has finished the unit, its
+    manifest comes back, and `run` may not be called.
+
+    Raises:
+      RunIsOver: nobody wants the unit any more.
+    """
+    folder = task.manifests_folder
+    if earlier := find_manifest(folder, unit.key):
+        return earlier
+    progress = UnitProgress()
+    try:
+        with heartbeats(folder, unit, progress, task.run_file):
+            return finish(run(progress), folder, task.run_file)
+    except Exception as error:
+        if not is_run_over(task.run_file):
+            raise
+        delete_empty_folders(folder, [sink.folder for sink in task.sinks])
+        raise RunIsOver from error
 
 
 def run_unit(
@@ -221,15 +250,12 @@ def run_unit(
       ModelError: the model fails whatever the records are.
       SettingsError: a column would overwrite an input feature.
     """
-    started = time.monotonic()
-    read = unrouted = 0
     progress = progress or UnitProgress()
-    branches = {name: BranchAccount(work=new_work()) for name in scoring.scorers}
-    work = {name: account.work for name, account in branches.items()}
+    work = {name: new_work() for name in scoring.scorers}
     with scoring.watch.attempt(unit.split, unit.key) as attempt, UnitFiles(files_folder) as files:
-        opened = {sink.name: sink.open(unit, files) for sink in sinks}
+        writer = UnitWriter(unit, sinks, files, work, attempt)
         damage = DamageList(damaged_files, unit.split)
-        room = _Room(scoring.bounds.first_records, limit)
+        room = Room(scoring.bounds.first_records, limit)
         progress.begins(attempt)
         for batch in read_batches(
             reader,
@@ -241,45 +267,14 @@ def run_unit(
         ):
             progress.begins_batch(batch, scoring.models_per_record)
             scored = scoring.score(batch, work, attempt, progress)
-            scored = _fitting(scored, opened.values(), attempt)
-            read += len(batch.records)
-            unrouted += len(scored.unrouted)
-            for name, result in scored.branches.items():
-                _count(branches[name], result)
-            for sink in opened.values():
-                sink.write(scored)
-            room.learn(scored)
+            room.learn(writer.write(scored))
+            room.took(len(batch.records))
             progress.ends_batch()
             if not room.records():
                 break
-        accounts = {name: sink.close() for name, sink in opened.items()}
-    return Manifest(
-        split=unit.split,
-        index=unit.index,
-        files=unit.files,
-        examples_read=read,
-        unrouted=unrouted,
-        branches=branches,
-        sinks=accounts,
-        seconds=time.monotonic() - started,
-        damaged_files=damage.found,
-        key=unit.key,
-        bytes_read=progress.heartbeat().bytes_read,
-        timeline=progress.timeline.timeline(),
-    )
-
-
-def _fitting(scored: ScoredBatch, sinks: Iterable[OpenSink], attempt: Attempt) -> ScoredBatch:
-    """Makes failures of predictions that a sink cannot hold, so that no sink has them."""
-    unfit: dict[str, dict[int, Failed]] = {}
-    for sink in sinks:
-        for branch, failures in sink.unfit(scored).items():
-            unfit.setdefault(branch, {}).update(failures)
-    for branch, failures in unfit.items():
-        attempt.scored(branch, -len(failures))
-        for failed in failures.values():
-            attempt.failed(branch, failed, scored.batch)
-    return scored.without(unfit) if unfit else scored
+        return writer.close(
+            damage.found, progress.heartbeat().bytes_read, progress.timeline.timeline()
+        )
 
 
 def _watched(
@@ -296,37 +291,3 @@ def _watched(
             attempt.scored(branch, len(result.rows))
             progress.called(len(result.rows))
         yield result
-
-
-def _count(account: BranchAccount, result: BranchResult) -> None:
-    account.examples_read += result.examples_read
-    account.examples_failed += len(result.failed)
-    for piece in result.scored:
-        account.predictions_made += len(piece.rows)
-        account.outputs.add(piece.prediction.outputs)
-        account.add(piece.prediction.versions, piece.prediction.stages)
-
-
-class _Room:
-    """How many records a batch may have, so that memory holds what becomes of them."""
-
-    def __init__(self, first_records: int, limit: int | None) -> None:
-        self._fitting = first_records  # until it is known what their predictions take
-        self._left = limit
-
-    def records(self) -> int:
-        """Returns how many the next batch may have; 0 after the last one."""
-        return self._fitting if self._left is None else min(self._fitting, self._left)
-
-    def learn(self, scored: ScoredBatch) -> None:
-        """Learns from the last predictions of each model, and from some of their PredictionLogs."""
-        if self._left is not None:
-            self._left -= len(scored.batch.records)
-        size = 1.0
-        for result in scored.branches.values():
-            for piece in result.scored[-1:]:
-                arrays = sum(values.nbytes for values in piece.prediction.outputs.values())
-                size += arrays / len(piece.rows)
-                if logs := vars(piece).get("logs", ())[:_SOME_LOGS]:  # if a sink has made them
-                    size += sum(map(len, logs)) / len(logs)
-        self._fitting = max(1, int(_PREDICTION_BYTES / size))

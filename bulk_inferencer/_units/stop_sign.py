@@ -99,6 +99,10 @@ class StopSign:
             return None
         with _files.open_to_read(self.path) as file:
             (kind, message), _ = json.JSONDecoder().raw_decode(file.read().decode())
-        _files.delete(self.path)
+        self.delete()
         error: BulkInferencerError = getattr(errors, kind)(message)
         return error
+
+    def delete(self) -> None:
+        """Removes it, if it is up, where nobody wants to know the error."""
+        _files.delete(self.path)

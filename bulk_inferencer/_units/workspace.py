@@ -13,7 +13,7 @@ import posixpath
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bulk_inferencer import _files, _layout
 from bulk_inferencer._formats.input_format import InputFile
@@ -23,9 +23,12 @@ from bulk_inferencer._units.basis import Basis
 from bulk_inferencer._units.checkpoint import Checkpoint, Unfinished
 from bulk_inferencer._units.claim import Claims, claimed
 from bulk_inferencer._units.commit import final_names, results_in, take_back
+from bulk_inferencer._units.gathering import Gathered, gather
 from bulk_inferencer._units.manifest import Manifest
+from bulk_inferencer._units.manifest_files import delete_manifests, read_manifests
 from bulk_inferencer._units.plan import Unit, numbered, plan_units
 from bulk_inferencer._units.run import UnitTask
+from bulk_inferencer._units.run_file import begin_run, end_runs
 from bulk_inferencer.errors import (
     FailureLimitError,
     FolderInUseError,
@@ -51,6 +54,7 @@ class Workspace:
         have another, so that a worker that outlives its run does no harm.
       files_folder: where the files of units wait; empty for the `.work` of their outputs.
       claims: its claims on the folders.
+      run_file: the file that is there for as long as the run goes on.
     """
 
     folders: Sequence[str]
@@ -58,22 +62,26 @@ class Workspace:
     manifests_folder: str
     files_folder: str
     claims: Claims
+    run_file: str = ""
 
     def plan(
         self, task: UnitTask, inputs: Mapping[str, Sequence[InputFile]]
     ) -> tuple[list[Unit], list[Manifest]]:
-        """Returns all units of the run, and the manifests of those that need not run again."""
+        """Returns all units of the run, and the manifests of those that need not run again.
+
+        Those that must run again lose their manifests, so that a new attempt can finish them.
+        """
         earlier = self.finished()
         # In the outputs, units are those of the run that was interrupted, and have its numbers.
         groups = [(m.split, m.files) for m in earlier] if self.files_folder else []
         units = plan_units(inputs, groups, in_one=task.limit is not None)
-        if not earlier:
-            return units, []
         done = numbered(units, earlier)
-        if not self.files_folder:
+        if earlier and not self.files_folder:
             take_back(final_names(task.sinks, units, done))
             self.clear_results()
         done = checkpoint.reusable(done)
+        todo = {unit.key for unit in units} - {manifest.key for manifest in done}
+        delete_manifests(self.manifests_folder, todo)
         if done:
             _logger.warning(
                 "%d of %d units were done before; %d to do.",
@@ -84,22 +92,30 @@ class Workspace:
         return units, done
 
     def finished(self) -> list[Manifest]:
-        """Returns the manifests of finished units."""
-        return checkpoint.read_manifests(self.manifests_folder)
+        """Returns the manifests of finished units, without what is large."""
+        return [own.without_notes() for own in read_manifests(self.manifests_folder)]
+
+    def gather(self, task: UnitTask, units: Sequence[Unit], reused: Sequence[Manifest]) -> Gathered:
+        """Returns what all units of the run have left."""
+        manifests = read_manifests(self.manifests_folder, [unit.key for unit in units])
+        return gather(units, manifests, task.sinks, {manifest.key for manifest in reused})
 
     def clear_results(self) -> None:
         """Deletes all results that are not committed, but nothing that no run of ours made."""
-        for folder in self.folders:
-            for path in results_in(folder):
-                if _layout.is_result(_files.name_within(folder, path)):
-                    _files.delete(path)
-                    _files.delete_empty_folder(posixpath.dirname(path))
+        paths = [
+            path
+            for folder in self.folders
+            for path in results_in(folder)
+            if _layout.is_result(_files.name_within(folder, path))
+        ]
+        _files.in_parallel(_files.delete, paths)
+        for folder in {posixpath.dirname(path) for path in paths}:
+            _files.delete_empty_folder(folder)
 
 
 def clear_work(folders: Sequence[str]) -> None:
     """Deletes everything in the `.work` of outputs but for the claims."""
-    for folder in folders:
-        checkpoint.clear(posixpath.join(folder, WORK_FOLDER))
+    checkpoint.clear(*(posixpath.join(folder, WORK_FOLDER) for folder in folders))
 
 
 def tidy(folders: Sequence[str]) -> None:
@@ -140,12 +156,17 @@ def workspace(
     with claimed(owned) as claims:
         space = Workspace(folders, folder, manifests_folder, files_folder, claims)
         _prepare(space, basis, summary, restart)
+        space = replace(space, run_file=begin_run(manifests_folder))
         try:
             yield space
         except BaseException as error:
             _leave_after_error(space, basis, error)
             raise
-        if files_folder and not (setting and setting.keep):
+        if setting and setting.keep and files_folder:
+            # Before anything goes, so that attempts know that they have to tidy up themselves.
+            _files.delete(space.run_file)
+            checkpoint.sweep(folder, manifests_folder)
+        elif files_folder:
             checkpoint.clear(folder)
         clear_work(folders)
     if files_folder:
@@ -173,6 +194,7 @@ def _prepare(space: Workspace, basis: Basis | None, summary: str, restart: bool)
     if not goes_on or space.files_folder:
         space.clear_results()
         clear_work(space.folders)
+    end_runs(space.manifests_folder)
     for folder in (space.manifests_folder, space.files_folder):
         if folder:
             _files.make_folder(folder)
@@ -221,13 +243,13 @@ def _all_ours(folder: str, paths: Mapping[str, int]) -> bool:
 
 def _leave_after_error(space: Workspace, basis: Basis | None, error: BaseException) -> None:
     try:
+        _files.delete(space.run_file)
         space.claims.check()  # What another run owns by now is none of ours.
         space.clear_results()
         if isinstance(error, FailureLimitError) and space.files_folder:
             # The next run must not fail for what has been put right outside of what it compares.
-            for manifest in space.finished():
-                if manifest.examples_failed:
-                    checkpoint.delete_manifest(space.manifests_folder, manifest)
+            failed = {own.key for own in space.finished() if own.examples_failed}
+            delete_manifests(space.manifests_folder, failed)
         is_worth_it = space.files_folder or not isinstance(error, _NEED_ANOTHER_JOB)
         kept = len(space.finished()) if basis and is_worth_it else 0
         if kept:

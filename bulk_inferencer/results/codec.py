@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bulk_inferencer import _files
 
 _T = TypeVar("_T")
 
-_PLAIN = {Any, bool, int, str, float}
+_UNCHANGED = {Any, bool, int, str}
 
 
 def to_json(value: Any) -> Any:
@@ -67,37 +66,56 @@ def from_json(kind: Any, value: Any) -> Any:
     Raises:
       TypeError: a field without a default has no key, or there is no way to read a type.
     """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    kinds = {kind}
-    if hasattr(kind, "of_json"):
-        return kind.of_json(value)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = {name: hint for name, hint in _hints(kind).items() if name in value}
-        return kind(**{name: from_json(hint, value[name]) for name, hint in hints.items()})
-    if origin is tuple:
-        item_kinds = itertools.repeat(args[0], len(value)) if args[-1] is ... else args
-        return tuple(from_json(k, item) for k, item in zip(item_kinds, value, strict=True))
-    if origin in (list, Sequence):
-        return [from_json(args[0], item) for item in value]
-    if origin in (dict, Mapping):
-        if args[1] in (int, str):  # There may be very many.
-            return dict(value)
-        return {key: from_json(args[1], item) for key, item in value.items()}
-    if origin in (typing.Union, types.UnionType):
-        kinds = set(args) - {type(None)}
-        if value is None:
-            return None
-        if len(kinds) == 1:
-            return from_json(kinds.pop(), value)
-    if kind is float:
-        # `math.nan` and not any other NaN: within a tuple it equals itself.
-        return math.nan if value == "nan" else float(value)
-    if kinds <= _PLAIN:
-        return value
-    raise TypeError(f"cannot read {kind} from JSON")
+    return _reader(kind)(value)
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Returns what reads values of a type. To look at the type each time would take much longer."""
+    if kind in _UNCHANGED:
+        return _unchanged
+    if kind is float:
+        return _read_float
+    if hasattr(kind, "of_json"):
+        return kind.of_json
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _dataclass_reader(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and args[-1] is not ...:
+        readers = tuple(map(_reader, args))
+        return lambda value: tuple(read(own) for read, own in zip(readers, value, strict=True))
+    if origin in (tuple, list, Sequence):
+        read = _reader(args[0])
+        return lambda value: (tuple if origin is tuple else list)(map(read, value))
+    if origin in (dict, Mapping):
+        if args[1] in _UNCHANGED:
+            return dict
+        read_item = _reader(args[1])
+        return lambda value: {key: read_item(item) for key, item in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        kinds = set(args) - {type(None)}
+        if len(kinds) == 1:
+            read_some = _reader(kinds.pop())
+            return lambda value: None if value is None else read_some(value)
+        if kinds <= {*_UNCHANGED, float}:
+            return _unchanged
+    raise TypeError(f"cannot read {kind} from JSON")
+
+
+def _dataclass_reader(kind: type) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    readers = {own.name: _reader(hints[own.name]) for own in dataclasses.fields(kind)}
+
+    def read(value: Mapping[str, Any]) -> Any:
+        return kind(**{name: own(value[name]) for name, own in readers.items() if name in value})
+
+    return read
+
+
+def _read_float(value: Any) -> float:
+    # `math.nan` and not any other NaN: within a tuple it equals itself.
+    return math.nan if value == "nan" else float(value)
+
+
+def _unchanged(value: Any) -> Any:
+    return value

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,15 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from bulk_inferencer import Checkpoint, DamagedFiles, FailureLimit, Outputs, read_predictions, run
+from bulk_inferencer import (
+    Checkpoint,
+    DamagedFiles,
+    FailureLimit,
+    Outputs,
+    _signals,
+    read_predictions,
+    run,
+)
 from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.errors import FailureLimitError, FolderInUseError, InputError, SettingsError
 from bulk_inferencer.results import Statistics, Summary
@@ -168,6 +177,36 @@ def failed(tmp_path):
 def test_run_that_failed_keeps_finished_units_but_no_results(failed):
     assert visible(failed / "out") == []
     assert len(list((failed / "out/summary/.work").glob("units-*/*.json"))) == FILES
+
+
+def test_threads_that_outlive_ctrl_c_leave_nothing(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    is_over, calls, first = threading.Event(), [], threading.Lock()
+
+    def interrupt():
+        calls.append(threading.current_thread())
+        if first.acquire(blocking=False):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        is_over.wait(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.faults.child.before_call", interrupt)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run(job_in(tmp_path))
+        finally:
+            is_over.set()
+            signal.signal(signal.SIGINT, before)
+        deadline = time.monotonic() + 60
+        while _signals._busy and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not _signals._busy
+    assert len(calls) == len(set(calls))  # No thread began another unit.
+    assert tree(tmp_path / "out") == []
+    assert not list((tmp_path / "out").rglob(".work"))
+    assert run(job_in(tmp_path)).reused.units == 0
+    assert account(tmp_path) == (0, 0)
 
 
 def test_unfinished_run_of_another_job_is_named_and_left_alone(failed):

@@ -14,7 +14,7 @@ from bulk_inferencer._formats.batches import (
     batches,
     read_batches,
 )
-from bulk_inferencer._formats.input_format import Chunk, InputFile
+from bulk_inferencer._formats.input_format import Chunk, InputFile, Unreadable
 from bulk_inferencer._formats.tfrecord_reader import TFRecord
 from tests.helpers import exactly, write_tfrecord
 
@@ -66,3 +66,23 @@ def test_caller_may_lower_the_size_of_each_batch(tmp_path):
     most = iter([1, 9, 2, 3, 0])
     found = read_batches(TFRecord(), files(path), BatchBounds(max_records=4), lambda: next(most))
     assert [len(batch.records) for batch in found] == [1, 4, 2, 3]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.data())
+def test_part_of_a_batch_has_its_records_with_their_places(counts, data):
+    total = sum(counts)
+    segments = tuple(Segment(f"file {i}", 10 * i, count) for i, count in enumerate(counts))
+    unreadable = {i: Unreadable("kind", f"why {i}") for i in range(0, total, 3)}
+    records = [b"%d" % i for i in range(total)]
+    batch = Batch(records, segments, unreadable, stored_bytes=7 * total)
+    assert batch.part(0, total) is batch
+    start = data.draw(st.integers(0, total))
+    stop = data.draw(st.integers(start, total))
+    part = batch.part(start, stop)
+    assert part.records == records[start:stop]
+    places = [part.locate(i) for i in range(stop - start)]
+    assert places == [batch.locate(i) for i in range(start, stop)]
+    assert {i + start: own for i, own in part.unreadable.items()} == {
+        i: own for i, own in unreadable.items() if start <= i < stop
+    }
+    assert part.stored_bytes == 7 * (stop - start)

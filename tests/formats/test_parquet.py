@@ -248,3 +248,14 @@ def test_file_that_has_changed_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"^Cannot read .+No such file.+\(after row 0\)"):
         chunks_of(reader, now)
+
+
+def test_each_file_is_opened_once_before_a_run(tmp_path, monkeypatch):
+    files = [file_of(tmp_path / f"{i}.parquet", pa.table({"x": [i]})) for i in range(20)]
+    opened = []
+    source = parquet._source
+    monkeypatch.setattr(parquet, "_source", lambda path: opened.append(path) or source(path))
+    reader = reader_of(Parquet(), *files)
+    assert [part for file in files for part in reader.parts(file)] == files
+    assert sorted(opened) == sorted(file.path for file in files)
+    assert reader.known_parts == {}  # A part is known only of files that have several.

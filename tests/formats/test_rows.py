@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pyarrow as pa
 import pytest
 
@@ -74,6 +76,19 @@ def test_taken_rows_are_rows_in_that_order(made):
     assert made == [3, 5]
     assert len(taken(rows, [])) == 0
     assert taken([b"a", b"b"], [1]) == [b"b"]
+
+
+def test_pickled_rows_are_the_rows_of_a_slice_alone():
+    table = pa.table({"a": range(10_000), "b": ["text"] * 10_000})
+    rows = Rows.concat([Rows(table, VIEW)[5:7], Rows(table, VIEW)[9:10]])
+    pickled = pickle.dumps(rows)
+    assert len(pickled) < 2_000
+    found = pickle.loads(pickled)
+    assert found.source == pa.table({"a": [5, 6, 9], "b": ["text"] * 3})
+    assert found.columns == pa.table({"n": [5, 6, 9]})
+    assert found.examples() == rows.examples()
+    for part in (found[1:], found.take([2])):  # They are still seen in the same way.
+        assert pickle.loads(pickle.dumps(part)).examples() == part.examples()
 
 
 def test_joined_rows_are_rows():

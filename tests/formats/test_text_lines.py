@@ -123,6 +123,26 @@ def test_rows_before_damage_come_before_the_error(tmp_path):
     assert rows == [*range(int(re.search(message, str(raised.value))[1]))] != []
 
 
+def test_rows_before_a_part_are_counted_once_though_batches_come_from_another_process(
+    tmp_path, monkeypatch
+):
+    file = listed(tmp_path / "x", CONTENT)
+    reader = replace(reader_of(JSONLines(), file), part_bytes=300, block_bytes=20)
+    counted, count = [], text_lines.LinesReader.count_before
+    monkeypatch.setattr(
+        text_lines.LinesReader,
+        "count_before",
+        lambda self, part, most: counted.append(part) or count(self, part, most),
+    )
+    rows = 0
+    for part in reader.parts(file):
+        chunks = pickle.loads(pickle.dumps(list(chunks_of(reader, part))))
+        assert [own.before() + own.first for own in chunks] == [rows + own.first for own in chunks]
+        rows += sum(len(own.records) for own in chunks)
+    assert rows == 100
+    assert counted == reader.parts(file)[1:]
+
+
 def test_file_in_another_filesystem_is_read(tmp_path):
     local = listed(tmp_path / "x", CONTENT)
     file = InputFile(in_bucket(local.path), local.bytes)

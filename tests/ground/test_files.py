@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from apache_beam.io.filesystem import BeamIOError
 from google.api_core.exceptions import Forbidden, NotFound
 
 from bulk_inferencer import _files
@@ -249,6 +253,84 @@ def test_file_can_be_made_only_once_on_a_disk(tmp_path):
     assert tree(tmp_path) == ["new/file"]
 
 
+def test_of_many_who_make_a_file_at_once_one_makes_it_whole(tmp_path):
+    contents = [bytes([i]) * (1 << 20) for i in range(8)]
+
+    def make(content):
+        with contextlib.suppress(FileExistsError):
+            _files.create(f"{tmp_path}/file", content)
+            return content
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [content for content in pool.map(make, contents) if content]
+    assert made == [read(f"{tmp_path}/file")]
+    assert tree(tmp_path) == ["file"]
+
+
+def test_file_can_be_made_only_once_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    _files.create(f"{tmp_path}/file", b"1")
+    with pytest.raises(FileExistsError):
+        _files.create(f"{tmp_path}/file", b"2")
+    assert read(f"{tmp_path}/file") == b"1"
+    assert tree(tmp_path) == ["file"]
+
+
+def test_file_can_be_made_only_once_where_no_file_is_renamed_over_another(tmp_path, monkeypatch):
+    """As on HDFS."""
+    rename = Bucket.rename
+
+    def rename_once(self, sources, targets):
+        if any(map(self.exists, targets)):
+            raise BeamIOError("Rename operation failed")
+        rename(self, sources, targets)
+
+    monkeypatch.setattr(Bucket, "rename", rename_once)
+    monkeypatch.setattr(_files, "_EXCLUSIVE", ("", "bucket"))
+    folder = in_bucket(tmp_path)
+    _files.create(f"{folder}/file", b"1")
+    with pytest.raises(FileExistsError):
+        _files.create(f"{folder}/file", b"2")
+    assert read(f"{folder}/file") == b"1"
+    assert tree(tmp_path) == ["file"]
+
+
+def test_file_may_be_deleted_by_somebody_else_at_the_same_time(tmp_path, monkeypatch):
+    path = in_bucket(f"{tmp_path}/file")
+    write(path)
+    delete = Bucket.delete
+
+    def late(self, paths):
+        delete(self, paths)
+        raise BeamIOError("Delete operation failed")
+
+    monkeypatch.setattr(Bucket, "delete", late)
+    _files.delete(path)
+    for gone in (path, f"{tmp_path}/file", f"{tmp_path}/file/x"):
+        _files.delete(gone)
+    monkeypatch.setattr(Bucket, "delete", lambda self, paths: late(self, []))
+    write(path)
+    with pytest.raises(BeamIOError):
+        _files.delete(path)
+
+
+def test_folder_that_goes_while_a_file_is_opened_is_made_again(tmp_path, monkeypatch):
+    makedirs, calls = os.makedirs, []
+
+    def make_and_lose(folder, exist_ok):
+        makedirs(folder, exist_ok=exist_ok)
+        calls.append(folder)
+        if len(calls) == 1:
+            os.rmdir(folder)
+
+    monkeypatch.setattr(os, "makedirs", make_and_lose)
+    write(f"{tmp_path}/folder/file")
+    assert tree(tmp_path) == ["folder/file"]
+
+
 @pytest.mark.parametrize("place", [str, in_bucket], ids=["same filesystem", "another one"])
 def test_file_can_be_copied_and_moved_within_and_between_filesystems(tmp_path, place):
     write(f"{tmp_path}/a", b"1")
@@ -266,3 +348,30 @@ def test_empty_folders_are_deleted_and_others_stay(tmp_path):
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "a", "a/d", "a/d/file",
     ]  # fmt: skip
+
+
+def test_some_items_are_each_handled_at_once_and_very_many_are_handed_over_some_at_a_time(
+    monkeypatch,
+):
+    handed_over = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args):
+            handed_over.append(args)
+            return super().submit(*args)
+
+    monkeypatch.setattr(_files, "ThreadPoolExecutor", Pool)
+    together = threading.Barrier(_files._THREADS)  # which none passes alone
+    assert _files.in_parallel(lambda i: (together.wait(60), i)[1], range(16)) == [*range(16)]
+    handed_over.clear()
+    assert _files.in_parallel(str, range(100_000)) == [*map(str, range(100_000))]
+    assert len(handed_over) < 1100
+
+
+@pytest.mark.parametrize("name", ["", "folder/", "link/", "file/"])
+def test_identity_of_a_path_is_where_its_links_lead(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    path = f"{tmp_path}/{name}"
+    assert _files.identities([path]) == {path: os.path.realpath(path)}

@@ -12,6 +12,7 @@ from bulk_inferencer import InferenceJob, Outputs, SavedModel, read_predictions,
 from bulk_inferencer._formats.record_format import FORMAT_PROTO
 from bulk_inferencer._models import custom_ops
 from bulk_inferencer._models.custom_ops import import_libraries_of, library_of, unknown_ops
+from bulk_inferencer.engines.beam import Beam
 from tests.helpers import write_tfrecord
 
 # All ops of tensorflow_text 2.16.
@@ -127,7 +128,7 @@ def test_workers_import_the_library_that_a_model_needs(tmp_path, mode):
         record_format=FORMAT_PROTO,
     )
     runner = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-    summary = run(job, [runner, f"--direct_running_mode={mode}", "--direct_num_workers=2"])
+    summary = run(job, Beam([runner, f"--direct_running_mode={mode}", "--direct_num_workers=2"]))
     assert summary.total.predictions_written == 2
     found = list(read_predictions(tmp_path / "out" / "inference_result"))
     outputs = {own.record: (own.outputs["words"], own.outputs["lengths"]) for own in found}

@@ -437,13 +437,14 @@ def test_load_override_fn_that_returns_something_else_is_refused(tf1_model):
 
 
 def test_gpu_memory_grows_as_it_is_needed_or_stays_as_it_is(monkeypatch, caplog, linear_model):
-    """With stand-ins for GPUs, which tests cannot count on; the second one is in use already."""
-    gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(2)]
+    """With stand-ins for GPUs, which tests cannot count on."""
+    gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(3)]
+    errors = {gpus[1]: RuntimeError("it is in use"), gpus[2]: ValueError("it has a limit")}
     grown = []
 
     def set_memory_growth(gpu, enable):
-        if gpu == gpus[1]:
-            raise RuntimeError("it has been initialized")
+        if gpu in errors:
+            raise errors[gpu]
         grown.append((gpu, enable))
 
     devices = {"GPU": gpus}
@@ -453,5 +454,19 @@ def test_gpu_memory_grows_as_it_is_needed_or_stays_as_it_is(monkeypatch, caplog,
         load(linear_model)
     assert grown == [(gpus[0], True)]
     assert caplog.messages == [
-        "Memory growth of /physical_device:GPU:1 stays as it is: it has been initialized"
+        "Memory growth of /physical_device:GPU:1 stays as it is: it is in use",
+        "Memory growth of /physical_device:GPU:2 stays as it is: it has a limit",
     ]
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_precision_is_whatever_tensorflow_and_keras_were_told(linear_model, is_on):
+    config, before = tf.config.experimental, keras.mixed_precision.dtype_policy()
+    was_on = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(is_on)
+    try:
+        load(linear_model).predict([example(x=1.0)])
+        assert config.tensor_float_32_execution_enabled() == is_on
+    finally:
+        config.enable_tensor_float_32_execution(was_on)
+    assert keras.mixed_precision.dtype_policy() == before

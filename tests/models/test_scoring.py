@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 
 from bulk_inferencer._formats.batches import BatchBounds
@@ -45,6 +48,18 @@ def test_logs_and_failures_come_in_the_order_of_the_records():
     # The calls that succeed: a, then ccc and dd; in the second batch, eeeee.
     assert work.batch_records == Distribution(3, 4, 1, 2)
     assert work.model_loads == 1
+
+
+def test_logs_are_made_where_the_model_is_not():
+    scored = list(LogScorer(Scorer(Model(length)), label="Model 'five'").score(BATCH, Work()))
+    groups = [own for own in scored if not isinstance(own, Failed)]
+    logs = [own.logs for own in groups]
+    for group, own in zip(groups, logs, strict=True):
+        encode = pickle.loads(pickle.dumps(group.encode))
+        assert encode == group.encode
+        assert encode(group.records, group.prediction.outputs) == own
+    with pytest.raises(ModelError, match=r"^Model 'five': Output 'y' has dtype datetime64"):
+        encode([b"a"], {"y": np.zeros(1, "M8[s]")})
 
 
 def test_errors_begin_with_the_label(monkeypatch):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulk_inferencer.results import codec
-from tests.helpers import exactly
+from tests.helpers import calls_of, exactly
 
 NAN, INF = math.nan, math.inf
 
@@ -124,3 +124,12 @@ def test_tuple_of_fixed_length_has_that_length():
 def test_kind_that_json_cannot_tell_is_refused(kind):
     with pytest.raises(TypeError, match=exactly(f"cannot read {kind} from JSON")):
         codec.from_json(kind, [])
+
+
+def test_types_are_looked_at_once_for_many_values():
+    def read(count):
+        return lambda: codec.from_json(tuple[Point, ...], [{"x": 1.0, "y": 2.0}] * count)
+
+    read(1)()
+    few, many = (calls_of(read(count)) for count in (1000, 2000))
+    assert sum(many) - sum(few) < 10 * 1000

@@ -14,12 +14,17 @@ from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._signatures import PREDICT, Signature
 from bulk_inferencer._units.commit import final_names, placed
-from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.inputs import list_files
+from bulk_inferencer._units.plan import Unit, plan_units
 from bulk_inferencer._units.run import Scoring, run_unit
+from bulk_inferencer._units.run_file import begin_run
 from bulk_inferencer._units.sinks.failed_examples import FailedExamples
 from bulk_inferencer._units.sinks.failure_list import FailureList
 from bulk_inferencer._units.sinks.output_examples import OutputExamples
 from bulk_inferencer._units.sinks.prediction_logs import PredictionLogs
+from bulk_inferencer._units.stop_sign import StopSign
+from bulk_inferencer._units.worker import UnitWorker
+from bulk_inferencer.job import InferenceJob, Outputs, unit_task
 from tests.helpers import Lengths, features_of, read_tfrecord, write_tfrecord
 
 
@@ -95,6 +100,21 @@ def score_records(folder, models, records, columns=(), *, more_sinks=(), routing
     path = write_tfrecord(folder / "in/0.gz", records)
     sinks = sinks_in(f"{folder}/out", models, columns, is_split=routing is not None)
     return score(unit_of(path), models, [*sinks, *more_sinks], routing=routing, **settings)
+
+
+def worker_in(folder, model, files=1, records=(b"good", b"bad"), **settings):
+    """Returns a worker of a run that goes on, and its units: one for each file of records.
+
+    Its manifests are in `units/`, and its results wait in `out/`.
+    """
+    for i in range(files):
+        write_tfrecord(folder / f"in/{i}.gz", records)
+    splits, outputs = {"s": [f"{folder}/in/*"]}, Outputs.under(f"{folder}/out")
+    job = InferenceJob(splits=splits, model=model, outputs=outputs, **settings)
+    manifests = f"{folder}/units"
+    run_file, stop = begin_run(manifests), StopSign.in_folder(manifests)
+    task = replace(unit_task(job), manifests_folder=manifests, run_file=run_file)
+    return UnitWorker(task, stop), plan_units({"s": list_files("s", splits["s"])})
 
 
 def failures_of(manifest):

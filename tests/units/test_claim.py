@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -94,6 +95,17 @@ def test_claim_that_is_just_being_written_counts_as_alive(tmp_path):
         claimed([f"{tmp_path}"]),
     ):
         pass
+
+
+def test_what_a_process_left_that_was_killed_while_it_claimed_is_deleted(tmp_path):
+    for name, age in (("0" * 32, 121), ("1" * 32, 0)):
+        path = tmp_path / f".work/claim-000001.json-{name}"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    with claimed([str(tmp_path)]):
+        pass
+    assert tree(tmp_path) == [f".work/claim-000001.json-{'1' * 32}"]
 
 
 def test_run_that_lost_its_folder_is_told_so(tmp_path):

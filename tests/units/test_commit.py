@@ -217,8 +217,10 @@ def test_books_stay_open_where_too_many_records_failed(made):
     sinks, units, manifests = made
     labels = {"inference_result": ""}
     task = UnitTask({}, labels, FORMAT_TF_EXAMPLE, BatchBounds(), None, tuple(sinks))
-    counts = close_books(task, units, manifests, FailureLimit(max_count=2, max_fraction=1)).counts
+    counts = close_books(
+        task, units, manifests, FailureLimit(max_count=2, max_fraction=1), {}
+    ).counts
     found = counts["inference_result"]["s"]
     assert found == Counts(6, 4, 2, 2, found.bytes_written)
     with pytest.raises(FailureLimitError):
-        close_books(task, units, manifests, FailureLimit())
+        close_books(task, units, manifests, FailureLimit(), {})

@@ -94,6 +94,8 @@ def test_limit_holds_for_all_units_of_a_split_together():
     )
     with pytest.raises(InputError, match=exactly(message)):
         check_damaged_files(DamagedFiles(skip=True, max_count=1), units)
+    with pytest.raises(InputError, match=exactly("b is cut.")):
+        check_damaged_files(DamagedFiles(), units)
 
 
 def test_unit_with_a_damaged_file_is_done_again_by_the_next_run(folder):

@@ -9,6 +9,7 @@ from bulk_inferencer.errors import FailureLimitError
 from bulk_inferencer.results import codec
 from tests.helpers import exactly
 
+LIST = FailureList("", names_models=False)
 ONE = {"one": ""}
 SEVERAL = {"m": "Model 'm'", "n": "Model 'n'"}
 
@@ -56,7 +57,7 @@ def test_more_failures_than_a_limit_allows_are_an_error_with_the_first_of_them(
         f"records or the model, or raise the limit to keep the failures in failed_examples."
     )
     with pytest.raises(FailureLimitError, match=exactly(message)):
-        check_failure_limit(limit, units, labels)
+        check_failure_limit(limit, units, labels, LIST.merged(None, units))
 
 
 @pytest.mark.parametrize(
@@ -72,4 +73,4 @@ def test_more_failures_than_a_limit_allows_are_an_error_with_the_first_of_them(
     ids=["default", "fraction", "count", "no records", "model", "unrouted"],
 )
 def test_failures_up_to_the_limit_itself_are_allowed(limit, units, labels):
-    check_failure_limit(limit, units, labels)
+    check_failure_limit(limit, units, labels, first={})

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bulk_inferencer import _files
 from bulk_inferencer._formats.input_format import InputFile
+from bulk_inferencer._units import inputs
 from bulk_inferencer._units.inputs import check_apart, list_files
 from bulk_inferencer.errors import InputError, SettingsError
-from tests.helpers import exactly, in_bucket
+from tests.helpers import Bucket, exactly, in_bucket
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -284,3 +286,48 @@ def test_output_folder_is_found_under_another_spelling(tmp_path, monkeypatch, ru
 )
 def test_output_folder_beside_the_inputs_is_taken(pattern, folder):
     check_apart({"s": [pattern]}, [folder])
+
+
+# Amounts of work
+
+
+def test_pattern_takes_one_listing_and_a_path_two_requests(tmp_path, monkeypatch):
+    requests = Counter()
+
+    def counted(name):
+        method = getattr(Bucket, name)
+        return lambda self, path: requests.update([name]) or method(self, path)
+
+    for name in ("_list", "exists", "metadata"):
+        monkeypatch.setattr(Bucket, name, counted(name))
+    root = in_bucket(tmp_path)
+    write(root, *(f"in/{i:02d}.gz" for i in range(40)))
+    assert len(listed(root, "in/*.gz")) == 40
+    # The sizes are part of a real listing.
+    assert requests == {"_list": 1, "exists": 1, "metadata": 40}
+    requests.clear()
+    assert len(listed(root, *(f"in/{i:02d}.gz" for i in range(40)))) == 40
+    assert requests == {"exists": 40, "metadata": 40}
+
+
+def test_links_are_followed_once_per_folder(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    names = [f"{folder}/{i:02d}.gz" for folder in "abc" for i in range(30)]
+    write(root, *names)
+    followed = []
+    realpath = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: followed.append(path) or realpath(path))
+    assert listed(root, *names) == names
+    assert len(followed) == 3
+    followed.clear()
+    check_apart({"s": [f"{root}/{name}" for name in names]}, [f"{root}/out", f"{root}/summary"])
+    assert len(followed) < 10
+
+
+def test_paths_that_lie_elsewhere_are_not_compared_with_results(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(inputs, "_means", lambda pattern, path: compared.append(path))
+    check_apart({"s": [f"{tmp_path}/in/{i}.gz" for i in range(30)]}, [f"{tmp_path}/out"])
+    assert compared == []
+    check_apart({"s": [f"{tmp_path}/*/1.gz"]}, [f"{tmp_path}/out"])
+    assert compared

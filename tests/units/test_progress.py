@@ -17,7 +17,11 @@ from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
 from bulk_inferencer._units import progress as unit_progress
-from bulk_inferencer._units.checkpoint import read_manifests, write_manifest
+from bulk_inferencer._units.manifest_files import (
+    add_manifest,
+    delete_manifests,
+    read_manifests,
+)
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.progress import Heartbeat, Tally, UnitProgress, heartbeats
 from bulk_inferencer._units.routing import SplitRouting
@@ -121,7 +125,7 @@ def test_heartbeat_is_there_while_its_unit_runs_and_is_no_manifest(tmp_path, bea
         tally.update()
         assert (tally.is_scoring, tally.batch_records) == (True, 64)
         assert tally.done == Heartbeat(0, 3, 2, 1)
-        assert read_manifests(place(tmp_path)) == []
+        assert list(read_manifests(place(tmp_path))) == []
     assert os.listdir(tmp_path) == []
     assert threads() == []
 
@@ -180,7 +184,7 @@ def beat(folder, unit, heartbeat):
 
 def test_units_that_are_finished_run_or_were_finished_before_add_up(units):
     folder, (first, second, third), manifests = units
-    write_manifest(folder, manifests[0])
+    add_manifest(folder, manifests[0])
     tally = Tally([first, second, third], manifests[:1], folder)
     assert (tally.units, tally.units_done, tally.bytes_total) == (3, 1, 3 * 39)
     assert (tally.done, tally.is_scoring) == (ONE, False)
@@ -188,11 +192,11 @@ def test_units_that_are_finished_run_or_were_finished_before_add_up(units):
     beat(folder, third, Heartbeat(5, 0, 0, 0))
     tally.update()
     assert tally.done == ONE + Heartbeat(25, 1, 1, 0)
-    write_manifest(folder, manifests[1])  # before its heartbeat is deleted
+    add_manifest(folder, manifests[1])  # before its heartbeat is deleted
     tally.update()
     assert (tally.done, tally.units_done) == (ONE + ONE + Heartbeat(5), 2)
     _files.delete(f"{folder}/{second.key}.progress")
-    write_manifest(folder, manifests[2])
+    add_manifest(folder, manifests[2])
     tally.update()
     assert (tally.done, tally.units_done) == (ONE + ONE + ONE, 3)
     assert Tally([first, second, third], manifests).done == tally.done
@@ -208,7 +212,7 @@ def test_second_attempt_of_a_unit_counts_only_from_where_the_first_one_got_to(un
     _files.delete(f"{folder}/{first.key}.progress")  # of an attempt that failed
     tally.update()
     assert tally.done == Heartbeat(30, 30)
-    write_manifest(folder, manifests[0])
+    add_manifest(folder, manifests[0])
     beat(folder, first, Heartbeat(9, 9))  # of an attempt that nobody needs any more
     tally.update()
     assert tally.done == ONE
@@ -216,12 +220,13 @@ def test_second_attempt_of_a_unit_counts_only_from_where_the_first_one_got_to(un
 
 def test_what_an_earlier_run_left_of_a_unit_that_runs_again_does_not_count(units):
     folder, (first, *_), manifests = units
-    write_manifest(folder, manifests[0])
+    add_manifest(folder, manifests[0])
     beat(folder, first, Heartbeat(30, 30))
     tally = Tally([first], [], folder)
     tally.update()
     assert (tally.done, tally.units_done) == (Heartbeat(), 0)
-    write_manifest(folder, manifests[0])
+    delete_manifests(folder, [first.key])
+    add_manifest(folder, manifests[0])
     tally.update()
     assert (tally.done, tally.units_done) == (ONE, 1)
 
@@ -232,7 +237,7 @@ def test_files_are_read_once_and_those_that_are_not_whole_later(units, monkeypat
     monkeypatch.setattr(_files, "open_to_read", lambda p: read.append(p) or open_to_read(p))
     tally = Tally([first, second], [], folder)
     Path(folder, "stop-1").touch()
-    write_manifest(folder, manifests[0])
+    add_manifest(folder, manifests[0])
     broken = Path(folder, f"{second.key}.json")
     broken.write_text("{")
     for _ in range(2):
@@ -240,7 +245,7 @@ def test_files_are_read_once_and_those_that_are_not_whole_later(units, monkeypat
     assert tally.units_done == 1
     assert read == [f"{folder}/{first.key}.json" if p != str(broken) else p for p in read]
     assert sorted(read) == sorted([f"{folder}/{first.key}.json", str(broken), str(broken)])
-    write_manifest(folder, manifests[1])
+    add_manifest(folder, manifests[1])
     tally.update()
     assert tally.units_done == 2
 
@@ -250,5 +255,5 @@ def test_prediction_with_several_calls_is_in_the_timeline_of_its_manifest(tmp_pa
     model = Function(lambda batch: Prediction({"n": np.arange(len(batch))}))
     manifest, _, _ = scored(unit, {"a": model}, bounds=BatchBounds(max_records=5))
     assert sum(manifest.timeline.calls) == pytest.approx(2, abs=0.001)
-    write_manifest(str(tmp_path), manifest)
-    assert read_manifests(str(tmp_path)) == [manifest]
+    add_manifest(str(tmp_path), manifest)
+    assert list(read_manifests(str(tmp_path))) == [manifest]

@@ -17,7 +17,7 @@ from bulk_inferencer._formats.example import Column
 from bulk_inferencer._models.predictor import Prediction
 from bulk_inferencer._models.scorer import Scorer
 from bulk_inferencer._models.scoring import LogScorer
-from bulk_inferencer._units import run as unit_run
+from bulk_inferencer._units import room as unit_room
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.routing import SplitRouting
 from bulk_inferencer._units.run import Scoring, run_unit
@@ -103,7 +103,7 @@ def test_versions_and_stages_are_those_of_all_predictions(tmp_path):
 def test_batches_are_small_until_it_is_known_what_predictions_take_and_where_that_is_much(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(unit_run, "_PREDICTION_BYTES", 10_000)
+    monkeypatch.setattr(unit_room, "_PREDICTION_BYTES", 10_000)
     model = Function(lambda batch: {"y": np.zeros((len(batch), 100))})  # 800 bytes, and in the log
     score_records(tmp_path, {"m": model}, [b"x"] * 20, bounds=BatchBounds(first_records=8))
     assert model.sizes == [8, 5, 5, 2]

@@ -31,12 +31,14 @@ class ComparedOutputs(Sink):
     def open(self, unit: Unit, files: UnitFiles) -> _OpenComparison:
         return _OpenComparison(self.comparing)
 
-    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
-        comparison = Comparison()
-        for manifest in manifests:
-            notes = manifest.sinks[self.name].notes
-            comparison = comparison.merge(codec.from_json(Comparison, notes))
-        comparison.write(self.folder)
+    def merged(self, notes: Comparison | None, manifests: Sequence[Manifest]) -> Comparison:
+        parts = (codec.from_json(Comparison, own.sinks[self.name].notes) for own in manifests)
+        return functools.reduce(Comparison.merge, parts, notes or Comparison())
+
+    def finish(
+        self, splits: Sequence[str], manifests: Sequence[Manifest], notes: Comparison | None
+    ) -> None:
+        (notes or Comparison()).write(self.folder)
 
 
 class _OpenComparison(OpenSink):

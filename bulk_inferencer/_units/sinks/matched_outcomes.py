@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,10 +42,14 @@ class MatchedOutcomes(Sink):
     def open(self, unit: Unit, files: UnitFiles) -> _OpenOutcomes:
         return _OpenOutcomes(self.outcomes.rows)
 
-    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
-        matched = 0
-        for manifest in manifests:
-            matched |= int(manifest.sinks[self.name].notes, 16)
+    def merged(self, notes: int | None, manifests: Sequence[Manifest]) -> int:
+        parts = (int(own.sinks[self.name].notes, 16) for own in manifests)
+        return functools.reduce(operator.or_, parts, notes or 0)
+
+    def finish(
+        self, splits: Sequence[str], manifests: Sequence[Manifest], notes: int | None
+    ) -> None:
+        matched = notes or 0
         if self.outcomes.keys and not matched:
             _logger.warning(
                 "No key in %s is a value of %s in the records, so there are no outcomes to report.",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from bulk_inferencer._formats.batches import Batch
 from bulk_inferencer._formats.rows import Rows, taken
@@ -137,8 +137,22 @@ class Sink:
         """Returns how many predictions of each model the sink has written, if it writes them."""
         return {}
 
-    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
-        """Turns all accounts into results, if the files of units are not results themselves."""
+    def merged(self, notes: Any, manifests: Sequence[Manifest]) -> Any:
+        """Returns the notes of more units, merged with `notes`: None at first.
+
+        Called while manifests are read, some at a time. They lose these notes, since those of all
+        units together may not fit into memory. By default, notes stay where they are.
+        """
+        return None
+
+    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest], notes: Any) -> None:
+        """Turns all accounts into results, if the files of units are not results themselves.
+
+        Args:
+          splits: the splits of the run.
+          manifests: those of all units.
+          notes: what `merged` made of the notes of all units; None if there are no units.
+        """
 
 
 class RecordSink(OpenSink):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from bulk_inferencer.results.reasons import merged_reasons
 from bulk_inferencer.results.statistics import Statistics
 
 _MOST_REASONS_AT_ONCE = 10_000
-_MERGED_AT_ONCE = 100  # which is faster than one by one
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,14 @@ class PredictionStatistics(Sink):
     def open(self, unit: Unit, files: UnitFiles) -> _OpenStatistics:
         return _OpenStatistics(unit.split)
 
-    def finish(self, splits: Sequence[str], manifests: Sequence[Manifest]) -> None:
-        notes = (manifest.sinks[self.name].notes for manifest in manifests)
-        parts = (codec.from_json(Statistics, own) for own in notes)
-        statistics = Statistics()
-        while some := list(itertools.islice(parts, _MERGED_AT_ONCE)):
-            statistics = statistics.merge(*some)
-        statistics.write(self.folder)
+    def merged(self, notes: Statistics | None, manifests: Sequence[Manifest]) -> Statistics:
+        parts = [codec.from_json(Statistics, own.sinks[self.name].notes) for own in manifests]
+        return (notes or Statistics()).merge(*parts)
+
+    def finish(
+        self, splits: Sequence[str], manifests: Sequence[Manifest], notes: Statistics | None
+    ) -> None:
+        (notes or Statistics()).write(self.folder)
 
 
 class _OpenStatistics(OpenSink):

@@ -19,7 +19,7 @@ def compared(tmp_path):
     def compare(models, records, **settings):
         sink = ComparedOutputs(str(tmp_path / "out/comparison"), Comparing())
         manifest = score_records(tmp_path, models, records, more_sinks=[sink], **settings)
-        sink.finish(["s"], [manifest])
+        sink.finish(["s"], [manifest], sink.merged(None, [manifest]))
         return Comparison.read(sink.folder)
 
     return compare

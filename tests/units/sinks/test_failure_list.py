@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from dataclasses import replace
+
+import pytest
+
+from bulk_inferencer import _files
 from bulk_inferencer._formats.batches import BatchBounds
+from bulk_inferencer._units.sinks import failure_list
 from bulk_inferencer._units.sinks.failure_list import Failure, FailureList, first_failures
 from tests.helpers import Lengths, write_tfrecord
 from tests.units.helpers import failures_of, lengths_at_most, score, score_records, unit_of
@@ -37,3 +45,29 @@ def test_failures_name_their_model_and_the_first_of_each_are_kept(tmp_path):
     ]
     expected = [Failure(path, i, reason, "a") for i in range(5)]
     assert first_failures(manifest) == (*expected, Failure(path, 9, reason, "b"))
+
+
+@pytest.mark.parametrize("buffer_bytes", [1, 1000], ids=["one by one", "side by side"])
+def test_only_files_with_failures_are_joined_and_in_order(tmp_path, monkeypatch, buffer_bytes):
+    monkeypatch.setattr(failure_list, "_BUFFER_BYTES", buffer_bytes)
+    sink = FailureList(f"{tmp_path}/summary", names_models=False)
+    models = {"inference_result": lengths_at_most(3)}
+    units = [[b"1"], [b"4444"], [b"1"], [b"55555", b"1", b"4444"], [b"1"]]
+    manifests = [
+        replace(score_records(tmp_path / str(i), models, records), index=i)
+        for i, records in enumerate(units)
+    ]
+    opened = []
+    open_to_read = _files.open_to_read
+    monkeypatch.setattr(_files, "open_to_read", lambda p: opened.append(p) or open_to_read(p))
+    sink.finish(["s"], manifests, None)
+    with gzip.open(tmp_path / "summary/failures-s.jsonl.gz") as file:
+        lines = [json.loads(line) for line in file]
+    assert [(line["file"], line["record"]) for line in lines] == [
+        (f"{tmp_path}/1/in/0.gz", 0),
+        (f"{tmp_path}/3/in/0.gz", 0),
+        (f"{tmp_path}/3/in/0.gz", 2),
+    ]
+    assert len(opened) == 2
+    sink.finish(["s"], [manifests[0]], None)
+    assert gzip.decompress((tmp_path / "summary/failures-s.jsonl.gz").read_bytes()) == b""

@@ -40,7 +40,7 @@ def test_outcomes_are_those_of_the_keys_that_were_scored(tmp_path, sink, caplog)
     ]
     assert manifests[0].examples_failed == 1
     assert int(manifests[0].sinks["outcomes"].notes, 16) == 1 << 1 | 1 << 3 | 1 << 70
-    sink.finish(["s"], manifests)
+    sink.finish(["s"], manifests, sink.merged(None, manifests))
     of_model = {"a": [], "b": []}
     for i in (1, 3, 5, 6, 70):
         of_model[ROUTING.model_of(b"user-%d" % i)].append(float(i))
@@ -48,7 +48,7 @@ def test_outcomes_are_those_of_the_keys_that_were_scored(tmp_path, sink, caplog)
 
     unmatched = score_keys(tmp_path / "3", sink, "nobody")
     with caplog.at_level(logging.WARNING):
-        sink.finish(["s"], [unmatched])
+        sink.finish(["s"], [unmatched], sink.merged(None, [unmatched]))
     (message,) = caplog.messages
     path = sink.outcomes.path
     assert message.startswith(f"No key in {path} is a value of k in the records")

@@ -28,7 +28,7 @@ def gathered(tmp_path):
         ]
         # A unit that is taken over from an earlier run comes back as text.
         manifests = [Manifest.from_json(manifest.to_json()) for manifest in manifests]
-        sink.finish(["s"], manifests)
+        sink.finish(["s"], manifests, sink.merged(None, manifests))
         return Statistics.read(sink.folder), manifests
 
     return gather
