@@ -16,6 +16,9 @@ GRPC_TOOLS := .cache/grpc-tools-1.48.2
 AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
 ENGINES := .cache/engines
+ENGINES_WORKER := .cache/engines-worker
+BEAM := .cache/beam
+BEAM_VERSION := $(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' requirements/engines.txt)
 PEERS := ray spark daft
 COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
 LOCK := $(COMPILE) --generate-hashes $(LOCK_ARGS)
@@ -28,8 +31,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-engines test-install soak check format bench bench-full \
-  bench-tables proto lock clean
+.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-gpu test-engines test-install soak check format bench bench-full \
+  bench-tables bench-engines proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -60,7 +63,10 @@ test-airflow: $(AIRFLOW)/.ready ## Run the pipelines on Airflow 2: about six min
 test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kubeflow does: about four minutes
 	KFP_PYTHON=$(abspath $(KUBEFLOW))/bin/python $(PYTEST) tests/integration/test_kubeflow.py $(ARGS)
 
-test-engines: $(ENGINES)/.ready ## Run on clusters of Beam, Ray and Spark, and kill their workers: about ten minutes
+test-gpu: $(ENV)/.ready ## Run models on a GPU
+	TEST_GPU=1 $(PYTEST) tests/integration/test_gpu.py $(ARGS)
+
+test-engines: $(ENGINES)/.ready $(ENGINES_WORKER)/.ready $(BEAM)/.ready ## Run on clusters of Beam, Ray and Spark, and kill their workers: about ten minutes
 	TEST_ENGINES=1 $(ENGINES)/bin/python -m pytest tests/integration/engines $(ARGS)
 
 test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean environments: about four minutes
@@ -88,6 +94,9 @@ bench-full: .venv/.ready ## Measure with ten times the records and with one feat
 
 bench-tables: .cache/bench-core/.ready $(PEERS:%=.cache/bench-%/.ready) ## Measure tables side by side with Ray, Spark and Daft: nine minutes
 	@.cache/bench-core/bin/python -W ignore -m benchmarks.tables $(ARGS)
+
+bench-engines: $(ENGINES)/.ready $(BEAM)/.ready ## Measure the engines on clusters, beside Ray Data and Spark's own: about six minutes
+	@$(ENGINES)/bin/python -W ignore -m benchmarks.engines $(ARGS)
 
 proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from proto/
 	@mkdir -p $(PROTO_OUT)
@@ -145,6 +154,22 @@ $(ENGINES)/.ready: pyproject.toml requirements/engines.txt
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
 	  requirements/engines.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# For workers of Beam: what this package needs, but not the package.
+$(ENGINES_WORKER)/.ready: pyproject.toml requirements/constraints-tfx-1.16.txt
+	@$(@D)/bin/python -c pass 2>/dev/null || \
+	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
+	@tools/uv pip install --quiet --python $(@D) --compile-bytecode \
+	  --constraint requirements/constraints-tfx-1.16.txt --requirements pyproject.toml \
+	  pip setuptools wheel
+	@touch $@
+
+# Prism, and the program that starts a worker in a container, of the Beam that is locked.
+$(BEAM)/.ready: requirements/engines.txt
+	GOBIN=$(abspath $(@D))/bin go install \
+	  github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION) \
+	  github.com/apache/beam/sdks/v2/python/container@v$(BEAM_VERSION)
 	@touch $@
 
 .cache/docs/.ready: requirements/docs.txt

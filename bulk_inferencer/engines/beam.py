@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +13,28 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from bulk_inferencer._access import check_access
+from bulk_inferencer._checks import check_number
 from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.progress import heartbeats_of_processes
+from bulk_inferencer._units.stages import without_models
 from bulk_inferencer._units.worker import UnitWorker
-from bulk_inferencer.beam import metrics
-from bulk_inferencer.engines import beam_options
+from bulk_inferencer.engines import beam_hints, beam_options, beam_portable, beam_unit, dataflow
+from bulk_inferencer.engines.beam_jobs import waited_for
+from bulk_inferencer.engines.beam_stages import run_in_stages
 from bulk_inferencer.engines.beam_workers import quiet_connections
-from bulk_inferencer.engines.engine import Engine
+from bulk_inferencer.engines.engine import Engine, warn_of_idle_workers
 from bulk_inferencer.engines.parcel import pack
-from bulk_inferencer.engines.unpacking import opened
 from bulk_inferencer.errors import SettingsError, WorkerError
 
 _ADVICE = (
     "Install the same packages on every worker, or let Beam do it: --sdk_container_image, "
     "--extra_package or --setup_file."
 )
-_OUR_ERROR = re.compile(r"bulk_inferencer\.errors\.WorkerError: (.*?)(?: \[while running |$)", re.M)
+_WORKER_ERROR = re.compile(
+    r"(?:RuntimeError: |bulk_inferencer\.errors\.)WorkerError: (.*?)(?: \[while running |$)",
+    re.MULTILINE,
+)
+# With Beam's option --pickle_library=dill, workers cannot unpickle anything before they can tell.
 _MISSING = re.compile(r"ModuleNotFoundError: (No module named 'bulk_inferencer[^']*')")
 
 
@@ -42,16 +51,48 @@ class Beam(Engine):
         core.
       make_pipeline: makes the pipeline, instead of `options`, which then only open the files that
         the job names.
+      worker_timeout_seconds: for how long a portable runner (Prism, Flink, or any behind
+        `--job_endpoint`) may go without a sign of life of any worker before the run ends with an
+        error. Raise it where jobs wait for others.
+      accelerator: what workers that hold the model need, as Beam's hint of that name:
+        `type:nvidia-tesla-t4;count:1;install-nvidia-driver`. The job then has three steps, so that
+        Dataflow reads and writes on other workers, without one. The local runner ignores it.
+      min_ram: the memory that they need, in bytes or as `30GB`; otherwise like `accelerator`.
+
+    Raises:
+      SettingsError: a setting has another form.
     """
 
     options: PipelineOptions | Sequence[str] = ()
     make_pipeline: Callable[[], beam.Pipeline] | None = None
+    worker_timeout_seconds: float = 600
+    accelerator: str = ""
+    min_ram: str | int = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.options, str):
             raise SettingsError(
                 f"Beam's options must be a list, not {self.options!r}. Write [{self.options!r}]."
             )
+        advice = "Leave it out to wait for ten minutes."
+        check_number("Beam.worker_timeout_seconds", self.worker_timeout_seconds, advice, 1)
+        beam_hints.check_hints(self.accelerator, self.min_ram)
+
+    @property
+    def _hints(self) -> dict[str, str | int]:
+        hints = {"accelerator": self.accelerator, "min_ram": self.min_ram}
+        return {name: value for name, value in hints.items() if value}
+
+    def check(self) -> None:
+        """See `Engine`."""
+        if dataflow.is_dataflow(self.options):
+            dataflow.check_options(self.options, has_hints=bool(self._hints))
+        beam_portable.check_endpoint(beam_options.parsed(self.options))
+
+    def check_paths(self, paths: Iterable[str]) -> None:
+        """See `Engine`."""
+        if dataflow.is_dataflow(self.options) and (found := list(paths)):
+            dataflow.check_paths(found, self.options)
 
     def open_filesystems(self, paths: Iterable[str]) -> None:
         """See `Engine`. A pipeline that somebody else makes brings its own options."""
@@ -63,32 +104,42 @@ class Beam(Engine):
     def run_units(self, worker: UnitWorker, units: Sequence[Unit]) -> None:
         """See `Engine`."""
         make = self.make_pipeline or (lambda: beam_options.make_pipeline(self.options))
+        pipeline = make()
+        is_portable = beam_portable.is_portable(pipeline)
+        folder = worker.task.manifests_folder
+        watched: Any = nullcontext()
+        if is_portable:
+            watched = beam_portable.watched(pipeline, folder, self.worker_timeout_seconds)
+        warn_of_idle_workers(units, beam_options.workers_asked_for(self.options))
+        beam_unit.send_by_value()
+        options = None if isinstance(self.options, PipelineOptions) else [*self.options]
+        parcel = tuple(pack(worker, _ADVICE, options))
         try:
-            with quiet_connections(), make() as pipeline:
-                _ = (
+            with (
+                quiet_connections(),
+                watched,
+                heartbeats_of_processes(folder),
+                waited_for(pipeline),
+            ):
+                pickled = (
                     pipeline
-                    | "Units" >> beam.Create(units)
+                    | "Units" >> beam.Create([pickle.dumps(unit) for unit in units])
                     | "Distribute" >> beam.Reshuffle()
-                    | "RunUnit" >> beam.ParDo(_RunUnit(tuple(pack(worker, _ADVICE))))
                 )
+                if self._hints and beam_hints.are_of_use(pipeline):
+                    plain = tuple(pack(without_models(worker), _ADVICE, options))
+                    run_in_stages(pickled, parcel, plain, self._hints, is_portable)
+                else:
+                    _ = pickled | "RunUnit" >> beam.Map(
+                        beam_unit.run_unit, parcel=parcel, gives_signs=is_portable
+                    )
         except Exception as error:  # of whichever runner this is, with the worker's as text
-            if found := _OUR_ERROR.search(str(error)):
+            if found := _WORKER_ERROR.search(str(error)):
                 raise WorkerError(found[1]) from error
             if found := _MISSING.search(str(error)):
                 raise WorkerError(
                     f"A worker cannot import this package: {found[1]}. {_ADVICE}"
                 ) from error
+            if told := dataflow.explained(error, pipeline.options):
+                raise told from error
             raise
-
-
-class _RunUnit(beam.DoFn):
-    def __init__(self, parcel: tuple[Any, ...]) -> None:
-        self._parcel = parcel
-
-    def process(self, unit: Unit) -> None:
-        manifest = opened(self._parcel)(unit, metrics.MeteredWork)
-        if manifest:
-            # For display only: some runners count failed attempts too.
-            metrics.count(
-                manifest.examples_read, manifest.predictions_made, manifest.examples_failed
-            )

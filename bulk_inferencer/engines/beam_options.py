@@ -19,6 +19,8 @@ from bulk_inferencer.errors import SettingsError
 
 _REST = "rest"  # the arguments that belong to no option
 _LOCAL_RUNNERS = ("BundleBasedDirectRunner", "DirectRunner", "FnApiRunner")
+_LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+_DIRECT_RUNNERS = ("directrunner", "switchingdirectrunner")
 
 
 def open_filesystems(paths: Iterable[str], options: PipelineOptions | Sequence[str]) -> None:
@@ -27,9 +29,7 @@ def open_filesystems(paths: Iterable[str], options: PipelineOptions | Sequence[s
     Raises:
       MissingExtraError, SettingsError: one of the paths cannot be opened; see `check_access`.
     """
-    if not isinstance(options, PipelineOptions):
-        options = PipelineOptions(with_runner(options))
-    FileSystems.set_options(options)
+    FileSystems.set_options(parsed(options))
     check_access(paths)
 
 
@@ -39,30 +39,56 @@ def make_pipeline(options: PipelineOptions | Sequence[str]) -> beam.Pipeline:
     Raises:
       SettingsError: the runner lacks an option, such as Dataflow its project.
     """
-    if not isinstance(options, PipelineOptions):
-        options = PipelineOptions(with_runner(options))
     try:
-        return beam.Pipeline(options=options)
+        return beam.Pipeline(options=parsed(options))
     except ValueError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise SettingsError(f"Beam cannot take its options: {reason}. Correct them.") from error
+
+
+def parsed(options: PipelineOptions | Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options. If they name no runner, with the local one; see `with_runner`."""
+    if not isinstance(options, PipelineOptions):
+        return PipelineOptions(with_runner(options))
+    given = options.get_all_options(drop_default=True, retain_unknown_options=True)
+    if "runner" not in given:
+        local = PipelineOptions(with_runner([])).get_all_options(drop_default=True)
+        return PipelineOptions.from_dictionary({**local, **given})
+    if _is_direct(given["runner"]):
+        return PipelineOptions.from_dictionary({**given, "runner": _LOCAL_RUNNER})
+    return options
 
 
 def with_runner(args: Iterable[Any]) -> list[Any]:
     """Returns Beam's arguments. If they name no runner, adds the local one, a thread per core.
 
     By its class path, since Beam 2.7x takes the name `DirectRunner` as a wish to download another
-    runner first, and hangs on a slow network.
+    runner first, and hangs on a slow network. Where arguments have that name, the path follows.
     """
     args = list(args)
-    if runner_of(args) is not None:
-        return args
+    runner = runner_of(args)
+    if runner is not None:
+        return [*args, f"--runner={_LOCAL_RUNNER}"] if _is_direct(runner) else args
     return [
-        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        f"--runner={_LOCAL_RUNNER}",
         "--direct_running_mode=multi_threading",
         f"--direct_num_workers={_available_cores()}",
         *args,
     ]
+
+
+def workers_asked_for(options: PipelineOptions | Sequence[str]) -> int:
+    """Returns how many workers options ask for; 0 if they leave that to the runner.
+
+    Threads of this process do not count.
+    """
+    given = (
+        options if isinstance(options, PipelineOptions) else PipelineOptions([*options])
+    ).get_all_options(drop_default=True)
+    names = ["num_workers", "max_num_workers", "parallelism"]
+    if given.get("direct_running_mode") == "multi_processing":
+        names.append("direct_num_workers")
+    return max(given.get(name) or 0 for name in names)
 
 
 def check_options(args: Sequence[str]) -> None:
@@ -105,6 +131,11 @@ def _check_runner(name: str) -> None:
 
 def _add_rest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(_REST, nargs="*")
+
+
+def _is_direct(runner: str) -> bool:
+    """Returns whether a runner is the one that downloads another one, if it can."""
+    return runner.rpartition(".")[2].lower() in _DIRECT_RUNNERS
 
 
 def is_local(args: Iterable[Any]) -> bool:

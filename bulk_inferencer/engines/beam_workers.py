@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from apache_beam.portability import python_urns
+from apache_beam.runners.portability import portable_runner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
     SubprocessSdkWorkerHandler,
@@ -35,7 +36,10 @@ def silent_workers() -> Iterator[None]:
 
 @contextmanager
 def quiet_connections() -> Iterator[None]:
-    """Within `with`, only the log says that connections to a worker broke: an error says why."""
+    """Within `with`, what an error says as well is in the log only, below the level of warnings.
+
+    That is, that connections to a worker broke, and what errors a portable runner told of.
+    """
     print_error = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -47,11 +51,19 @@ def quiet_connections() -> Iterator[None]:
     def is_wanted(record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], grpc.RpcError))
 
+    def is_not_told(record: logging.LogRecord) -> bool:
+        if record.pathname == portable_runner.__file__ and record.levelno >= logging.ERROR:
+            _logger.info("Beam's runner says: %s", record.getMessage())
+            return False
+        return True
+
     threading.excepthook = hook
     data_plane._LOGGER.addFilter(is_wanted)
+    logging.root.addFilter(is_not_told)
     try:
         yield
     finally:
+        logging.root.removeFilter(is_not_told)
         data_plane._LOGGER.removeFilter(is_wanted)
         threading.excepthook = print_error
 

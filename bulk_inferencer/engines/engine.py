@@ -38,6 +38,16 @@ class Engine(abc.ABC):
           SettingsError: a setting is wrong.
         """
 
+    def check_paths(self, paths: Iterable[str]) -> None:  # noqa: B027, most engines cannot tell
+        """Checks that workers can see paths, as far as that can be told here.
+
+        Args:
+          paths: what workers read and write; none if there is nothing to score.
+
+        Raises:
+          SettingsError: workers cannot see one of them.
+        """
+
     def open_filesystems(self, paths: Iterable[str]) -> None:
         """Makes files usable in this process.
 
@@ -69,29 +79,46 @@ def run_units(engine: Engine, worker: UnitWorker, units: Sequence[Unit]) -> None
         `Engine.run_units`.
     """
     try:
-        engine.run_units(worker, units)
+        try:
+            engine.run_units(worker, units)
+        finally:
+            worker.forget()
     except Exception:
         if error := worker.stop.take_down():
             raise error from None
         raise
     except BaseException:  # Ctrl-C or SIGTERM: local threads may still be at work.
-        worker.stop.take_down()
         guard_exit()
+        worker.stop.take_down()
         raise
-    finally:
-        worker.forget()
     if error := worker.stop.take_down():
         raise error
 
 
 def warn_of_idle_workers(units: Sequence[Unit], workers: int) -> None:
-    """Warns if there are fewer units than workers, so that some have nothing to do."""
-    if len(units) < workers:
-        _logger.warning(
-            "%s for %d workers, so %d of them have nothing to do. A unit is one file or more: "
-            "split the input into at least %d files, or use fewer workers.",
-            "There is 1 unit" if len(units) == 1 else f"There are {len(units)} units",
-            workers,
-            workers - len(units),
-            workers,
+    """Warns if a run has fewer units than there are workers, so that some have nothing to do.
+
+    What is left of a run that goes on is no reason, nor is a trial, which has a unit per split.
+    """
+    planned = sum({unit.split: unit.count for unit in units}.values())
+    is_trial = any(unit.count == 1 and len(unit.files) > 1 for unit in units)
+    if planned >= workers or is_trial:
+        return
+    if all(len(unit.files) < 2 for unit in units):
+        advice = (
+            f"A unit is a file. Only files of Parquet, and of CSV and JSON Lines that are not "
+            f"compressed, are read in parts, of about 16 MiB. Write the input as {workers} files "
+            f"or more of about equal size, or use fewer workers."
         )
+    else:
+        advice = (
+            f"A unit is 64 MiB of files, and there is not enough input for so many. Use "
+            f"{planned} workers at most."
+        )
+    _logger.warning(
+        "%s for %d workers, so %d of them have nothing to do. %s",
+        "There is 1 unit" if planned == 1 else f"There are {planned} units",
+        workers,
+        workers - planned,
+        advice,
+    )

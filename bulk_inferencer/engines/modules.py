@@ -16,6 +16,7 @@ from bulk_inferencer import _files
 from bulk_inferencer.errors import SettingsError
 
 _INIT = "__init__.py"
+_FOLDER = "/<modules>/"  # which is on no disk
 
 
 def read_modules(paths: Iterable[str]) -> dict[str, bytes]:
@@ -25,14 +26,12 @@ def read_modules(paths: Iterable[str]) -> dict[str, bytes]:
       paths: Python files, or wheels, of which all Python files are taken.
 
     Raises:
-      SettingsError: a path is something else, is missing, or has a module that another has too.
+      SettingsError: a path is something else, is missing or damaged, or has a module that another
+        has too.
     """
     found: dict[str, bytes] = {}
     for path in paths:
-        if not _files.exists(path):
-            raise SettingsError(f"There is no module {path}. Correct InferenceJob.modules.")
-        with _files.open_to_read(path) as file:
-            own = _sources(path, file.read())
+        own = _sources(path)
         if both := sorted(own.keys() & found.keys()):
             raise SettingsError(
                 f"InferenceJob.modules has {both[0]} twice, the second time in {path}. Leave one "
@@ -42,42 +41,58 @@ def read_modules(paths: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-def _sources(path: str, content: bytes) -> dict[str, bytes]:
+def _sources(path: str) -> dict[str, bytes]:
     name = posixpath.basename(path)
-    if name.endswith(".py"):
-        return {name: content}
-    if not name.endswith((".whl", ".zip")):
+    if not name.endswith((".py", ".whl", ".zip")):
         raise SettingsError(
             f"InferenceJob.modules needs Python files or wheels, but has {path}. Name the .py "
             f"files, or install the package on every worker."
         )
-    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        return {own: wheel.read(own) for own in wheel.namelist() if own.endswith(".py")}
+    if not _files.exists(path):
+        raise SettingsError(f"There is no module {path}. Correct InferenceJob.modules.")
+    with _files.open_to_read(path) as file:
+        content = file.read()
+    try:
+        if name.endswith(".py"):
+            compile(content, path, "exec", dont_inherit=True)
+            return {name: content}
+        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+            return {own: wheel.read(own) for own in wheel.namelist() if own.endswith(".py")}
+    except (SyntaxError, ValueError, zipfile.BadZipFile) as error:
+        raise SettingsError(
+            f"InferenceJob.modules has {path}, which cannot be imported: {error}. Mend it."
+        ) from error
 
 
-class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     """Finds modules in memory."""
 
-    def __init__(self, sources: Mapping[str, bytes]) -> None:
-        self.sources = sources
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the packages, and of the modules that are in none."""
-        return {path.partition("/")[0].removesuffix(".py") for path in self.sources}
+    def __init__(self, sources: Mapping[str, bytes], run: str) -> None:
+        self.sources = dict(sources)
+        self.run = run
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if not (own := self._path_of(name)):
+        if not self._path_of(name):
             return None
-        return importlib.util.spec_from_loader(name, self, origin=own)
+        return importlib.util.spec_from_loader(name, self)
 
     def is_package(self, name: str) -> bool:
         return posixpath.basename(self._path_of(name)) == _INIT
 
+    def get_filename(self, name: str) -> str:
+        return _FOLDER + self._path_of(name)
+
     def get_source(self, name: str) -> str:
         return importlib.util.decode_source(self.sources[self._path_of(name)])
+
+    def forget_modules(self) -> None:
+        """Lets Python import these modules anew, and those of the same name from elsewhere."""
+        for name in list(sys.modules):
+            parts = name.split(".")
+            if any(self._path_of(".".join(parts[:i])) for i in range(1, len(parts) + 1)):
+                del sys.modules[name]
 
     def _path_of(self, name: str) -> str:
         path = name.replace(".", "/")
@@ -85,19 +100,39 @@ class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader)
         return next((own for own in candidates if own in self.sources), "")
 
 
-def make_importable(sources: Mapping[str, bytes]) -> None:
+class _Namespaces(importlib.abc.MetaPathFinder):
+    """Finds packages without an `__init__.py`, if nobody else does."""
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        self._sources = tuple(sources)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        folder = name.replace(".", "/") + "/"
+        if not any(own.startswith(folder) for own in self._sources):
+            return None
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [_FOLDER + folder]
+        return spec
+
+
+def make_importable(sources: Mapping[str, bytes], run: str) -> None:
     """Lets Python import modules from memory, before those of the same name that are installed.
 
     Those of an earlier run in the same process are forgotten.
     """
-    earlier = [finder for finder in sys.meta_path if isinstance(finder, _ShippedModules)]
-    if not sources or any(finder.sources == sources for finder in earlier):
+    shipped = next((own for own in sys.meta_path if isinstance(own, _ShippedModules)), None)
+    if not shipped and not sources:
         return
-    finder = _ShippedModules(sources)
-    for other in earlier:
-        if other.names & finder.names:
-            sys.meta_path.remove(other)
-    for name in list(sys.modules):
-        if name.partition(".")[0] in finder.names:
-            del sys.modules[name]
-    sys.meta_path.insert(0, finder)
+    if shipped and shipped.run == run and shipped.sources.items() >= sources.items():
+        return
+    for finder in list(sys.meta_path):
+        if isinstance(finder, (_ShippedModules, _Namespaces)):
+            sys.meta_path.remove(finder)
+    if shipped:
+        shipped.forget_modules()
+    shipped = _ShippedModules(sources, run)
+    shipped.forget_modules()
+    sys.meta_path.insert(0, shipped)
+    sys.meta_path.append(_Namespaces(sources))

@@ -7,6 +7,7 @@ so this module imports nothing but Python's own at its top.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,9 @@ class Parcel(NamedTuple):
       advice: how the engine gets packages and modules onto its workers.
       modules: sources of the user's modules, by path.
       options: Beam's options for files; None where the engine hands them on itself.
+      folder: the current one of the process that starts the run, where relative paths begin.
       content: a `UnitWorker`, pickled.
+      run: tells the run from others.
     """
 
     version: str
@@ -34,22 +37,24 @@ class Parcel(NamedTuple):
     advice: str
     modules: dict[str, bytes]
     options: Sequence[str] | None
+    folder: str
     content: bytes
+    run: str
 
 
 def pack(worker: UnitWorker, advice: str, options: Sequence[str] | None = None) -> Parcel:
     """Returns what an engine sends to its workers."""
     import dataclasses
 
-    import cloudpickle
-
     from bulk_inferencer import __version__
+    from bulk_inferencer.engines.pickling import dumps
     from bulk_inferencer.engines.unpacking import remember
 
-    content = cloudpickle.dumps(dataclasses.replace(worker, modules={}))
+    content = dumps(dataclasses.replace(worker, modules={}))
     remember(content, worker)
     python = "{}.{}".format(*sys.version_info)
-    return Parcel(__version__, python, advice, dict(worker.modules), options, content)
+    modules, folder, run = dict(worker.modules), os.getcwd(), worker.stop.path
+    return Parcel(__version__, python, advice, modules, options, folder, content, run)
 
 
 def problem_here(parcel: Sequence[Any]) -> str:
@@ -68,14 +73,16 @@ def problem_here(parcel: Sequence[Any]) -> str:
         )
     try:
         import bulk_inferencer
+
+        found_version = getattr(bulk_inferencer, "__version__", "of an unknown version")
+        if found_version != version:
+            return (
+                f"{where} has bulk-inferencer {found_version}, but the run was started with "
+                f"{version}. {advice}"
+            )
+        import bulk_inferencer.engines.unpacking  # and all that it needs
     except ImportError as error:
         return f"{where} cannot import bulk_inferencer: {error}. {advice}"
-    found_version = getattr(bulk_inferencer, "__version__", "of an unknown version")
-    if found_version != version:
-        return (
-            f"{where} has bulk-inferencer {found_version}, but the run was started with {version}. "
-            f"{advice}"
-        )
     return ""
 
 

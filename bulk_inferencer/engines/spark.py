@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-import functools
+import logging
+import math
 import pickle
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from bulk_inferencer import _extras
 from bulk_inferencer._units.plan import Unit
+from bulk_inferencer._units.progress import poll_seconds
 from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer.engines import parcel
-from bulk_inferencer.engines.engine import Engine
-from bulk_inferencer.errors import WorkerError
+from bulk_inferencer.engines.engine import Engine, warn_of_idle_workers
+from bulk_inferencer.engines.spark_job import Job, job_in
+from bulk_inferencer.engines.spark_session import check_session, opened_session, reason_of
+from bulk_inferencer.engines.spark_worker import unit_runner
+from bulk_inferencer.errors import SettingsError, WorkerError
+
+_logger = logging.getLogger(__name__)
 
 _ADVICE = (
     "Install the same packages on every node, or ship an environment with "
     "spark.archives and spark.pyspark.python."
 )
+_PYTHON_ADVICE = (
+    "Name the Python that workers have: Spark(conf={'spark.pyspark.python': '/path/to/python'})."
+)
+_LOG_ADVICE = (
+    "The stderr of its executors says more; Spark's web page shows it. Run again, and nothing that "
+    "is finished is scored again."
+)
+_LOOK_SECONDS = 0.5
+_WARN_SECONDS = 15.0
+_CANCEL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Spark(Engine):
-    """Runs units as tasks of one Spark stage.
+    """Runs units as tasks of one Spark stage, without a shuffle, and without records as rows.
 
     ```python
-    run(job, engine=Spark("spark://head:7077"))
+    run(job, engine=Spark("spark://head:7077", conf={"spark.executor.memory": "4g"}))
     ```
 
+    A task is some units, and loads a model once per Python process of Spark's: as many as an
+    executor has cores. They need memory beside that of the executor, which on YARN and Kubernetes
+    is `spark.executor.memoryOverhead`. What they log is in the `stderr` of their executor, which
+    Spark's web page shows.
+
+    For GPUs, give each executor one: `conf={"spark.executor.resource.gpu.amount": "1",
+    "spark.task.resource.gpu.amount": "1"}`.
+
     Attributes:
-      master: the cluster's, as Spark takes it. Default: the session that is active, as in a
-        notebook of Databricks.
-      conf: Spark's configuration, by name.
+      master: the cluster's, as Spark takes it; `sc://...` is a server of Spark Connect. Default:
+        the session that is active, as in a notebook of Databricks, or what `spark-submit` says.
+      conf: Spark's configuration, by name, for the session that the run starts and stops. A session
+        that is active stays as it is. Workers run the Python that `spark.pyspark.python` or
+        `PYSPARK_PYTHON` names; else, on this machine and on a standalone cluster, the one of this
+        process.
       options: Beam's options, which open files.
     """
 
@@ -39,26 +69,88 @@ class Spark(Engine):
     conf: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.master is not None and not (isinstance(self.master, str) and self.master):
+            raise SettingsError(
+                f"Spark's master must be text such as 'spark://head:7077', not {self.master!r}. "
+                f"Leave it out to use the session that is active."
+            )
+        if not isinstance(self.conf, Mapping):
+            raise SettingsError(
+                f"Spark's conf must be a dict such as {{'spark.executor.memory': '4g'}}, not "
+                f"{self.conf!r}."
+            )
+        for name, value in self.conf.items():
+            if not (isinstance(name, str) and isinstance(value, str)):
+                raise SettingsError(
+                    f"Spark's conf has {name!r}: {value!r}, but both must be text. Write numbers "
+                    f"as '4', and True as 'true'."
+                )
+        if isinstance(self.options, str):
+            raise SettingsError(
+                f"Spark's options must be a list, not {self.options!r}. Write [{self.options!r}]."
+            )
+
     def check(self) -> None:
         """See `Engine`."""
         _extras.require("pyspark", "spark", "engines.Spark")
+        check_session(self.master, self.conf)
 
     def run_units(self, worker: UnitWorker, units: Sequence[Unit]) -> None:
         """See `Engine`."""
         from pyspark import cloudpickle
-        from pyspark.sql import SparkSession
 
-        builder = SparkSession.builder
-        if self.master:
-            builder = builder.master(self.master)
-        for name, value in self.conf.items():
-            builder = builder.config(name, value)
-        context = builder.getOrCreate().sparkContext
         cloudpickle.register_pickle_by_value(parcel)
         own = tuple(parcel.pack(worker, _ADVICE, self.options))
-        run = functools.partial(parcel.run_parcel, own)
-        pickled = [[pickle.dumps(unit)] for unit in units]
-        slices = min(len(units), 4 * context.defaultParallelism)
-        problems = context.parallelize(pickled, slices).map(run).collect()
-        if problem := next(filter(None, problems), ""):
-            raise WorkerError(problem)
+        with opened_session(self.master, self.conf) as session:
+            job = job_in(session)
+            # The largest ones first, so that all workers end at about the same time.
+            largest_first = map(pickle.dumps, sorted(units, key=lambda unit: -_bytes_of(unit)))
+            done = job.start(unit_runner(parcel.run_parcel, own), list(largest_first))
+            try:
+                _wait(done, job, worker, units)
+                if not done.done():
+                    return  # The run is over, and knows why.
+            finally:
+                if not done.done():
+                    _cancel(done, job)
+            if error := done.exception():
+                raise WorkerError(_message(reason_of(error))) from error
+            if problem := done.result():
+                raise WorkerError(problem)
+
+
+def _bytes_of(unit: Unit) -> int:
+    return sum(file.own_bytes for file in unit.files)
+
+
+def _wait(done: Future[str], job: Job, worker: UnitWorker, units: Sequence[Unit]) -> None:
+    """Returns when the job is done, or else when the run is over."""
+    seconds = poll_seconds(worker.task.manifests_folder, _LOOK_SECONDS)
+    patience = time.monotonic() + _WARN_SECONDS
+    has_begun = False
+    while wait([done], seconds).not_done and not worker.is_over():
+        if not has_begun and (has_begun := job.has_begun()):
+            warn_of_idle_workers(units, job.cores())
+        elif not has_begun and time.monotonic() > patience:
+            patience = math.inf
+            _logger.warning(
+                "Spark has started nothing for %.0f s, and the run waits. Maybe no executor is "
+                "free, or none has the cores and the memory that Spark's conf asks for. Spark's "
+                "web page shows them.",
+                _WARN_SECONDS,
+            )
+
+
+def _cancel(done: Future[str], job: Job) -> None:
+    """Ends a job, and waits until its tasks have ended."""
+    patience = time.monotonic() + _CANCEL_SECONDS
+    job.cancel()
+    wait([done], _CANCEL_SECONDS)
+    while job.is_at_work() and time.monotonic() < patience:
+        time.sleep(_LOOK_SECONDS)
+
+
+def _message(reason: str) -> str:
+    advice = _PYTHON_ADVICE if "Cannot run program" in reason else _LOG_ADVICE
+    return f"Spark gave up, because of: {reason.rstrip('.')}. {advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import sys
@@ -15,13 +16,14 @@ from bulk_inferencer.engines.parcel import Parcel, problem_here
 from bulk_inferencer.errors import WorkerError
 
 _lock = threading.Lock()
-_packed_here: weakref.WeakValueDictionary[bytes, UnitWorker] = weakref.WeakValueDictionary()
-_last: tuple[bytes, UnitWorker] | None = None  # A worker gets the same parcel with each unit.
+# By the content of their parcels. A run holds those that work for it.
+_workers: weakref.WeakValueDictionary[bytes, UnitWorker] = weakref.WeakValueDictionary()
 
 
 def remember(content: bytes, worker: UnitWorker) -> None:
     """Remembers who was packed in this process, where local threads are workers too."""
-    _packed_here[content] = worker
+    with _lock:
+        _workers[content] = worker
 
 
 def opened(parcel: Sequence[object]) -> UnitWorker:
@@ -30,16 +32,14 @@ def opened(parcel: Sequence[object]) -> UnitWorker:
     Raises:
       WorkerError: the worker lacks a module, or has another version of Python or of this package.
     """
-    global _last
     if problem := problem_here(parcel):
         raise WorkerError(problem)
     own = Parcel(*parcel)  # type: ignore[arg-type]
     with _lock:
-        if worker := _packed_here.get(own.content):
-            return worker
-        if _last is None or _last[0] != own.content:
-            _last = own.content, _unpickled(own)
-        return _last[1]
+        worker = _workers.get(own.content)
+        if worker is None:
+            worker = _workers[own.content] = _unpickled(own)
+        return worker
 
 
 def _unpickled(parcel: Parcel) -> UnitWorker:
@@ -47,12 +47,14 @@ def _unpickled(parcel: Parcel) -> UnitWorker:
         from bulk_inferencer.engines import beam_options  # which imports Beam
 
         beam_options.open_filesystems((), parcel.options)
-    make_importable(parcel.modules)
+    if os.path.isdir(parcel.folder):  # or relative paths would mean something else here
+        os.chdir(parcel.folder)
+    make_importable(parcel.modules, parcel.run)
     try:
         worker: UnitWorker = pickle.loads(parcel.content)
-    except ImportError as error:
+    except Exception as error:  # The user's modules may raise anything.
         raise WorkerError(
             f"The worker on {socket.gethostname()} ({sys.executable}) cannot import what the model "
-            f"or its functions need: {error}. {parcel.advice}"
+            f"or its functions need: {type(error).__name__}: {error}. {parcel.advice}"
         ) from error
     return worker
