@@ -13,9 +13,10 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\"\xb4\x06\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimit\x12\x31\n\x0b\x63ompression\x18\x65 \x01(\x0e\x32\x1c.bulk_inferencer.Compression\x12\x16\n\x0e\x63heckpoint_dir\x18\x66 \x01(\t\x12\x17\n\x0fkeep_checkpoint\x18g \x01(\x08\x12\x1c\n\x0f\x63heckpoint_days\x18h \x01(\x05H\x00\x88\x01\x01\x12=\n\rdamaged_files\x18i \x01(\x0e\x32&.bulk_inferencer.DataSpec.DamagedFiles\x12\x1e\n\x11max_damaged_files\x18j \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x10max_record_bytes\x18k \x01(\x03\x12\x0f\n\x07\x63olumns\x18l \x03(\t\x12\x35\n\x06rename\x18m \x03(\x0b\x32%.bulk_inferencer.DataSpec.RenameEntry\x12\x37\n\x07vectors\x18n \x03(\x0b\x32&.bulk_inferencer.DataSpec.VectorsEntry\x12\x1c\n\x0fprediction_logs\x18o \x01(\x08H\x02\x88\x01\x01\x12\x1c\n\x0frecords_in_logs\x18p \x01(\x08H\x03\x88\x01\x01\x12\x13\n\x06report\x18q \x01(\x08H\x04\x88\x01\x01\x1a-\n\x0bRenameEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aK\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.bulk_inferencer.ColumnList:\x02\x38\x01\"\"\n\x0c\x44\x61magedFiles\x12\x08\n\x04\x46\x41IL\x10\x00\x12\x08\n\x04SKIP\x10\x01\x42\x12\n\x10_checkpoint_daysB\x14\n\x12_max_damaged_filesB\x12\n\x10_prediction_logsB\x12\n\x10_records_in_logsB\t\n\x07_reportJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"\x1d\n\nColumnList\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\x9c\x03\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x12\x1a\n\rtakes_records\x18i \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18j \x03(\t\x12\x15\n\rallow_missing\x18k \x01(\x08\x42\n\n\x08\x65ndpointB\x10\n\x0e_takes_recordsJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"J\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x12\x15\n\rfirst_records\x18\x03 \x01(\x03\"\xa7\x01\n\tTableSpec\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.bulk_inferencer.TableSpec.Format\x12\x0c\n\x04keep\x18\x02 \x03(\t\x12\x11\n\tkeep_none\x18\x03 \x01(\x08\x12\x16\n\x0e\x62inary_columns\x18\x04 \x03(\t\".\n\x06\x46ormat\x12\x0b\n\x07PARQUET\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\x0e\n\nJSON_LINES\x10\x02\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t\"\x90\x01\n\nModelSpecs\x12\x37\n\x06models\x18\x01 \x03(\x0b\x32\'.bulk_inferencer.ModelSpecs.ModelsEntry\x1aI\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec:\x02\x38\x01\"7\n\x07Routing\x12,\n\x05split\x18\x01 \x01(\x0b\x32\x1d.bulk_inferencer.SplitRouting\"\x9c\x01\n\x0cSplitRouting\x12;\n\x07weights\x18\x01 \x03(\x0b\x32*.bulk_inferencer.SplitRouting.WeightsEntry\x12\x11\n\tsplit_key\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"h\n\x0e\x43omparisonSpec\x12\x14\n\x0ckey_features\x18\x01 \x03(\t\x12\x1b\n\x0emost_different\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08outcomes\x18\x03 \x01(\tB\x11\n\x0f_most_different\"9\n\x0b\x43\x61scadeSpec\x12*\n\x06stages\x18\x01 \x03(\x0b\x32\x1a.bulk_inferencer.StageSpec\"\xb8\x01\n\tStageSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec\x12?\n\x13output_columns_spec\x18\x03 \x01(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12,\n\texit_when\x18\x04 \x03(\x0b\x32\x19.bulk_inferencer.ExitWhen\"d\n\x08\x45xitWhen\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\x08\x61t_least\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"\x9c\x02\n\x0c\x45xpectations\x12;\n\x07outputs\x18\x01 \x03(\x0b\x32*.bulk_inferencer.Expectations.OutputsEntry\x12 \n\x13max_failed_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmin_records\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\x0e\x62\x61seline_model\x18\x04 \x01(\t\x1aS\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.bulk_inferencer.OutputExpectations:\x02\x38\x01\x42\x16\n\x14_max_failed_fractionB\x0e\n\x0c_min_records\"\xef\x05\n\x12OutputExpectations\x12$\n\x17max_not_finite_fraction\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08min_mean\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08max_mean\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x45\n\tquantiles\x18\x06 \x03(\x0b\x32\x32.bulk_inferencer.OutputExpectations.QuantilesEntry\x12J\n\x0c\x63lass_shares\x18\x07 \x03(\x0b\x32\x34.bulk_inferencer.OutputExpectations.ClassSharesEntry\x12\x16\n\tmax_drift\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1a\n\rmin_agreement\x18\t \x01(\x01H\x06\x88\x01\x01\x12)\n\x1cmax_mean_absolute_difference\x18\n \x01(\x01H\x07\x88\x01\x01\x12$\n\x17max_absolute_difference\x18\x0b \x01(\x01H\x08\x88\x01\x01\x1aI\n\x0eQuantilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bulk_inferencer.Bounds:\x02\x38\x01\x1aK\n\x10\x43lassSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bulk_inferencer.Bounds:\x02\x38\x01\x42\x1a\n\x18_max_not_finite_fractionB\n\n\x08_minimumB\n\n\x08_maximumB\x0b\n\t_min_meanB\x0b\n\t_max_meanB\x0c\n\n_max_driftB\x10\n\x0e_min_agreementB\x1f\n\x1d_max_mean_absolute_differenceB\x1a\n\x18_max_absolute_difference\"N\n\x06\x42ounds\x12\x15\n\x08\x61t_least\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"\xa1\x01\n\x11ModelExpectations\x12>\n\x06models\x18\x01 \x03(\x0b\x32..bulk_inferencer.ModelExpectations.ModelsEntry\x1aL\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.bulk_inferencer.Expectations:\x02\x38\x01*!\n\x0b\x43ompression\x12\x08\n\x04GZIP\x10\x00\x12\x08\n\x04NONE\x10\x01*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%bulk_inferencer/bulk_inferencer.proto\x12\x0f\x62ulk_inferencer\x1a\x1cgoogle/protobuf/struct.proto\"\xb4\x06\n\x08\x44\x61taSpec\x12\x16\n\x0e\x65xample_splits\x18\x02 \x03(\t\x12\x34\n\rfailure_limit\x18\x64 \x01(\x0b\x32\x1d.bulk_inferencer.FailureLimit\x12\x31\n\x0b\x63ompression\x18\x65 \x01(\x0e\x32\x1c.bulk_inferencer.Compression\x12\x16\n\x0e\x63heckpoint_dir\x18\x66 \x01(\t\x12\x17\n\x0fkeep_checkpoint\x18g \x01(\x08\x12\x1c\n\x0f\x63heckpoint_days\x18h \x01(\x05H\x00\x88\x01\x01\x12=\n\rdamaged_files\x18i \x01(\x0e\x32&.bulk_inferencer.DataSpec.DamagedFiles\x12\x1e\n\x11max_damaged_files\x18j \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x10max_record_bytes\x18k \x01(\x03\x12\x0f\n\x07\x63olumns\x18l \x03(\t\x12\x35\n\x06rename\x18m \x03(\x0b\x32%.bulk_inferencer.DataSpec.RenameEntry\x12\x37\n\x07vectors\x18n \x03(\x0b\x32&.bulk_inferencer.DataSpec.VectorsEntry\x12\x1c\n\x0fprediction_logs\x18o \x01(\x08H\x02\x88\x01\x01\x12\x1c\n\x0frecords_in_logs\x18p \x01(\x08H\x03\x88\x01\x01\x12\x13\n\x06report\x18q \x01(\x08H\x04\x88\x01\x01\x1a-\n\x0bRenameEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aK\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.bulk_inferencer.ColumnList:\x02\x38\x01\"\"\n\x0c\x44\x61magedFiles\x12\x08\n\x04\x46\x41IL\x10\x00\x12\x08\n\x04SKIP\x10\x01\x42\x12\n\x10_checkpoint_daysB\x14\n\x12_max_damaged_filesB\x12\n\x10_prediction_logsB\x12\n\x10_records_in_logsB\t\n\x07_reportJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"\x1d\n\nColumnList\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\"`\n\x0c\x46\x61ilureLimit\x12\x16\n\tmax_count\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmax_fraction\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_countB\x0f\n\r_max_fraction\"\x9c\x03\n\tModelSpec\x12\x1c\n\x14model_signature_name\x18\x02 \x03(\t\x12\x0b\n\x03tag\x18\x05 \x03(\t\x12\x30\n\x0bgate_policy\x18\x64 \x01(\x0e\x32\x1b.bulk_inferencer.GatePolicy\x12)\n\x05\x62\x61tch\x18\x65 \x01(\x0b\x32\x1a.bulk_inferencer.BatchSpec\x12\x16\n\x0eimport_modules\x18\x66 \x03(\t\x12\x34\n\ntf_serving\x18g \x01(\x0b\x32\x1e.bulk_inferencer.TFServingSpecH\x00\x12>\n\x0fvertex_endpoint\x18h \x01(\x0b\x32#.bulk_inferencer.VertexEndpointSpecH\x00\x12\x1a\n\rtakes_records\x18i \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18j \x03(\t\x12\x15\n\rallow_missing\x18k \x01(\x08\x42\n\n\x08\x65ndpointB\x10\n\x0e_takes_recordsJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07\"\xeb\x01\n\rTFServingSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x04 \x01(\t\x12\x13\n\x0b\x63redentials\x18\x05 \x01(\t\x12\x37\n\x0f\x63hannel_options\x18\x06 \x03(\x0b\x32\x1e.bulk_inferencer.ChannelOption\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimitsB\n\n\x08_version\"H\n\rChannelOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x06number\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05value\"\x83\x01\n\x12VertexEndpointSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.bulk_inferencer.RequestLimits\"?\n\rRequestLimits\x12\x17\n\x0frequest_seconds\x18\x01 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x02 \x01(\x01\"J\n\tBatchSpec\x12\x13\n\x0bmax_records\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x12\x15\n\rfirst_records\x18\x03 \x01(\x03\"\xa7\x01\n\tTableSpec\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.bulk_inferencer.TableSpec.Format\x12\x0c\n\x04keep\x18\x02 \x03(\t\x12\x11\n\tkeep_none\x18\x03 \x01(\x08\x12\x16\n\x0e\x62inary_columns\x18\x04 \x03(\t\".\n\x06\x46ormat\x12\x0b\n\x07PARQUET\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\x0e\n\nJSON_LINES\x10\x02\"\x80\x01\n\x11OutputExampleSpec\x12?\n\x13output_columns_spec\x18\x03 \x03(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12\x18\n\x10replace_features\x18\x64 \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"\xea\x01\n\x11OutputColumnsSpec\x12\x16\n\x0esignature_name\x18\x01 \x01(\t\x12:\n\x0f\x63lassify_output\x18\x02 \x01(\x0b\x32\x1f.bulk_inferencer.ClassifyOutputH\x00\x12\x38\n\x0eregress_output\x18\x03 \x01(\x0b\x32\x1e.bulk_inferencer.RegressOutputH\x00\x12\x38\n\x0epredict_output\x18\x04 \x01(\x0b\x32\x1e.bulk_inferencer.PredictOutputH\x00\x42\r\n\x0boutput_type\"<\n\x0e\x43lassifyOutput\x12\x14\n\x0clabel_column\x18\x01 \x01(\t\x12\x14\n\x0cscore_column\x18\x02 \x01(\t\"%\n\rRegressOutput\x12\x14\n\x0cvalue_column\x18\x01 \x01(\t\"J\n\rPredictOutput\x12\x39\n\x0eoutput_columns\x18\x01 \x03(\x0b\x32!.bulk_inferencer.PredictOutputCol\"=\n\x10PredictOutputCol\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\routput_column\x18\x02 \x01(\t\"\x90\x01\n\nModelSpecs\x12\x37\n\x06models\x18\x01 \x03(\x0b\x32\'.bulk_inferencer.ModelSpecs.ModelsEntry\x1aI\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec:\x02\x38\x01\"7\n\x07Routing\x12,\n\x05split\x18\x01 \x01(\x0b\x32\x1d.bulk_inferencer.SplitRouting\"\x9c\x01\n\x0cSplitRouting\x12;\n\x07weights\x18\x01 \x03(\x0b\x32*.bulk_inferencer.SplitRouting.WeightsEntry\x12\x11\n\tsplit_key\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"h\n\x0e\x43omparisonSpec\x12\x14\n\x0ckey_features\x18\x01 \x03(\t\x12\x1b\n\x0emost_different\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08outcomes\x18\x03 \x01(\tB\x11\n\x0f_most_different\"9\n\x0b\x43\x61scadeSpec\x12*\n\x06stages\x18\x01 \x03(\x0b\x32\x1a.bulk_inferencer.StageSpec\"\xb8\x01\n\tStageSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1a.bulk_inferencer.ModelSpec\x12?\n\x13output_columns_spec\x18\x03 \x01(\x0b\x32\".bulk_inferencer.OutputColumnsSpec\x12,\n\texit_when\x18\x04 \x03(\x0b\x32\x19.bulk_inferencer.ExitWhen\"d\n\x08\x45xitWhen\x12\x12\n\noutput_key\x18\x01 \x01(\t\x12\x15\n\x08\x61t_least\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"\x9c\x02\n\x0c\x45xpectations\x12;\n\x07outputs\x18\x01 \x03(\x0b\x32*.bulk_inferencer.Expectations.OutputsEntry\x12 \n\x13max_failed_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmin_records\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\x0e\x62\x61seline_model\x18\x04 \x01(\t\x1aS\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.bulk_inferencer.OutputExpectations:\x02\x38\x01\x42\x16\n\x14_max_failed_fractionB\x0e\n\x0c_min_records\"\xef\x05\n\x12OutputExpectations\x12$\n\x17max_not_finite_fraction\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08min_mean\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08max_mean\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x45\n\tquantiles\x18\x06 \x03(\x0b\x32\x32.bulk_inferencer.OutputExpectations.QuantilesEntry\x12J\n\x0c\x63lass_shares\x18\x07 \x03(\x0b\x32\x34.bulk_inferencer.OutputExpectations.ClassSharesEntry\x12\x16\n\tmax_drift\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1a\n\rmin_agreement\x18\t \x01(\x01H\x06\x88\x01\x01\x12)\n\x1cmax_mean_absolute_difference\x18\n \x01(\x01H\x07\x88\x01\x01\x12$\n\x17max_absolute_difference\x18\x0b \x01(\x01H\x08\x88\x01\x01\x1aI\n\x0eQuantilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bulk_inferencer.Bounds:\x02\x38\x01\x1aK\n\x10\x43lassSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bulk_inferencer.Bounds:\x02\x38\x01\x42\x1a\n\x18_max_not_finite_fractionB\n\n\x08_minimumB\n\n\x08_maximumB\x0b\n\t_min_meanB\x0b\n\t_max_meanB\x0c\n\n_max_driftB\x10\n\x0e_min_agreementB\x1f\n\x1d_max_mean_absolute_differenceB\x1a\n\x18_max_absolute_difference\"N\n\x06\x42ounds\x12\x15\n\x08\x61t_least\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"\xa1\x01\n\x11ModelExpectations\x12>\n\x06models\x18\x01 \x03(\x0b\x32..bulk_inferencer.ModelExpectations.ModelsEntry\x1aL\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.bulk_inferencer.Expectations:\x02\x38\x01\"\x85\x01\n\x06\x45ngine\x12%\n\x04\x62\x65\x61m\x18\x01 \x01(\x0b\x32\x15.bulk_inferencer.BeamH\x00\x12#\n\x03ray\x18\x02 \x01(\x0b\x32\x14.bulk_inferencer.RayH\x00\x12\'\n\x05spark\x18\x03 \x01(\x0b\x32\x16.bulk_inferencer.SparkH\x00\x42\x06\n\x04kind\"l\n\x04\x42\x65\x61m\x12\x13\n\x0b\x61\x63\x63\x65lerator\x18\x01 \x01(\t\x12\x0f\n\x07min_ram\x18\x02 \x01(\t\x12#\n\x16worker_timeout_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x19\n\x17_worker_timeout_seconds\"\xf3\x01\n\x03Ray\x12\x14\n\x07\x61\x64\x64ress\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08num_cpus\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\x08num_gpus\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x0bmax_retries\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12,\n\x0bruntime_env\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x19\n\x0cnode_seconds\x18\x06 \x01(\x01H\x04\x88\x01\x01\x42\n\n\x08_addressB\x0b\n\t_num_cpusB\x0b\n\t_num_gpusB\x0e\n\x0c_max_retriesB\x0f\n\r_node_seconds\"\x84\x01\n\x05Spark\x12\x13\n\x06master\x18\x01 \x01(\tH\x00\x88\x01\x01\x12.\n\x04\x63onf\x18\x02 \x03(\x0b\x32 .bulk_inferencer.Spark.ConfEntry\x1a+\n\tConfEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_master*!\n\x0b\x43ompression\x12\x08\n\x04GZIP\x10\x00\x12\x08\n\x04NONE\x10\x01*,\n\nGatePolicy\x12\x08\n\x04SKIP\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\n\n\x06IGNORE\x10\x02\x62\x06proto3')
 
 _COMPRESSION = DESCRIPTOR.enum_types_by_name['Compression']
 Compression = enum_type_wrapper.EnumTypeWrapper(_COMPRESSION)
@@ -63,6 +64,11 @@ _OUTPUTEXPECTATIONS_CLASSSHARESENTRY = _OUTPUTEXPECTATIONS.nested_types_by_name[
 _BOUNDS = DESCRIPTOR.message_types_by_name['Bounds']
 _MODELEXPECTATIONS = DESCRIPTOR.message_types_by_name['ModelExpectations']
 _MODELEXPECTATIONS_MODELSENTRY = _MODELEXPECTATIONS.nested_types_by_name['ModelsEntry']
+_ENGINE = DESCRIPTOR.message_types_by_name['Engine']
+_BEAM = DESCRIPTOR.message_types_by_name['Beam']
+_RAY = DESCRIPTOR.message_types_by_name['Ray']
+_SPARK = DESCRIPTOR.message_types_by_name['Spark']
+_SPARK_CONFENTRY = _SPARK.nested_types_by_name['ConfEntry']
 _DATASPEC_DAMAGEDFILES = _DATASPEC.enum_types_by_name['DamagedFiles']
 _TABLESPEC_FORMAT = _TABLESPEC.enum_types_by_name['Format']
 DataSpec = _reflection.GeneratedProtocolMessageType('DataSpec', (_message.Message,), {
@@ -318,6 +324,42 @@ ModelExpectations = _reflection.GeneratedProtocolMessageType('ModelExpectations'
 _sym_db.RegisterMessage(ModelExpectations)
 _sym_db.RegisterMessage(ModelExpectations.ModelsEntry)
 
+Engine = _reflection.GeneratedProtocolMessageType('Engine', (_message.Message,), {
+  'DESCRIPTOR' : _ENGINE,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.Engine)
+  })
+_sym_db.RegisterMessage(Engine)
+
+Beam = _reflection.GeneratedProtocolMessageType('Beam', (_message.Message,), {
+  'DESCRIPTOR' : _BEAM,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.Beam)
+  })
+_sym_db.RegisterMessage(Beam)
+
+Ray = _reflection.GeneratedProtocolMessageType('Ray', (_message.Message,), {
+  'DESCRIPTOR' : _RAY,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.Ray)
+  })
+_sym_db.RegisterMessage(Ray)
+
+Spark = _reflection.GeneratedProtocolMessageType('Spark', (_message.Message,), {
+
+  'ConfEntry' : _reflection.GeneratedProtocolMessageType('ConfEntry', (_message.Message,), {
+    'DESCRIPTOR' : _SPARK_CONFENTRY,
+    '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+    # @@protoc_insertion_point(class_scope:bulk_inferencer.Spark.ConfEntry)
+    })
+  ,
+  'DESCRIPTOR' : _SPARK,
+  '__module__' : 'bulk_inferencer.bulk_inferencer_pb2'
+  # @@protoc_insertion_point(class_scope:bulk_inferencer.Spark)
+  })
+_sym_db.RegisterMessage(Spark)
+_sym_db.RegisterMessage(Spark.ConfEntry)
+
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
@@ -337,82 +379,94 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _OUTPUTEXPECTATIONS_CLASSSHARESENTRY._serialized_options = b'8\001'
   _MODELEXPECTATIONS_MODELSENTRY._options = None
   _MODELEXPECTATIONS_MODELSENTRY._serialized_options = b'8\001'
-  _COMPRESSION._serialized_start=4892
-  _COMPRESSION._serialized_end=4925
-  _GATEPOLICY._serialized_start=4927
-  _GATEPOLICY._serialized_end=4971
-  _DATASPEC._serialized_start=59
-  _DATASPEC._serialized_end=879
-  _DATASPEC_RENAMEENTRY._serialized_start=610
-  _DATASPEC_RENAMEENTRY._serialized_end=655
-  _DATASPEC_VECTORSENTRY._serialized_start=657
-  _DATASPEC_VECTORSENTRY._serialized_end=732
-  _DATASPEC_DAMAGEDFILES._serialized_start=734
-  _DATASPEC_DAMAGEDFILES._serialized_end=768
-  _COLUMNLIST._serialized_start=881
-  _COLUMNLIST._serialized_end=910
-  _FAILURELIMIT._serialized_start=912
-  _FAILURELIMIT._serialized_end=1008
-  _MODELSPEC._serialized_start=1011
-  _MODELSPEC._serialized_end=1423
-  _TFSERVINGSPEC._serialized_start=1426
-  _TFSERVINGSPEC._serialized_end=1661
-  _CHANNELOPTION._serialized_start=1663
-  _CHANNELOPTION._serialized_end=1735
-  _VERTEXENDPOINTSPEC._serialized_start=1738
-  _VERTEXENDPOINTSPEC._serialized_end=1869
-  _REQUESTLIMITS._serialized_start=1871
-  _REQUESTLIMITS._serialized_end=1934
-  _BATCHSPEC._serialized_start=1936
-  _BATCHSPEC._serialized_end=2010
-  _TABLESPEC._serialized_start=2013
-  _TABLESPEC._serialized_end=2180
-  _TABLESPEC_FORMAT._serialized_start=2134
-  _TABLESPEC_FORMAT._serialized_end=2180
-  _OUTPUTEXAMPLESPEC._serialized_start=2183
-  _OUTPUTEXAMPLESPEC._serialized_end=2311
-  _OUTPUTCOLUMNSSPEC._serialized_start=2314
-  _OUTPUTCOLUMNSSPEC._serialized_end=2548
-  _CLASSIFYOUTPUT._serialized_start=2550
-  _CLASSIFYOUTPUT._serialized_end=2610
-  _REGRESSOUTPUT._serialized_start=2612
-  _REGRESSOUTPUT._serialized_end=2649
-  _PREDICTOUTPUT._serialized_start=2651
-  _PREDICTOUTPUT._serialized_end=2725
-  _PREDICTOUTPUTCOL._serialized_start=2727
-  _PREDICTOUTPUTCOL._serialized_end=2788
-  _MODELSPECS._serialized_start=2791
-  _MODELSPECS._serialized_end=2935
-  _MODELSPECS_MODELSENTRY._serialized_start=2862
-  _MODELSPECS_MODELSENTRY._serialized_end=2935
-  _ROUTING._serialized_start=2937
-  _ROUTING._serialized_end=2992
-  _SPLITROUTING._serialized_start=2995
-  _SPLITROUTING._serialized_end=3151
-  _SPLITROUTING_WEIGHTSENTRY._serialized_start=3105
-  _SPLITROUTING_WEIGHTSENTRY._serialized_end=3151
-  _COMPARISONSPEC._serialized_start=3153
-  _COMPARISONSPEC._serialized_end=3257
-  _CASCADESPEC._serialized_start=3259
-  _CASCADESPEC._serialized_end=3316
-  _STAGESPEC._serialized_start=3319
-  _STAGESPEC._serialized_end=3503
-  _EXITWHEN._serialized_start=3505
-  _EXITWHEN._serialized_end=3605
-  _EXPECTATIONS._serialized_start=3608
-  _EXPECTATIONS._serialized_end=3892
-  _EXPECTATIONS_OUTPUTSENTRY._serialized_start=3769
-  _EXPECTATIONS_OUTPUTSENTRY._serialized_end=3852
-  _OUTPUTEXPECTATIONS._serialized_start=3895
-  _OUTPUTEXPECTATIONS._serialized_end=4646
-  _OUTPUTEXPECTATIONS_QUANTILESENTRY._serialized_start=4325
-  _OUTPUTEXPECTATIONS_QUANTILESENTRY._serialized_end=4398
-  _OUTPUTEXPECTATIONS_CLASSSHARESENTRY._serialized_start=4400
-  _OUTPUTEXPECTATIONS_CLASSSHARESENTRY._serialized_end=4475
-  _BOUNDS._serialized_start=4648
-  _BOUNDS._serialized_end=4726
-  _MODELEXPECTATIONS._serialized_start=4729
-  _MODELEXPECTATIONS._serialized_end=4890
-  _MODELEXPECTATIONS_MODELSENTRY._serialized_start=4814
-  _MODELEXPECTATIONS_MODELSENTRY._serialized_end=4890
+  _SPARK_CONFENTRY._options = None
+  _SPARK_CONFENTRY._serialized_options = b'8\001'
+  _COMPRESSION._serialized_start=5549
+  _COMPRESSION._serialized_end=5582
+  _GATEPOLICY._serialized_start=5584
+  _GATEPOLICY._serialized_end=5628
+  _DATASPEC._serialized_start=89
+  _DATASPEC._serialized_end=909
+  _DATASPEC_RENAMEENTRY._serialized_start=640
+  _DATASPEC_RENAMEENTRY._serialized_end=685
+  _DATASPEC_VECTORSENTRY._serialized_start=687
+  _DATASPEC_VECTORSENTRY._serialized_end=762
+  _DATASPEC_DAMAGEDFILES._serialized_start=764
+  _DATASPEC_DAMAGEDFILES._serialized_end=798
+  _COLUMNLIST._serialized_start=911
+  _COLUMNLIST._serialized_end=940
+  _FAILURELIMIT._serialized_start=942
+  _FAILURELIMIT._serialized_end=1038
+  _MODELSPEC._serialized_start=1041
+  _MODELSPEC._serialized_end=1453
+  _TFSERVINGSPEC._serialized_start=1456
+  _TFSERVINGSPEC._serialized_end=1691
+  _CHANNELOPTION._serialized_start=1693
+  _CHANNELOPTION._serialized_end=1765
+  _VERTEXENDPOINTSPEC._serialized_start=1768
+  _VERTEXENDPOINTSPEC._serialized_end=1899
+  _REQUESTLIMITS._serialized_start=1901
+  _REQUESTLIMITS._serialized_end=1964
+  _BATCHSPEC._serialized_start=1966
+  _BATCHSPEC._serialized_end=2040
+  _TABLESPEC._serialized_start=2043
+  _TABLESPEC._serialized_end=2210
+  _TABLESPEC_FORMAT._serialized_start=2164
+  _TABLESPEC_FORMAT._serialized_end=2210
+  _OUTPUTEXAMPLESPEC._serialized_start=2213
+  _OUTPUTEXAMPLESPEC._serialized_end=2341
+  _OUTPUTCOLUMNSSPEC._serialized_start=2344
+  _OUTPUTCOLUMNSSPEC._serialized_end=2578
+  _CLASSIFYOUTPUT._serialized_start=2580
+  _CLASSIFYOUTPUT._serialized_end=2640
+  _REGRESSOUTPUT._serialized_start=2642
+  _REGRESSOUTPUT._serialized_end=2679
+  _PREDICTOUTPUT._serialized_start=2681
+  _PREDICTOUTPUT._serialized_end=2755
+  _PREDICTOUTPUTCOL._serialized_start=2757
+  _PREDICTOUTPUTCOL._serialized_end=2818
+  _MODELSPECS._serialized_start=2821
+  _MODELSPECS._serialized_end=2965
+  _MODELSPECS_MODELSENTRY._serialized_start=2892
+  _MODELSPECS_MODELSENTRY._serialized_end=2965
+  _ROUTING._serialized_start=2967
+  _ROUTING._serialized_end=3022
+  _SPLITROUTING._serialized_start=3025
+  _SPLITROUTING._serialized_end=3181
+  _SPLITROUTING_WEIGHTSENTRY._serialized_start=3135
+  _SPLITROUTING_WEIGHTSENTRY._serialized_end=3181
+  _COMPARISONSPEC._serialized_start=3183
+  _COMPARISONSPEC._serialized_end=3287
+  _CASCADESPEC._serialized_start=3289
+  _CASCADESPEC._serialized_end=3346
+  _STAGESPEC._serialized_start=3349
+  _STAGESPEC._serialized_end=3533
+  _EXITWHEN._serialized_start=3535
+  _EXITWHEN._serialized_end=3635
+  _EXPECTATIONS._serialized_start=3638
+  _EXPECTATIONS._serialized_end=3922
+  _EXPECTATIONS_OUTPUTSENTRY._serialized_start=3799
+  _EXPECTATIONS_OUTPUTSENTRY._serialized_end=3882
+  _OUTPUTEXPECTATIONS._serialized_start=3925
+  _OUTPUTEXPECTATIONS._serialized_end=4676
+  _OUTPUTEXPECTATIONS_QUANTILESENTRY._serialized_start=4355
+  _OUTPUTEXPECTATIONS_QUANTILESENTRY._serialized_end=4428
+  _OUTPUTEXPECTATIONS_CLASSSHARESENTRY._serialized_start=4430
+  _OUTPUTEXPECTATIONS_CLASSSHARESENTRY._serialized_end=4505
+  _BOUNDS._serialized_start=4678
+  _BOUNDS._serialized_end=4756
+  _MODELEXPECTATIONS._serialized_start=4759
+  _MODELEXPECTATIONS._serialized_end=4920
+  _MODELEXPECTATIONS_MODELSENTRY._serialized_start=4844
+  _MODELEXPECTATIONS_MODELSENTRY._serialized_end=4920
+  _ENGINE._serialized_start=4923
+  _ENGINE._serialized_end=5056
+  _BEAM._serialized_start=5058
+  _BEAM._serialized_end=5166
+  _RAY._serialized_start=5169
+  _RAY._serialized_end=5412
+  _SPARK._serialized_start=5415
+  _SPARK._serialized_end=5547
+  _SPARK_CONFENTRY._serialized_start=5493
+  _SPARK_CONFENTRY._serialized_end=5536
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.struct_pb2
 import sys
 import typing
 
@@ -1216,3 +1217,166 @@ class ModelExpectations(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["models", b"models"]) -> None: ...
 
 global___ModelExpectations = ModelExpectations
+
+class Engine(google.protobuf.message.Message):
+    """What spreads the work over workers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BEAM_FIELD_NUMBER: builtins.int
+    RAY_FIELD_NUMBER: builtins.int
+    SPARK_FIELD_NUMBER: builtins.int
+    @property
+    def beam(self) -> global___Beam:
+        """Apache Beam."""
+    @property
+    def ray(self) -> global___Ray:
+        """A Ray cluster."""
+    @property
+    def spark(self) -> global___Spark:
+        """A Spark cluster."""
+    def __init__(
+        self,
+        *,
+        beam: global___Beam | None = ...,
+        ray: global___Ray | None = ...,
+        spark: global___Spark | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["beam", b"beam", "kind", b"kind", "ray", b"ray", "spark", b"spark"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["beam", b"beam", "kind", b"kind", "ray", b"ray", "spark", b"spark"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["beam", "ray", "spark"] | None: ...
+
+global___Engine = Engine
+
+class Beam(google.protobuf.message.Message):
+    """Apache Beam, with the options of the pipeline's beam_pipeline_args."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCELERATOR_FIELD_NUMBER: builtins.int
+    MIN_RAM_FIELD_NUMBER: builtins.int
+    WORKER_TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
+    accelerator: builtins.str
+    """What workers that hold the model need, as Beam's hint of that name:
+    type:nvidia-tesla-t4;count:1;install-nvidia-driver. Runners that know no
+    hints ignore it. Default: nothing.
+    """
+    min_ram: builtins.str
+    """The memory that they need, with its unit, such as 30GB, in the same way.
+    Default: nothing.
+    """
+    worker_timeout_seconds: builtins.float
+    """How long a portable runner may go without a sign of life of any worker
+    before the run fails. Unit: seconds. Default: 600.
+    """
+    def __init__(
+        self,
+        *,
+        accelerator: builtins.str = ...,
+        min_ram: builtins.str = ...,
+        worker_timeout_seconds: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_worker_timeout_seconds", b"_worker_timeout_seconds", "worker_timeout_seconds", b"worker_timeout_seconds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_worker_timeout_seconds", b"_worker_timeout_seconds", "accelerator", b"accelerator", "min_ram", b"min_ram", "worker_timeout_seconds", b"worker_timeout_seconds"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_worker_timeout_seconds", b"_worker_timeout_seconds"]) -> typing_extensions.Literal["worker_timeout_seconds"] | None: ...
+
+global___Beam = Beam
+
+class Ray(google.protobuf.message.Message):
+    """Tasks of a Ray cluster."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    NUM_CPUS_FIELD_NUMBER: builtins.int
+    NUM_GPUS_FIELD_NUMBER: builtins.int
+    MAX_RETRIES_FIELD_NUMBER: builtins.int
+    RUNTIME_ENV_FIELD_NUMBER: builtins.int
+    NODE_SECONDS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Of its head, such as head:6379, or of its server for clients,
+    ray://head:10001. Default: the one that RAY_ADDRESS names, or one of the
+    component's machine alone.
+    """
+    num_cpus: builtins.float
+    """Cores that a unit takes; TensorFlow uses as many threads. Unit: cores,
+    which may be a fraction. Default: 1.
+    """
+    num_gpus: builtins.float
+    """GPUs that a unit takes. Unit: GPUs, which may be a fraction. Default: 0."""
+    max_retries: builtins.int
+    """How often a unit runs again after its process or its node died, or -1 for
+    without end. Unit: attempts. Default: 3.
+    """
+    @property
+    def runtime_env(self) -> google.protobuf.struct_pb2.Struct:
+        """What Ray prepares on its workers, as ray.init takes it. Default: nothing."""
+    node_seconds: builtins.float
+    """How long to wait for a node that is large enough for a unit where there is
+    none. Unit: seconds. Default: 60.
+    """
+    def __init__(
+        self,
+        *,
+        address: builtins.str | None = ...,
+        num_cpus: builtins.float | None = ...,
+        num_gpus: builtins.float | None = ...,
+        max_retries: builtins.int | None = ...,
+        runtime_env: google.protobuf.struct_pb2.Struct | None = ...,
+        node_seconds: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_address", b"_address", "_max_retries", b"_max_retries", "_node_seconds", b"_node_seconds", "_num_cpus", b"_num_cpus", "_num_gpus", b"_num_gpus", "address", b"address", "max_retries", b"max_retries", "node_seconds", b"node_seconds", "num_cpus", b"num_cpus", "num_gpus", b"num_gpus", "runtime_env", b"runtime_env"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_address", b"_address", "_max_retries", b"_max_retries", "_node_seconds", b"_node_seconds", "_num_cpus", b"_num_cpus", "_num_gpus", b"_num_gpus", "address", b"address", "max_retries", b"max_retries", "node_seconds", b"node_seconds", "num_cpus", b"num_cpus", "num_gpus", b"num_gpus", "runtime_env", b"runtime_env"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_address", b"_address"]) -> typing_extensions.Literal["address"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_max_retries", b"_max_retries"]) -> typing_extensions.Literal["max_retries"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_node_seconds", b"_node_seconds"]) -> typing_extensions.Literal["node_seconds"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_num_cpus", b"_num_cpus"]) -> typing_extensions.Literal["num_cpus"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_num_gpus", b"_num_gpus"]) -> typing_extensions.Literal["num_gpus"] | None: ...
+
+global___Ray = Ray
+
+class Spark(google.protobuf.message.Message):
+    """Tasks of one stage on a Spark cluster."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ConfEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MASTER_FIELD_NUMBER: builtins.int
+    CONF_FIELD_NUMBER: builtins.int
+    master: builtins.str
+    """The cluster's, such as spark://head:7077. Default: the session that is
+    active in the component's process.
+    """
+    @property
+    def conf(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Spark's configuration, by name. Default: Spark's own."""
+    def __init__(
+        self,
+        *,
+        master: builtins.str | None = ...,
+        conf: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_master", b"_master", "master", b"master"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_master", b"_master", "conf", b"conf", "master", b"master"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_master", b"_master"]) -> typing_extensions.Literal["master"] | None: ...
+
+global___Spark = Spark

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bulk_inferencer.cli.modules import import_from_here
 from bulk_inferencer.cli.options import Names, joined, option, options
 
 if TYPE_CHECKING:
@@ -141,19 +141,21 @@ def model_of(
             raise click.UsageError(
                 f"--{option_name} has no meaning for {model}, which is {_WHAT[kind]}. Leave it out."
             )
-    modules = [
-        preprocess,
-        postprocess,
-        *(settings.get(n) for n in ("credentials", "import_modules")),
-    ]
-    if kind == "function" or any(modules):
-        _import_from_here()
+    if modules_of(model, {**settings, "preprocess": preprocess, "postprocess": postprocess}):
+        import_from_here()
     own = _MAKERS[kind](model, settings)
     if preprocess or postprocess:
         from bulk_inferencer._models.hooks import HookedModel
 
         return HookedModel(own, preprocess, postprocess)
     return own
+
+
+def modules_of(model: str, given: Mapping[str, Any]) -> list[str]:
+    """Returns what MODEL and its options import: functions, as `module:function`, and modules."""
+    functions = [given.get(name) for name in ("preprocess", "postprocess", "credentials")]
+    own = [model] if kind_of(model) == "function" else []
+    return [*own, *filter(None, functions), *given.get("import_modules", ())]
 
 
 _WHAT = {
@@ -215,10 +217,3 @@ _MAKERS: dict[str, Callable[[str, dict[str, Any]], Model]] = {
     "endpoint": _endpoint,
     "function": _function,
 }
-
-
-def _import_from_here() -> None:
-    """Lets modules in the current folder be imported, as `python -m` does."""
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)

@@ -1,4 +1,4 @@
-"""Keeps lines that TensorFlow's C++ writes about itself off the terminal.
+"""Keeps lines that TensorFlow's C++ and Spark's JVM write about themselves off the terminal.
 
 They go to file descriptor 2, past Python, and some before any setting can stop them. A process of
 its own drops them and passes on the rest, so that the last words of a crash arrive as well.
@@ -20,6 +20,8 @@ _ABOUT_ITSELF = re.compile(
     rb"|WARNING: All log messages before absl::InitializeLog"
     rb"|To enable the following instructions:"
     rb"|\[libprotobuf (INFO|WARNING) "
+    rb"|\d\d/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARN) "  # Spark, until it knows its level
+    rb"|Setting (default|Spark) log level to |To adjust logging level use "
 )
 
 

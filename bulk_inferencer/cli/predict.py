@@ -15,8 +15,10 @@ import click
 
 from bulk_inferencer.cli import ending, live, terminal
 from bulk_inferencer.cli.ending import Teller
+from bulk_inferencer.cli.engine_options import engine_of, engine_options, is_local
 from bulk_inferencer.cli.inputs import Splits, input_options, inputs_of, reading_of
-from bulk_inferencer.cli.models import model_of, model_options
+from bulk_inferencer.cli.models import model_of, model_options, modules_of
+from bulk_inferencer.cli.modules import files_here, let_import
 from bulk_inferencer.cli.options import CommandOfBeam, Pair, beam_options, option
 from bulk_inferencer.cli.run_options import run_options, running_of
 
@@ -36,6 +38,7 @@ Examples:
   bulk-inferencer predict penguins:load data.csv -o results --model-path model.joblib
   bulk-inferencer predict models/five_times data -o results --blessing eval/blessing
   bulk-inferencer predict models/five_times data -o results -- --direct_num_workers=4
+  bulk-inferencer predict models/five_times gs://b/data -o gs://b/results --engine ray
 
 \b
 The same call again goes on where an interrupted one stopped.
@@ -57,6 +60,7 @@ Behind -- stand options of Apache Beam.
 )
 @model_options
 @run_options
+@engine_options
 @option(
     "--blessing",
     "blessings",
@@ -168,16 +172,16 @@ def _settings(
     ctx: click.Context, model: str, limit: int | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the arguments of `predict` that options stand for."""
-    from bulk_inferencer.engines.beam import Beam
-    from bulk_inferencer.engines.beam_options import check_options
-
-    if options := beam_options(ctx):
-        check_options(options)
+    engine, given = engine_of(given, beam_options(ctx))
     reading, given = reading_of(given)
     running, given = running_of(given, is_trial=limit is not None)
     others = {name: given.pop(name) for name in ("baseline", "restart")}
-    own = {"model": model_of(model, **given), "limit": limit, "engine": Beam(options)}
-    return {**reading, **running, **others, **own}
+    modules = list(given.pop("modules"))
+    let_import(modules)
+    own = {"model": model_of(model, **given), "limit": limit}
+    if not is_local(engine):
+        modules += files_here(modules_of(model, given), modules)
+    return {**reading, **running, **others, **own, "engine": engine, "modules": modules}
 
 
 def _decision(blessings: tuple[str, ...]) -> Decision:

@@ -44,7 +44,8 @@ _VERDICT = "bulk_inferencer._verdict"  # what it warns of is told at the end
 # raised.
 _TALKATIVE = (
     *("absl", "apache_beam", "asyncio", "google", "grpc", "h5py", "jax", "keras", "numexpr"),
-    *("tensorflow", "tensorflow_serving", "tf_keras", "tfx", "tfx_bsl", "urllib3"),
+    *("py4j", "pyspark", "ray", "tensorflow", "tensorflow_serving", "tf_keras", "tfx", "tfx_bsl"),
+    "urllib3",
 )
 # Of those, what a worker process would say of its Python.
 _OF_WORKERS = "ignore::FutureWarning:google.api_core._python_version_support"

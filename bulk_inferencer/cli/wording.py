@@ -37,6 +37,8 @@ def _batch_bound(found: Match[str]) -> str:
 
 
 _OPTIONS = {
+    "Beam.accelerator": "--accelerator",
+    "Beam.min_ram": "--min-ram",
     "Branch.baseline": "--baseline",
     "CSV.delimiter": "--delimiter",
     "CSV.types": "--type",
@@ -45,6 +47,7 @@ _OPTIONS = {
     "FailureLimit.max_count": "--max-failed",
     "FailureLimit.max_fraction": "--max-failed-fraction",
     "InferenceJob.limit": "--limit",
+    "InferenceJob.modules": "--module",
     "InferenceJob.splits": "--split",
     "JSONLines.types": "--type",
     "Outputs.compression": "--compression",
@@ -54,11 +57,16 @@ _OPTIONS = {
     "PythonModel.load_model": "MODEL",
     "PythonModel.path": "--model-path",
     "PythonModel.takes_records": "--takes-records",
+    "Ray's address": "--address",
+    "Ray's num_cpus": "--num-cpus",
+    "Ray's num_gpus": "--num-gpus",
     "SavedModel.import_modules": "--import-module",
     "SavedModel.path": "MODEL",
     "SavedModel.signatures": "--signature",
     "SavedModel.tags": "--tag",
     "SavedModel.takes_records": "--takes-records",
+    "Spark's conf": "--conf",
+    "Spark's master": "--master",
     "TFServing.credentials": "--credentials",
     "TFServing.signatures": "--signature",
     "TFServing.takes_records": "--takes-records",
@@ -104,6 +112,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
         (r"\bby another column with key\.", "by another column with --key."),
         (r"\bset allow_partial\.", "add --partial."),
         (r"\bone model at a time, with model\b", "one model at a time, with --model"),
+        (r"\bengines\.(Beam|Ray|Spark)\b(?:\(\))?", lambda found: f"--engine {found[1].lower()}"),
         (rf"\b({_FIELDS})\b", lambda found: _OPTIONS[found[1]]),
     )
 )  # fmt: skip

@@ -23,7 +23,8 @@ from bulk_inferencer._models.retries import Limits
 from bulk_inferencer._models.tf_serving import TFServing
 from bulk_inferencer._models.vertex import VertexEndpoint
 from bulk_inferencer._units.failure_limit import FailureLimit
-from bulk_inferencer.components import model_settings, settings
+from bulk_inferencer.components import engine_setting, model_settings, settings
+from bulk_inferencer.engines.engine import Engine
 from bulk_inferencer.errors import BulkInferencerError, SettingsError
 from bulk_inferencer.results.compare import Comparing
 from bulk_inferencer.results.expectations import Expectations
@@ -35,6 +36,7 @@ AnyDataSpec: TypeAlias = our.DataSpec | bulk_inferrer_pb2.DataSpec | Json
 AnyModelSpec: TypeAlias = our.ModelSpec | bulk_inferrer_pb2.ModelSpec | Json
 AnyTableSpec: TypeAlias = our.TableSpec | Json
 AnyExpectations: TypeAlias = our.Expectations | Expectations | Json
+AnyEngine: TypeAlias = our.Engine | Engine | Json
 AnyOutputExampleSpec: TypeAlias = our.OutputExampleSpec | bulk_inferrer_pb2.OutputExampleSpec | Json
 # What has no value until the pipeline runs.
 Unknown: TypeAlias = RuntimeParameter | Placeholder
@@ -164,6 +166,8 @@ def _to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
         return kind()
     if isinstance(value, Expectations) and kind is our.Expectations:
         value = dataclasses.asdict(value)
+    if isinstance(value, Engine) and kind is our.Engine:
+        value = engine_setting.as_json(value)
     if isinstance(value, (str, Mapping)):
         return _from_json(name, value, kind)
     if isinstance(value, kind):
@@ -172,9 +176,11 @@ def _to_message(name: str, value: Any, kind: type[_Setting]) -> _Setting:
     known = [message.DESCRIPTOR.full_name for message in (kind, peer) if message]
     if isinstance(value, Message) and value.DESCRIPTOR.full_name in known:
         return kind.FromString(value.SerializeToString())
-    of_tfx = "TFX's message of the same name, " if peer else ""
+    others = "TFX's message of the same name, " if peer else ""
+    if kind is our.Engine:
+        others = "engines.Beam(), engines.Ray(), engines.Spark(), "
     raise SettingsError(
-        f"{name} must be a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}, {of_tfx}or its JSON as "
+        f"{name} must be a bulk_inferencer_pb2.{kind.DESCRIPTOR.name}, {others}or its JSON as "
         f"text or a dict, not {a_type(value)}."
     )
 
@@ -242,6 +248,8 @@ def _check(name: str, message: Message) -> None:
         settings.table(message)
     elif isinstance(message, our.Expectations):
         settings.expectations(message)
+    elif isinstance(message, our.Engine):
+        engine_setting.engine(message)
 
 
 def _strings(value: Any) -> Iterator[str]:

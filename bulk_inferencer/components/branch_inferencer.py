@@ -94,11 +94,12 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
         table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
         expectations: Mapping[str, arguments.AnyExpectations] | None = None,
         baselines: Mapping[str, types.BaseChannel] | None = None,
+        engine: arguments.AnyEngine | arguments.Unknown | None = None,
     ) -> None:
         """Constructs the component.
 
         Settings are our messages, those of TFX, or their JSON as text or as a dict. Only
-        `data_spec` and `table_spec` may also be a `RuntimeParameter` or placeholder.
+        `data_spec`, `table_spec` and `engine` may also be a `RuntimeParameter` or placeholder.
 
         Args:
           examples: a channel of `Examples`, or a list of them.
@@ -118,6 +119,9 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
             names: `bulk_inferencer.Expectations`, our messages, or their JSON as text or as dicts.
           baselines: channels of `InferenceResult` by the models' names, which may be empty: earlier
             results, from which distributions must not drift too far.
+          engine: what spreads the work over workers: `engines.Beam()`, `engines.Ray()` or
+            `engines.Spark()`, our message, or its JSON as text or as a dict. Default: Beam. Beam's
+            options are the pipeline's `beam_pipeline_args`; with Ray or Spark, they open files.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -166,6 +170,7 @@ class BranchInferencer(base_beam_component.BaseBeamComponent):
                 **judged,
                 **optional,
                 **channels.prediction_table(table_spec, data_spec),
+                **channels.engine(engine),
                 **channels.run_id(*specs.values()),
                 **channels.new(channels.COMMON_OUTPUTS),
                 data_spec=data_spec,

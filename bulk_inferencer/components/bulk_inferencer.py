@@ -90,6 +90,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
         table_spec: arguments.AnyTableSpec | arguments.Unknown | None = None,
         expectations: arguments.AnyExpectations | arguments.Unknown | None = None,
         baseline: types.BaseChannel | None = None,
+        engine: arguments.AnyEngine | arguments.Unknown | None = None,
     ) -> None:
         """Constructs the component.
 
@@ -120,6 +121,9 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
             `bulk_inferencer.Expectations`, our message, or its JSON as text or as a dict.
           baseline: a channel of `InferenceResult`, which may be empty: earlier results, from which
             distributions must not drift too far. The report shows them side by side.
+          engine: what spreads the work over workers: `engines.Beam()`, `engines.Ray()` or
+            `engines.Spark()`, our message, or its JSON as text or as a dict. Default: Beam. Beam's
+            options are the pipeline's `beam_pipeline_args`; with Ray or Spark, they open files.
 
         Raises:
           SettingsError: an argument is missing, has another type, or contradicts another.
@@ -146,6 +150,7 @@ class BulkInferencer(base_beam_component.BaseBeamComponent):
                 **channels.new(channels.COMMON_OUTPUTS, channels.RESULT_OUTPUT),
                 **channels.output_examples(output_example_spec, model_spec, may_be_unknown=True),
                 **channels.prediction_table(table_spec, data_spec),
+                **channels.engine(engine),
                 **channels.run_id(model_spec),
                 data_spec=data_spec,
                 model_spec=model_spec,

@@ -37,6 +37,7 @@ _RESERVED_NAMES = (
     keys.PREDICTION_BLESSING,
     keys.ROUTING,
     keys.EXPECTATIONS,
+    keys.ENGINE,
     keys.REQUIRED_BLESSINGS,
     keys.RUN_ID,
     # Inputs of models with these names would collide with `model_names` and `model_specs`.
@@ -55,6 +56,7 @@ COMMON_PARAMETERS = {
     keys.DATA_SPEC: ExecutionParameter(type=our.DataSpec),
     keys.OUTPUT_EXAMPLE_SPEC: ExecutionParameter(type=our.OutputExampleSpec, optional=True),
     keys.TABLE_SPEC: ExecutionParameter(type=our.TableSpec, optional=True),
+    keys.ENGINE: ExecutionParameter(type=our.Engine, optional=True),
     keys.REQUIRED_BLESSINGS: ExecutionParameter(type=str),
     keys.RUN_ID: ExecutionParameter(type=str, optional=True),
 }
@@ -117,6 +119,17 @@ def prediction_table(spec: Any, data_spec: our.DataSpec | arguments.Unknown) -> 
             "would be lost. Give a table_spec, or leave out prediction_logs."
         )
     return {}
+
+
+def engine(given: Any) -> dict[str, our.Engine | arguments.Unknown]:
+    """Returns the execution property of a component whose engine is named.
+
+    Raises:
+      SettingsError: it cannot be carried, or a setting of it is not valid.
+    """
+    return (
+        {} if given is None else {keys.ENGINE: arguments.to_setting(keys.ENGINE, given, our.Engine)}
+    )
 
 
 def run_id(*model_specs: our.ModelSpec | arguments.Unknown) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bulk_inferencer._models.predictor import Model
 from bulk_inferencer._run import run
 from bulk_inferencer.components import (
     arguments,
+    engine_setting,
     gated_model,
     inputs,
     keys,
@@ -32,7 +33,6 @@ from bulk_inferencer.components import (
 )
 from bulk_inferencer.components.gated_model import GatedModel
 from bulk_inferencer.engines import beam_options
-from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.job import Branch, InferenceJob, Outputs
 from bulk_inferencer.results.expectations import Expectations
 from bulk_inferencer.results.places import Place
@@ -110,6 +110,10 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = inputs.examples(input_dict)
+        engine_spec = arguments.parse(exec_properties, keys.ENGINE, our.Engine)
+        engine = engine_setting.engine(
+            engine_spec, self._beam_pipeline_args, self._make_beam_pipeline
+        )
         artifacts = itertools.chain(*input_dict.values(), *output_dict.values())
         uris = [artifact.uri for artifact in artifacts if artifact not in examples]
         beam_options.open_filesystems(uris, self._beam_pipeline_args)
@@ -126,13 +130,13 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
         checkpoint = settings.checkpoint(data_spec)
         comparison_spec = arguments.parse(exec_properties, keys.COMPARISON_SPEC, our.ComparisonSpec)
         routing = arguments.parse(exec_properties, keys.ROUTING, our.Routing)
-        with user_module.functions(exec_properties if running else {}) as functions:
+        with user_module.imported(exec_properties if running else {}) as module:
             job = InferenceJob(
                 splits=inputs.splits(examples, example_splits) if running else {},
                 branches=[
                     Branch(
                         branch.name,
-                        _with_functions(branch, functions),
+                        _with_functions(branch, module.functions),
                         inputs.single(output_dict, branch.name).uri,
                         branch.gate,
                         branch.expectations,
@@ -163,9 +167,9 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
                 resumable=checkpoint is not None,
                 routing=settings.routing(routing),
                 outcomes=comparison_spec.outcomes,
-                modules=user_module.packages(exec_properties),
+                modules=module.files,
             )
-            summary = run(job, Beam(self._beam_pipeline_args, self._make_beam_pipeline))
+            summary = run(job, engine)
         for branch in branches:
             result, found = inputs.single(output_dict, branch.name), summary.branches[branch.name]
             properties.describe_result(result, found, branch.gated, examples)

@@ -6,10 +6,12 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfx.components.util import udf_utils
 from tfx.utils import io_utils
@@ -22,26 +24,39 @@ PREPROCESS, POSTPROCESS, LOAD_MODEL = "preprocess", "postprocess", "load_model"
 _NAME_OF_FILE = "bulk_inferencer_module_file"
 
 
-def packages(exec_properties: Mapping[str, Any]) -> list[str]:
-    """Returns the packages that TFX made of the module, for remote workers to install."""
-    _, found = udf_utils.decode_user_module_key(exec_properties.get(keys.MODULE_PATH))
-    return list(found)
+class UserModule(NamedTuple):
+    """What a module of the user's gives.
+
+    Attributes:
+      functions: its functions, by name; none without a module.
+      files: what workers elsewhere need of it: the packages that TFX has made of it or, where TFX
+        makes none, a copy of the file. None of a module that is importable, since nobody knows what
+        it consists of.
+    """
+
+    functions: Mapping[str, Callable[..., Any]]
+    files: Sequence[str]
 
 
 @contextlib.contextmanager
-def functions(exec_properties: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the functions of the user's module by name; there are none without a module.
+def imported(exec_properties: Mapping[str, Any]) -> Iterator[UserModule]:
+    """Yields the user's module.
 
     TFX's own helpers reload a module that has the same name as an earlier one, which mixes the two:
     two components of one process may well have a `hooks.py` each. Here, a module is forgotten when
     the run is over.
     """
     file, path = exec_properties.get(keys.MODULE_FILE), exec_properties.get(keys.MODULE_PATH)
-    name, _ = udf_utils.decode_user_module_key(path)
-    with udf_utils.TempPipInstallContext(packages(exec_properties)) as installed:
+    name, packages = udf_utils.decode_user_module_key(path)
+    with (
+        udf_utils.TempPipInstallContext(list(packages)) as installed,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         _forget_modules(installed.temp_directory)
         try:
-            yield _import_functions(name, file) if path or file else {}
+            functions = _import_functions(name, file) if path or file else {}
+            copies = [_copy_for_workers(file, folder)] if file and not path else []
+            yield UserModule(functions, [*packages, *copies])
         finally:
             _forget_modules(installed.temp_directory)
             sys.modules.pop(_NAME_OF_FILE, None)
@@ -84,3 +99,8 @@ def _import_file(path: str) -> ModuleType:
     sys.modules[_NAME_OF_FILE] = module  # where pickle finds what the module defines
     spec.loader.exec_module(module)
     return module
+
+
+def _copy_for_workers(path: str, folder: str) -> str:
+    """Copies a file to the name under which it is imported, and returns where."""
+    return shutil.copyfile(io_utils.ensure_local(path), f"{folder}/{_NAME_OF_FILE}.py")

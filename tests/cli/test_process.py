@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -16,6 +14,7 @@ import pytest
 
 from bulk_inferencer import results
 from tests.cli.conftest import NEXT, ROWS
+from tests.cli.on_terminal import lines_on_terminal
 from tests.helpers import FLOAT, save_functions, tree
 
 PROGRAM = [sys.executable, "-m", "bulk_inferencer"]
@@ -157,21 +156,8 @@ def test_libraries_say_nothing_of_themselves(here, model):
 @pytest.mark.slow
 def test_terminal_shows_how_far_the_run_is(here, model):
     command = [*PROGRAM, "predict", model, "data.parquet", "-o", "out", "--keep", "id"]
-    own, other = pty.openpty()
-    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
-        command, env=environment, stdin=other, stdout=other, stderr=other
-    ) as child:
-        os.close(other)
-        said = b""
-        with contextlib.suppress(OSError):  # which is how a terminal says that all is said
-            while chunk := os.read(own, 1 << 16):
-                said += chunk
-    os.close(own)
-    assert child.returncode == 0
-    # As it stands there in the end: what was cleared and what moves the cursor is gone.
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
-    lines = [line.strip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
+    code, lines = lines_on_terminal(command, ENVIRONMENT)
+    assert code == 0
     assert lines[0] == f"Scoring data.parquet with {model}."
     shown = {line.split("  ")[0] for line in lines[1:-4]}
     assert any("Preparing 0:0" in line for line in shown)

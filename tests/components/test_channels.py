@@ -163,9 +163,9 @@ def test_name_that_cannot_stand_in_a_channel_is_refused():
         "A model cannot be named 'comparison': the component has names of its own, which are "
         "examples, model, pushed_model, inference_result, summary, failed_examples, "
         "output_examples, comparison, prediction_table, prediction_blessing, routing, "
-        "expectations, required_blessings, run_id, names, specs, self, and those that begin with "
-        "baseline_, blessing_, examples_, model_, prediction_blessing_ or end with _spec, _specs. "
-        "Rename the model."
+        "expectations, engine, required_blessings, run_id, names, specs, self, and those that "
+        "begin with baseline_, blessing_, examples_, model_, prediction_blessing_ or end with "
+        "_spec, _specs. Rename the model."
     )
     assert_refused(message, branch, models={"comparison": channel(Model)})
 
@@ -293,6 +293,7 @@ def test_component_survives_tfxs_json(make, count):
     optional["expectations"] = (
         {"five": {"min_records": 2}} if make is branch else {"min_records": 2}
     )
+    optional["engine"] = {"ray": {"num_gpus": 1}}
     made = make(examples=examples, **optional).with_id("mine")
     read = json_utils.loads(json_utils.dumps(made))
     assert (type(read), read.id) == (type(made), "mine")

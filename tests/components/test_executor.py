@@ -6,6 +6,8 @@ What a run does with its settings is tested with runs and units.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,12 +18,12 @@ from apache_beam.io.filesystems import FileSystems
 from pyarrow import parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
-from tfx.components.util import examples_utils, tfxio_utils
+from tfx.components.util import examples_utils, tfxio_utils, udf_utils
 from tfx.types.standard_artifacts import Examples, ModelBlessing
 from tfx.utils import dependency_utils
 from tfx_bsl.tfxio import dataset_options
 
-from bulk_inferencer import Summary
+from bulk_inferencer import Summary, read_predictions
 from bulk_inferencer import bulk_inferencer_pb2 as our
 from bulk_inferencer.components.executor import Executor
 from bulk_inferencer.errors import FailureLimitError, InputError, ModelError, SettingsError
@@ -289,6 +291,47 @@ def test_tfx_is_packed_only_for_workers_elsewhere(packaged):
     executor = Executor(Executor.Context(beam_pipeline_args=args))
     assert {*args, "--extra_package=tfx.tar.gz"} <= set(executor._beam_pipeline_args)
     assert packaged == [args]
+
+
+IMPORT = "from constants import NUMBER"
+HOOKS = f"""
+import os
+
+{IMPORT}
+
+def load_model(path):
+    return lambda features: {{"y": NUMBER * features["x"]}}
+
+def postprocess(records, outputs):
+    return {{**outputs, "process": [os.getpid()] * len(records)}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_packaged", [True, False], ids=["package", "file"])
+def test_hooks_are_there_for_workers_in_processes_that_do_not_see_their_folder(
+    outputs, inputs, tmp_path, monkeypatch, packaged, is_packaged
+):
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "constants.py").write_text("NUMBER = 5\n")
+    (folder / "hooks.py").write_text(HOOKS if is_packaged else HOOKS.replace(IMPORT, "NUMBER = 5"))
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec env -u PYTHONPATH {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    hooks = {"module_file": str(folder / "hooks.py")}
+    if is_packaged:
+        wheel = udf_utils.package_user_module_file("mine", hooks["module_file"], str(tmp_path))
+        hooks = {"module_path": wheel[1]}
+    monkeypatch.setattr(sys, "executable", str(python))  # which the local runner starts
+    args = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+    context = Executor.Context(beam_pipeline_args=[f"--runner={FN_API_RUNNER}", *args])
+
+    execute(outputs, inputs, context, **hooks)
+
+    assert scored(outputs.inference_result) == five_times(0, 1, 2, 10, 11)
+    predictions = read_predictions(outputs.inference_result.uri)
+    assert os.getpid() not in {p.outputs["process"].item() for p in predictions}
 
 
 def test_runner_of_the_pipelines_author_is_kept(outputs, inputs, packaged):

@@ -14,10 +14,12 @@ from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.types.standard_artifacts import InferenceResult
 
-from bulk_inferencer.components import kubeflow_entrypoint
+from bulk_inferencer import bulk_inferencer_pb2 as our
+from bulk_inferencer import engines
+from bulk_inferencer.components import engine_setting, kubeflow_entrypoint
 from pipelines import run_kubeflow
 from pipelines.catalogue import BEAM_PIPELINE_ARGS, PIPELINES
-from tests.components.tfx_helpers import Nodes, importer
+from tests.components.tfx_helpers import Nodes, importer, parameter
 from tests.integration.kubeflow_launcher import compile_nodes
 
 CHECKOUT = Path(__file__).parents[2]
@@ -107,6 +109,20 @@ def test_blessings_and_baselines_are_in_the_spec(tmp_path, uris):
     assert "baseline_ten" in component.input_definitions.artifacts
     expected = json.loads(constant_of(spec.root.dag.tasks["Branch"], "expectations"))
     assert expected == {"models": {"ten": {"outputs": {"y": {"max_drift": 0.1}}}}}
+
+
+def test_engine_is_in_the_spec_and_may_be_a_parameter_of_the_pipeline(tmp_path, uris):
+    nodes = Nodes(tmp_path, **uris)
+    ray = engines.Ray("ray://head:10001", num_gpus=1, runtime_env={"pip": ["a"], "x": {"y": 1}})
+    nodes.bulk("Ray", engine=ray)
+    nodes.branch("Parameter", engine=parameter('{"spark": {}}', name="where"))
+    spec = spec_in(compile_nodes(tmp_path / "pipeline.yaml", *nodes.all.values()))
+    tasks = spec.root.dag.tasks
+    message = json_format.Parse(constant_of(tasks["Ray"], "engine"), our.Engine())
+    assert engine_setting.engine(message) == ray
+    given = tasks["Parameter"].inputs.parameters["engine"]
+    assert given.component_input_parameter == "where"
+    assert "where" in spec.root.input_definitions.parameters
 
 
 def test_command_of_the_page_compiles_with_the_paths_of_the_image(tmp_path, monkeypatch):

@@ -44,8 +44,8 @@ def write_module(folder, source, name="user_hooks"):
 
 
 def functions_of(file):
-    with user_module.functions({"module_file": file}) as functions:
-        return functions
+    with user_module.imported({"module_file": file}) as module:
+        return module.functions
 
 
 def test_functions_are_those_that_the_module_has(tmp_path):
@@ -114,7 +114,8 @@ def recorded(tmp_path_factory, uris):
             path = write_module(folder / name, source, name="hooks")
             nodes.bulk(name, module_file=path, data_spec=UNLABELLED)
         path = write_module(folder / "modules", HOOKS)
-        nodes.bulk("Parameter", module_file=parameter(path), data_spec=UNLABELLED)
+        engine = parameter('{"beam": {}}', name="engine")
+        nodes.bulk("Parameter", module_file=parameter(path), data_spec=UNLABELLED, engine=engine)
         patch.setenv(no_packages, "1")
         nodes.bulk("File", module_file=path, data_spec=UNLABELLED)
         patch.syspath_prepend(folder / "modules")
@@ -140,6 +141,7 @@ def test_records_pass_the_hooks_without_a_package_and_results_carry_them_as_they
     result = recorded(name).output()
     assert ("module_file" in recorded(name).properties) == (name != "Path")
     assert ("module_path" in recorded(name).properties) == (name == "Path")
+    assert recorded("Parameter").properties["engine"] == '{"beam": {}}'
     assert scored(result) == [(10, 501), (11, 551)]
     for prediction in read_predictions(result.uri):
         assert prediction.outputs["bytes"] == len(prediction.record)

@@ -1,0 +1,178 @@
+"""Options of the engine: what spreads the work over workers, and which modules they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bulk_inferencer.cli.options import Pair, by_name, option, options
+
+if TYPE_CHECKING:
+    from bulk_inferencer.engines.engine import Engine
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_SECTION = "Engine"
+# The options of each engine, which are fields of it.
+_OPTIONS = {
+    "beam": ("accelerator", "min_ram"),
+    "ray": ("address", "num_cpus", "num_gpus"),
+    "spark": ("master", "conf"),
+}
+
+
+def engine_options(command: _F) -> _F:
+    """Decorates a command with the options."""
+    return options(
+        option(
+            "--engine",
+            type=click.Choice(list(_OPTIONS)),
+            default="beam",
+            show_default=True,
+            section=_SECTION,
+            help="What spreads the work over workers: Apache Beam, whose options stand behind --, "
+            "or a Ray or Spark cluster.",
+        ),
+        option(
+            "--accelerator",
+            metavar="HINT",
+            section=_SECTION,
+            help="What Beam's workers that hold the model need, such as "
+            "type:nvidia-tesla-t4;count:1;install-nvidia-driver. Runners that know no hints ignore "
+            "it.",
+        ),
+        option(
+            "--min-ram",
+            metavar="SIZE",
+            section=_SECTION,
+            help="Memory that Beam's workers that hold the model need, such as 30GB.",
+        ),
+        option(
+            "--address",
+            metavar="ADDRESS",
+            section=_SECTION,
+            help="The Ray cluster, such as ray://head:10001.  [default: that of RAY_ADDRESS, or "
+            "this machine]",
+        ),
+        option(
+            "--num-cpus",
+            type=float,
+            metavar="N",
+            section=_SECTION,
+            help="Cores that each unit takes on Ray.  [default: 1]",
+        ),
+        option(
+            "--num-gpus",
+            type=float,
+            metavar="N",
+            section=_SECTION,
+            help="GPUs that each unit takes on Ray, which may be a part of one.  [default: 0]",
+        ),
+        option(
+            "--master",
+            metavar="URL",
+            section=_SECTION,
+            help="The Spark cluster, such as spark://head:7077, or local[4].",
+        ),
+        option(
+            "--conf",
+            type=Pair("NAME", "VALUE"),
+            multiple=True,
+            section=_SECTION,
+            help="A setting of Spark; may be given several times.",
+        ),
+        option(
+            "--module",
+            "modules",
+            metavar="FILE",
+            multiple=True,
+            section=_SECTION,
+            help="A Python file or wheel that workers need for functions of the model; may be "
+            "given several times. Not needed for a file in the current folder that MODEL or an "
+            "option names.",
+        ),
+    )(command)
+
+
+def engine_of(given: Mapping[str, Any], args: Sequence[str]) -> tuple[Engine, dict[str, Any]]:
+    """Returns the engine that the options stand for, and the other options.
+
+    Args:
+      given: all options.
+      args: those of Beam, behind `--`.
+
+    Raises:
+      click.UsageError: an option belongs to another engine.
+      SettingsError: a setting is not valid.
+    """
+    own, rest = given["engine"], {"engine"}
+    for name, names in _OPTIONS.items():
+        rest |= set(names)
+        for wrong in [n for n in names if name != own and given[n] not in (None, ())]:
+            wrong = f"--{wrong.replace('_', '-')}"
+            raise click.UsageError(
+                f"{wrong} is for --engine {name}, but the engine is {own}. Write --engine {name}, "
+                f"or leave out {wrong}."
+            )
+    settings = {name: given[name] for name in _OPTIONS[own] if given[name] is not None}
+    if "conf" in settings:
+        settings["conf"] = by_name("--conf", settings["conf"])
+    others = {name: value for name, value in given.items() if name not in rest}
+    return _MAKERS[own](tuple(args), settings), others
+
+
+def _beam(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
+    from bulk_inferencer.engines.beam import Beam
+    from bulk_inferencer.engines.beam_options import check_options
+
+    if args:
+        check_options(args)
+    return Beam(args, **settings)
+
+
+def _ray(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
+    from bulk_inferencer.engines.ray import Ray
+
+    _check_file_options("ray", args)
+    return Ray(options=args, **settings)
+
+
+def _spark(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
+    from bulk_inferencer.engines.spark import Spark
+
+    _check_file_options("spark", args)
+    return Spark(options=args, **settings)
+
+
+_MAKERS: dict[str, Callable[[Sequence[str], Mapping[str, Any]], Engine]] = {
+    "beam": _beam,
+    "ray": _ray,
+    "spark": _spark,
+}
+
+
+def _check_file_options(engine: str, args: Sequence[str]) -> None:
+    """Checks that Beam's options only open files, which is all that they can do on this engine."""
+    if not args:
+        return
+    from bulk_inferencer.engines.beam_file_options import others_in
+    from bulk_inferencer.engines.beam_options import check_options
+
+    if others := others_in(args):
+        raise click.UsageError(
+            f"With --engine {engine}, Beam's options only open files, as --s3_region_name does, "
+            f"but {others[0]} does not. Leave it out."
+        )
+    check_options(args)
+
+
+def is_local(engine: Engine) -> bool:
+    """Returns whether the workers are this process, or start in its folder."""
+    from bulk_inferencer.engines import beam_options
+    from bulk_inferencer.engines.beam import Beam
+
+    if not isinstance(engine, Beam):
+        return False
+    return isinstance(engine.options, tuple) and beam_options.is_local(engine.options)
