@@ -27,7 +27,7 @@ import pyarrow.dataset as ds
 
 from benchmarks.report import Target, machine
 from benchmarks.tables import watched
-from benchmarks.tables.data import TFRECORD_ROWS, Prepared, sum_of_ids
+from benchmarks.tables.data import TFRECORD_ROWS, Prepared, prepared_in, sum_of_ids
 from benchmarks.tables.task import Task
 
 _CHECKOUT = Path(__file__).parent.parent.parent
@@ -154,7 +154,7 @@ def planned(sizes: list[int]) -> list[Race]:
 def measure(workdir: Path, races: list[Race], rounds: int) -> None:
     """Lets all contestants take turns, and adds what was measured to the races."""
     sizes = sorted({race.rows for race in races})
-    prepared = {rows: _prepare(workdir, rows) for rows in sizes}
+    prepared = {rows: prepared_in(workdir, rows) for rows in sizes}
     sums: dict[int, float] = {}  # of `y`, by the number of rows: the same for all contestants
     for number in range(1, rounds + 1):
         for race in races:
@@ -276,15 +276,6 @@ def _run(workdir: Path, race: Race, prepared: Prepared, sums: dict[int, float]) 
     check(output, race.rows, sums)
     shutil.rmtree(output)
     return measured
-
-
-def _prepare(workdir: Path, rows: int) -> Prepared:
-    """Makes rows and models in a process of its own, because TensorFlow would stay in this one."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.tables.data"]
-    subprocess.run(
-        [*command, str(workdir), str(rows)], cwd=_CHECKOUT, check=True, stderr=subprocess.DEVNULL
-    )
-    return Prepared(rows, str(workdir))
 
 
 def _python(environment: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from benchmarks.tables.task import FEATURES
 TFRECORD_ROWS = 40_000
 
 _ROW_GROUP = 100_000
-_FILES = 4
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class Prepared:
     Attributes:
       rows: how many.
       folder: where everything is.
+      files: how many Parquet files there are.
     """
 
     rows: int
     folder: str
+    files: int = 4
 
     @property
     def parquet(self) -> str:
@@ -55,9 +57,9 @@ class Prepared:
         return os.path.join(self.folder, "example-model")
 
 
-def prepare(folder: Path, rows: int, *, with_tfrecords: bool) -> Prepared:
+def prepare(folder: Path, rows: int, files: int, *, with_tfrecords: bool) -> Prepared:
     """Makes what is not there yet below `folder`."""
-    made = Prepared(rows, str(folder))
+    made = Prepared(rows, str(folder), files)
     for path, is_wanted, make in (
         (made.parquet, True, _write_parquet),
         (made.tfrecord, with_tfrecords, _write_tfrecords),
@@ -71,6 +73,14 @@ def prepare(folder: Path, rows: int, *, with_tfrecords: bool) -> Prepared:
     return made
 
 
+def prepared_in(folder: Path, rows: int, files: int = 4) -> Prepared:
+    """Makes rows and models in a process of its own, because TensorFlow would stay in this one."""
+    command = [sys.executable, "-W", "ignore", "-m", __name__, str(folder), str(rows), str(files)]
+    checkout = Path(__file__).parents[2]
+    subprocess.run(command, cwd=checkout, check=True, stderr=subprocess.DEVNULL)
+    return Prepared(rows, str(folder), files)
+
+
 def sum_of_ids(rows: int) -> int:
     """Returns the sum of the column `id`."""
     return rows * (rows - 1) // 2
@@ -78,8 +88,8 @@ def sum_of_ids(rows: int) -> int:
 
 def _write_parquet(made: Prepared) -> None:
     random = np.random.default_rng(7)
-    per_file = -(-made.rows // _FILES)
-    for i in range(_FILES):
+    per_file = -(-made.rows // made.files)
+    for i in range(made.files):
         writer = None
         stop = min((i + 1) * per_file, made.rows)
         for start in range(i * per_file, stop, _ROW_GROUP):
@@ -139,5 +149,5 @@ def _save_models(made: Prepared) -> None:
 
 
 if __name__ == "__main__":
-    rows = int(sys.argv[2])
-    prepare(Path(sys.argv[1]), rows, with_tfrecords=rows == TFRECORD_ROWS)
+    rows, files = map(int, sys.argv[2:])
+    prepare(Path(sys.argv[1]), rows, files, with_tfrecords=rows == TFRECORD_ROWS)

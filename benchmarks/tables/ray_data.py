@@ -23,7 +23,7 @@ class Predict:
         return {"id": batch["id"], "y": self._model(batch)}
 
 
-ray.init(include_dashboard=False, log_to_driver=False)
+ray.init(log_to_driver=False)  # a cluster, if RAY_ADDRESS names one
 ray.data.DataContext.get_current().enable_progress_bars = False
 if task.option == "tfrecords":
     rows = ray.data.read_tfrecords(task.inputs, arrow_open_stream_args={"compression": "gzip"})

@@ -1,4 +1,7 @@
-"""Spark, in local mode on all cores: `predict_batch_udf`."""
+"""Spark: `predict_batch_udf`.
+
+Options: the master of a cluster; without one, all cores of this machine.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def make_predict() -> Callable[[np.ndarray], np.ndarray]:
 
 
 spark = (
-    SparkSession.builder.master("local[*]")
+    SparkSession.builder.master(task.option or "local[*]")
     .config("spark.ui.enabled", "false")
     .config("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH)
     .config("spark.sql.parquet.compression.codec", "zstd")

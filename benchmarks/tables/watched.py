@@ -31,9 +31,15 @@ class Measured:
 
 
 def run(
-    command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout: float
+    command: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+    timeout: float,
+    servers: Sequence[int] = (),
 ) -> Measured:
     """Runs a command to its end.
+
+    `servers` are processes that work for it: what they and their descendants take meanwhile counts.
 
     A crash does not count as a failure: with TensorFlow on its threads, Daft's process can crash
     when it exits, after all results are written. Without results, the comparison fails.
@@ -43,6 +49,7 @@ def run(
     """
     log = folder / "log.txt"
     cpu: dict[int, float] = {}
+    before = _trees(servers)
     peak = 0.0
     with open(log, "w") as output:
         started = time.monotonic()
@@ -54,7 +61,7 @@ def run(
                 code = process.wait(_EVERY_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                tree = _tree(process.pid)
+                tree = _trees([process.pid, *servers])
                 cpu |= tree
                 peak = max(peak, sum(map(_mib, tree)))
                 if time.monotonic() - started > timeout:
@@ -62,11 +69,11 @@ def run(
         seconds = time.monotonic() - started
     if code not in (0, -signal.SIGSEGV, -signal.SIGABRT):
         raise RuntimeError(f"{' '.join(command[:5])} ended with {code}:\n{_tail(log)}")
-    return Measured(seconds, sum(cpu.values()), peak)
+    return Measured(seconds, sum(own - before.get(pid, 0.0) for pid, own in cpu.items()), peak)
 
 
-def _tree(root: int) -> dict[int, float]:
-    """Returns the CPU seconds of a process and of its descendants, by process ID."""
+def _trees(roots: Sequence[int]) -> dict[int, float]:
+    """Returns the CPU seconds of processes and of their descendants, by process ID."""
     children = defaultdict(list)
     seconds = {}
     for entry in os.listdir("/proc"):
@@ -80,7 +87,7 @@ def _tree(root: int) -> dict[int, float]:
         fields = text.rpartition(")")[2].split()
         children[int(fields[1])].append(int(entry))
         seconds[int(entry)] = (int(fields[11]) + int(fields[12])) / _TICKS
-    found, waiting = {}, [root]
+    found, waiting = {}, [*roots]
     while waiting:
         one = waiting.pop()
         found[one] = seconds.get(one, 0.0)

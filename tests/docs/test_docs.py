@@ -22,7 +22,7 @@ from bulk_inferencer.errors import SettingsError
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = (
-    *("beam.md", "component.md", "index.md", "models.md", "notebooks.md"),
+    *("beam.md", "component.md", "engines.md", "index.md", "models.md", "notebooks.md"),
     *("prediction_gate.md", "preprocessing.md", "report.md", "several_models.md", "statistics.md"),
     "tables.md",
 )

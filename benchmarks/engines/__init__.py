@@ -1,0 +1,1 @@
+"""Our engines and their clusters' own ways to score, side by side."""
