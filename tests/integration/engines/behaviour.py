@@ -329,9 +329,9 @@ def stops_when_interrupted(engine, folder, workers, at_once=1, number=signal.SIG
     job = job_in(folder, workers, half=True)
     with launched(job, engine, folder) as child:
         wait_for(folder / "notes/paused", child)
-        at_work = calls_in(folder)
         child.send_signal(number)
         child.wait(60)
+    at_work = calls_in(folder)
     assert child.returncode in (-number, 128 + number)
     said = child.log.read_text().splitlines()
     assert sum("finished units are kept in" in line for line in said) == 1
