@@ -137,22 +137,13 @@ clean: ## Remove .venv and all else that was made here
 .cache/env-%/.ready: pyproject.toml $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D) $(TFX_PYTHON)
 
-$(AIRFLOW)/.ready: pyproject.toml requirements/airflow.txt
-	@echo "Installing into $(@D) what requirements/airflow.txt says; the first time takes minutes."
+# Airflow 2, or Ray and Spark, each with TFX 1.16.
+$(AIRFLOW)/.ready $(ENGINES)/.ready: .cache/%/.ready: pyproject.toml requirements/%.txt
+	@echo "Installing into $(@D) what requirements/$*.txt says; the first time takes minutes."
 	@$(@D)/bin/python -c pass 2>/dev/null || \
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
-	  requirements/airflow.txt
-	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
-	@touch $@
-
-# TFX 1.16 with Ray and Spark; workers of Beam get environments of their own.
-$(ENGINES)/.ready: pyproject.toml requirements/engines.txt
-	@echo "Installing into $(@D) what requirements/engines.txt says; the first time takes minutes."
-	@$(@D)/bin/python -c pass 2>/dev/null || \
-	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
-	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
-	  requirements/engines.txt
+	  requirements/$*.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -23,6 +23,7 @@ from bulk_inferencer._units.manifest import Manifest
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.run import UnitTask
 from bulk_inferencer._units.sinks.failure_list import FailureList
+from bulk_inferencer._units.sinks.statistics import PredictionStatistics
 from bulk_inferencer._units.spot_check import draw
 from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer._units.worker import UnitWorker
@@ -139,7 +140,7 @@ def _watched_run(
                 sink.finish(list(prepared.inputs), manifests, notes[sink.name])
             check_shards(finals, job.folders)
             clock.lap("commit")
-            statistics = Statistics.read(job.outputs.summary)
+            statistics = notes[PredictionStatistics.name] or Statistics()
             summary = summarize(
                 job,
                 prepared,

@@ -41,6 +41,11 @@ class Unit:
         """`SSSSS-of-NNNNN`, the part of its files' names that is unique within the split."""
         return _layout.shard_name(self.index, self.count)
 
+    @property
+    def own_bytes(self) -> int:
+        """The size of its files and parts of files, as they are stored."""
+        return sum(file.own_bytes for file in self.files)
+
     @cached_property
     def key(self) -> str:
         """A digest of its split and files: the unit keeps it, whatever its number is."""

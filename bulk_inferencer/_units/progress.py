@@ -269,7 +269,7 @@ class Tally:
     ) -> None:
         """Begins with units that are finished; what else is in the folder by now does not count."""
         self._folder = folder
-        self._bytes = {unit.key: sum(file.own_bytes for file in unit.files) for unit in units}
+        self._bytes = {unit.key: unit.own_bytes for unit in units}
         self.bytes_total = sum(self._bytes.values())
         self.units = len(units)
         self.batch_records = 0

@@ -120,47 +120,21 @@ def engine_of(given: Mapping[str, Any], args: Sequence[str]) -> tuple[Engine, di
     if "conf" in settings:
         settings["conf"] = by_name("--conf", settings["conf"])
     others = {name: value for name, value in given.items() if name not in rest}
-    return _MAKERS[own](tuple(args), settings), others
+    _check_beam_options(own, args)
+    from bulk_inferencer import engines
+
+    kind = getattr(engines, own.capitalize())
+    return kind(options=tuple(args), **settings), others
 
 
-def _beam(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
-    from bulk_inferencer.engines.beam import Beam
-    from bulk_inferencer.engines.beam_options import check_options
-
-    if args:
-        check_options(args)
-    return Beam(args, **settings)
-
-
-def _ray(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
-    from bulk_inferencer.engines.ray import Ray
-
-    _check_file_options("ray", args)
-    return Ray(options=args, **settings)
-
-
-def _spark(args: Sequence[str], settings: Mapping[str, Any]) -> Engine:
-    from bulk_inferencer.engines.spark import Spark
-
-    _check_file_options("spark", args)
-    return Spark(options=args, **settings)
-
-
-_MAKERS: dict[str, Callable[[Sequence[str], Mapping[str, Any]], Engine]] = {
-    "beam": _beam,
-    "ray": _ray,
-    "spark": _spark,
-}
-
-
-def _check_file_options(engine: str, args: Sequence[str]) -> None:
-    """Checks that Beam's options only open files, which is all that they can do on this engine."""
+def _check_beam_options(engine: str, args: Sequence[str]) -> None:
+    """Checks Beam's options, which on other engines can only open files."""
     if not args:
         return
     from bulk_inferencer.engines.beam_file_options import others_in
     from bulk_inferencer.engines.beam_options import check_options
 
-    if others := others_in(args):
+    if engine != "beam" and (others := others_in(args)):
         raise click.UsageError(
             f"With --engine {engine}, Beam's options only open files, as --s3_region_name does, "
             f"but {others[0]} does not. Leave it out."

@@ -24,7 +24,7 @@ from bulk_inferencer.engines.beam_stages import run_in_stages
 from bulk_inferencer.engines.beam_workers import quiet_connections
 from bulk_inferencer.engines.engine import Engine, warn_of_idle_workers
 from bulk_inferencer.engines.parcel import pack
-from bulk_inferencer.errors import SettingsError, WorkerError
+from bulk_inferencer.errors import WorkerError
 
 _ADVICE = (
     "Install the same packages on every worker, or let Beam do it: --sdk_container_image, "
@@ -70,10 +70,7 @@ class Beam(Engine):
     min_ram: str | int = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.options, str):
-            raise SettingsError(
-                f"Beam's options must be a list, not {self.options!r}. Write [{self.options!r}]."
-            )
+        super().__post_init__()
         advice = "Leave it out to wait for ten minutes."
         check_number("Beam.worker_timeout_seconds", self.worker_timeout_seconds, advice, 1)
         beam_hints.check_hints(self.accelerator, self.min_ram)

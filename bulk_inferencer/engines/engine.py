@@ -11,6 +11,7 @@ from bulk_inferencer._signals import guard_exit
 from bulk_inferencer._units.plan import Unit
 from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer.engines import beam_options
+from bulk_inferencer.errors import SettingsError
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -29,6 +30,13 @@ class Engine(abc.ABC):
     """
 
     options: PipelineOptions | Sequence[str]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options, str):
+            raise SettingsError(
+                f"{type(self).__name__}'s options must be a list, not {self.options!r}. Write "
+                f"[{self.options!r}]."
+            )
 
     def check(self) -> None:  # noqa: B027, most engines need nothing
         """Checks that the engine can be used here, before a run does anything.

@@ -83,6 +83,7 @@ class Ray(Engine):
     options: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_address(self.address)
         advice = "Leave it out for the default."
         check_number("Ray's num_cpus", self.num_cpus, advice, 0, _MOST_OF_A_NODE)
@@ -103,10 +104,6 @@ class Ray(Engine):
             raise SettingsError(
                 f"Ray's runtime_env must be a dict such as {{'pip': ['scikit-learn']}}, not "
                 f"{self.runtime_env!r}."
-            )
-        if isinstance(self.options, str):
-            raise SettingsError(
-                f"Ray's options must be a list, not {self.options!r}. Write [{self.options!r}]."
             )
 
     def check(self) -> None:

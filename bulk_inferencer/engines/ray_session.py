@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from bulk_inferencer.engines.addresses import host_and_port, refusal
 from bulk_inferencer.errors import SettingsError
 
 _CLIENT = "ray://"
-_CLIENT_PORT = "10001"
+_CLIENT_PORT = 10001
 _NO_HOSTS = ("auto", "local")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_CONNECT_SECONDS = 10.0
 
 
 def check_address(address: Any) -> None:
@@ -52,14 +52,11 @@ def check_session(address: str | None) -> None:
         _check_goes_with_session(address)
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    if where := _host_and_port(address):
-        try:
-            socket.create_connection(where, _CONNECT_SECONDS).close()
-        except OSError as error:
-            raise SettingsError(
-                f"Nothing answers at {address}, where the Ray cluster should be: {error}. Correct "
-                f"Ray's address, or start the cluster with `ray start --head`."
-            ) from error
+    if (where := _host_and_port(address)) and (error := refusal([where])):
+        raise SettingsError(
+            f"Nothing answers at {address}, where the Ray cluster should be: {error}. Correct "
+            f"Ray's address, or start the cluster with `ray start --head`."
+        ) from error
 
 
 @contextmanager
@@ -136,12 +133,10 @@ def _host_and_port(address: str | None) -> tuple[str, int] | None:
     """Returns where a cluster listens; None if only Ray can tell."""
     if not address or address in _NO_HOSTS:
         return None
-    own = address
-    if own.startswith(_CLIENT):
-        own = own.removeprefix(_CLIENT).partition("/")[0]
-        own = own if ":" in own else f"{own}:{_CLIENT_PORT}"
-    host, _, port = own.rpartition(":")
-    return (host.strip("[]"), int(port)) if port.isdecimal() else None
+    if address.startswith(_CLIENT):
+        own = address.removeprefix(_CLIENT).partition("/")[0]
+        return host_and_port(own if ":" in own else f"{own}:{_CLIENT_PORT}")
+    return host_and_port(address)
 
 
 def _check_goes_with_session(address: str | None) -> None:

@@ -70,6 +70,7 @@ class Spark(Engine):
     options: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.master is not None and not (isinstance(self.master, str) and self.master):
             raise SettingsError(
                 f"Spark's master must be text such as 'spark://head:7077', not {self.master!r}. "
@@ -86,10 +87,6 @@ class Spark(Engine):
                     f"Spark's conf has {name!r}: {value!r}, but both must be text. Write numbers "
                     f"as '4', and True as 'true'."
                 )
-        if isinstance(self.options, str):
-            raise SettingsError(
-                f"Spark's options must be a list, not {self.options!r}. Write [{self.options!r}]."
-            )
 
     def check(self) -> None:
         """See `Engine`."""
@@ -105,7 +102,7 @@ class Spark(Engine):
         with opened_session(self.master, self.conf) as session:
             job = job_in(session)
             # The largest ones first, so that all workers end at about the same time.
-            largest_first = map(pickle.dumps, sorted(units, key=lambda unit: -_bytes_of(unit)))
+            largest_first = map(pickle.dumps, sorted(units, key=lambda unit: -unit.own_bytes))
             done = job.start(unit_runner(parcel.run_parcel, own), list(largest_first))
             try:
                 _wait(done, job, worker, units)
@@ -118,10 +115,6 @@ class Spark(Engine):
                 raise WorkerError(_message(reason_of(error))) from error
             if problem := done.result():
                 raise WorkerError(problem)
-
-
-def _bytes_of(unit: Unit) -> int:
-    return sum(file.own_bytes for file in unit.files)
 
 
 def _wait(done: Future[str], job: Job, worker: UnitWorker, units: Sequence[Unit]) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from bulk_inferencer.engines.addresses import host_and_port, refusal
 from bulk_inferencer.errors import SettingsError
 
 _PORTS = {"spark": 7077, "sc": 15002}  # where a master says none
-_CONNECT_SECONDS = 10.0
 _PYTHON = "spark.pyspark.python"
 _TRACEBACK = "Traceback (most recent call last):\n"
 _LOST_TASK = re.compile(r" executor \S+\): (?:org\.apache\.spark\.SparkException: )?(.*)")
@@ -60,18 +59,11 @@ def check_session(master: str | None, conf: Mapping[str, str]) -> None:
     if (session := active_session()) is not None:
         _check_goes_with(session, master, conf)
         return
-    errors = []
-    for where in _hosts_and_ports(master):
-        try:
-            socket.create_connection(where, _CONNECT_SECONDS).close()
-            return
-        except OSError as error:
-            errors.append(error)
-    if errors:
+    if error := refusal(_hosts_and_ports(master)):
         raise SettingsError(
-            f"Nothing answers at {master}, where the Spark cluster should be: {errors[0]}. Correct "
+            f"Nothing answers at {master}, where the Spark cluster should be: {error}. Correct "
             f"Spark's master, or start the cluster."
-        ) from errors[0]
+        ) from error
 
 
 def _check_goes_with(session: Any, master: str | None, conf: Mapping[str, str]) -> None:
@@ -94,8 +86,8 @@ def _hosts_and_ports(master: str | None) -> Iterator[tuple[str, int]]:
     """Yields where a cluster listens, if a master says so: at one of these places."""
     scheme, _, rest = (master or "").partition("://")
     for place in rest.partition("/")[0].split(",") if scheme in _PORTS else ():
-        host, _, port = place.rpartition(":")
-        yield (host.strip("[]"), int(port)) if port.isdecimal() else (place, _PORTS[scheme])
+        if where := host_and_port(place, _PORTS[scheme]):
+            yield where
 
 
 @contextmanager

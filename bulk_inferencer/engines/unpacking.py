@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer.engines.modules import make_importable
-from bulk_inferencer.engines.parcel import Parcel, problem_here
+from bulk_inferencer.engines.parcel import Parcel
 from bulk_inferencer.errors import WorkerError
 
 _lock = threading.Lock()
@@ -29,11 +29,12 @@ def remember(content: bytes, worker: UnitWorker) -> None:
 def opened(parcel: Sequence[object]) -> UnitWorker:
     """Returns who is in a parcel, after making the modules in it importable.
 
+    Args:
+      parcel: the fields of a `Parcel`, with which `problem_here` has found no problem.
+
     Raises:
-      WorkerError: the worker lacks a module, or has another version of Python or of this package.
+      WorkerError: a module is missing on the worker, or cannot be imported there.
     """
-    if problem := problem_here(parcel):
-        raise WorkerError(problem)
     own = Parcel(*parcel)  # type: ignore[arg-type]
     with _lock:
         worker = _workers.get(own.content)
