@@ -123,7 +123,8 @@ class Bucket(LocalFileSystem):
         return os.path.isfile(_in_folder(path))
 
     def metadata(self, path):
-        return FileMetadata(path, os.path.getsize(_in_folder(path)))
+        found = os.stat(_in_folder(path))
+        return FileMetadata(path, found.st_size, found.st_mtime)
 
     def open(self, path, *args, **kwargs):
         return open(_in_folder(path), "rb")

@@ -79,6 +79,17 @@ class Dataflow:
             self._messages[number] = [{"time": "2026-01-01T00:00:00Z", **importance}]
         self._states[number] = state
 
+    def end(self) -> None:
+        """Ends all jobs, and waits until nobody asks how they are doing.
+
+        Beam asks in a thread, which goes on after a Ctrl-C.
+        """
+        for number, state in self._states.items():
+            self._states[number] = "CANCELLED" if state == "RUNNING" else state
+        for thread in threading.enumerate():
+            if "poll_for_job_completion" in thread.name:
+                thread.join(_PATIENCE_SECONDS)
+
     def run(self, job: dict[str, Any]) -> tuple[str, str]:
         """Runs a job's pipeline. Every environment becomes that of this process."""
         options, pipeline = options_of(job), self.pipeline_of(job)
@@ -134,6 +145,7 @@ def serving(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataf
     try:
         yield dataflow
     finally:
+        dataflow.end()
         server.shutdown()
         server.server_close()
         thread.join()

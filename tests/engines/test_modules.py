@@ -131,6 +131,7 @@ def test_package_without_init_is_found_and_hides_no_other(tmp_path, monkeypatch)
 def test_next_run_has_modules_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "hooks.py").write_text("A = 'installed'")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hooks", raising=False)  # of another test
     assert importlib.import_module("hooks").A == "installed"
     shipped = {"hooks.py": "A = 'shipped'", "ours/__init__.py": "", "ours/one.py": ""}
     first = imported("hooks", shipped)
