@@ -17,6 +17,7 @@ AIRFLOW := .cache/airflow
 KUBEFLOW := .cache/kubeflow
 ENGINES := .cache/engines
 ENGINES_WORKER := .cache/engines-worker
+SPARK_4 := .cache/spark-4
 BEAM := .cache/beam
 BEAM_VERSION := $(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' requirements/engines.txt)
 PEERS := ray spark daft
@@ -66,8 +67,9 @@ test-kubeflow: $(ENV)/.ready $(KUBEFLOW)/.ready ## Run compiled pipelines as Kub
 test-gpu: $(ENV)/.ready ## Run models on a GPU
 	TEST_GPU=1 $(PYTEST) tests/integration/test_gpu.py $(ARGS)
 
-test-engines: $(ENGINES)/.ready $(ENGINES_WORKER)/.ready $(BEAM)/.ready ## Run on clusters of Beam, Ray and Spark, and kill their workers: about ten minutes
-	TEST_ENGINES=1 $(ENGINES)/bin/python -m pytest tests/integration/engines $(ARGS)
+test-engines: $(ENGINES)/.ready $(ENGINES_WORKER)/.ready $(SPARK_4)/.ready $(BEAM)/.ready ## Run on clusters of Beam, Ray and Spark, and kill their workers: about ten minutes
+	TEST_ENGINES=1 SPARK_4_PYTHON=$(abspath $(SPARK_4))/bin/python \
+	  $(ENGINES)/bin/python -m pytest tests/integration/engines $(ARGS)
 
 test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean environments: about four minutes
 	PYTHON_3_10="$$(tools/find_python 3.10)" PYTHON_3_12="$$(tools/find_python 3.12)" \
@@ -113,6 +115,9 @@ lock: ## Resolve requirements/ anew; LOCK_ARGS=--upgrade takes the newest versio
 	  --output-file requirements/airflow.txt
 	$(LOCK) $(LINUX) --extra dev --extra ray --extra spark pyproject.toml requirements/tfx-1.16.in \
 	  requirements/engines.in --output-file requirements/engines.txt
+	$(LOCK) --python-version 3.12 --python-platform x86_64-unknown-linux-gnu \
+	  --constraint requirements/tfx-1.21.txt pyproject.toml requirements/spark-4.in \
+	  --output-file requirements/spark-4.txt
 	$(LOCK) $(ANY) requirements/kubeflow.in --output-file requirements/kubeflow.txt
 	for peer in $(PEERS); do $(LOCK) $(ANY) requirements/bench-$$peer.in \
 	  --output-file requirements/bench-$$peer.txt || exit; done
@@ -145,6 +150,16 @@ $(AIRFLOW)/.ready $(ENGINES)/.ready: .cache/%/.ready: pyproject.toml requirement
 	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
 	  requirements/$*.txt
 	@tools/uv pip install --quiet --python $(@D) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# TFX 1.16 forbids the pyarrow that Spark 4 wants, so there is no TFX.
+$(SPARK_4)/.ready: pyproject.toml requirements/spark-4.txt
+	@echo "Installing into $(@D) what requirements/spark-4.txt says; the first time takes minutes."
+	@$(@D)/bin/python -c pass 2>/dev/null || \
+	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.12)" $(@D)
+	@tools/uv pip sync --quiet --python $(@D) --compile-bytecode --require-hashes \
+	  requirements/spark-4.txt
+	@tools/uv pip install --quiet --python $(@D) --no-deps --editable .
 	@touch $@
 
 # For workers of Beam: what this package needs, but not the package.

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import chart
 from benchmarks.data import Data, Prepared, prepare
-from benchmarks.report import Target, machine
+from benchmarks.report import Target, machine, print_targets, write
 
 _CHECKOUT = Path(__file__).parent.parent
 _CHECKED = 5_000
@@ -99,19 +99,12 @@ def main() -> int:
     targets = list(judge(races))
     print("\nRecords per second: medians of all rounds")
     print(table(races))
-    print(f"\n{'Ratios and targets: medians of all rounds':<52}{'':>8}{'min':>8}{'max':>8}")
-    for target in targets:
-        print(target)
+    print_targets(targets)
     facts = machine()
-    print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
-    results = {
-        "machine": facts,
-        "races": {name: asdict(race) for name, race in races.items()},
-        "targets": [{**asdict(t), "value": t.value, "is_met": t.is_met} for t in targets],
-    }
-    (workdir / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    own = {name: asdict(race) for name, race in races.items()}
+    write(workdir / "benchmarks.json", own, targets, facts)
     (workdir / "benchmarks.svg").write_text(chart.draw(races, facts))
-    print(f"\nwritten: {workdir}/benchmarks.json, benchmarks.svg")
+    print(f"written: {workdir}/benchmarks.svg")
     return 0
 
 

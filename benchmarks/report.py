@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,26 @@ class Target:
             return text
         wanted = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
         return f"{text}  {wanted:>6}  {'met' if self.is_met else 'missed'}"
+
+
+def print_targets(targets: Sequence[Target]) -> None:
+    """Prints what was measured beside what it should be, if there is anything."""
+    if targets:
+        print(f"\n{'Ratios and targets: medians of all rounds':<52}{'':>8}{'min':>8}{'max':>8}")
+    for target in targets:
+        print(target)
+
+
+def write(path: Path, races: Any, targets: Sequence[Target], facts: Mapping[str, str]) -> None:
+    """Prints what the numbers depend on, and writes them all to a JSON file."""
+    print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    results = {
+        "machine": facts,
+        "races": races,
+        "targets": [{**asdict(t), "value": t.value, "is_met": t.is_met} for t in targets],
+    }
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\nwritten: {path}")
 
 
 def machine() -> dict[str, str]:

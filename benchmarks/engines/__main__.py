@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import shutil
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +21,9 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.report import Target, machine
+from benchmarks.report import Target, machine, print_targets, write
 from benchmarks.tables import watched
-from benchmarks.tables.__main__ import check
+from benchmarks.tables.checked_run import checked_run
 from benchmarks.tables.data import Prepared, prepared_in
 from benchmarks.tables.task import Task
 from tests.integration.clusters.beam import options, prism, worker_pool
@@ -33,7 +31,6 @@ from tests.integration.clusters.ray import ray_cluster
 from tests.integration.clusters.spark import spark_cluster
 
 _CHECKOUT = Path(__file__).parents[2]
-_TIMEOUT_SECONDS = 600
 _FILES = 64
 
 
@@ -106,9 +103,8 @@ def _prism() -> Iterator[Cluster]:
 @contextlib.contextmanager
 def _ray(option: str) -> Iterator[Cluster]:
     with ray_cluster() as cluster:
-        yield Cluster(
-            option.format(cluster.address), cluster.pids(), {"RAY_ADDRESS": cluster.address}
-        )
+        pids = (cluster.head.pid, *(node.pid for node in cluster.nodes))
+        yield Cluster(option.format(cluster), pids, {"RAY_ADDRESS": cluster.address})
 
 
 @contextlib.contextmanager
@@ -141,18 +137,8 @@ def main() -> int:
     measure(workdir, races, sorted(args.rows), args.rounds)
     print(f"\n{table(races)}")
     targets = list(judge({race.contestant: race for race in races}))
-    if targets:
-        print(f"\n{'Ratios and targets: medians of all rounds':<52}{'':>8}{'min':>8}{'max':>8}")
-    for target in targets:
-        print(target)
-    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
-    results = {
-        "machine": machine(),
-        "races": [asdict(race) for race in races],
-        "targets": [{**asdict(t), "value": t.value, "is_met": t.is_met} for t in targets],
-    }
-    (workdir / "engines.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\nwritten: {workdir}/engines.json")
+    print_targets(targets)
+    write(workdir / "engines.json", [asdict(race) for race in races], targets, machine())
     return 0
 
 
@@ -206,17 +192,12 @@ def table(races: list[Race]) -> str:
 def _run(
     workdir: Path, race: Race, cluster: Cluster, prepared: Prepared, sums: dict[int, float]
 ) -> watched.Measured:
-    output = workdir / "output"
-    shutil.rmtree(output, ignore_errors=True)
-    task = Task(prepared.parquet, prepared.tensor_model, False, str(output), cluster.option)
+    output = str(workdir / "output")
+    task = Task(prepared.parquet, prepared.tensor_model, False, output, cluster.option)
     module = CONTESTANTS[race.contestant].module
-    command = [sys.executable, "-W", "ignore", "-m", module, json.dumps(asdict(task))]
-    # Workers find the classes of the programs there.
-    variables = {"PYTHONPATH": str(_CHECKOUT), "TF_CPP_MIN_LOG_LEVEL": "3", **cluster.variables}
-    measured = watched.run(command, workdir, variables, _TIMEOUT_SECONDS, cluster.servers)
-    check(output, prepared.rows, sums)
-    shutil.rmtree(output)
-    return measured
+    return checked_run(
+        sys.executable, module, task, prepared.rows, sums, cluster.variables, cluster.servers
+    )
 
 
 def _parse_args() -> argparse.Namespace:

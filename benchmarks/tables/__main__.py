@@ -11,10 +11,7 @@ Nothing counts unless the results are complete and equal to those of the loop.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -22,16 +19,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-
-from benchmarks.report import Target, machine
+from benchmarks.report import Target, machine, print_targets, write
 from benchmarks.tables import watched
-from benchmarks.tables.data import TFRECORD_ROWS, Prepared, prepared_in, sum_of_ids
+from benchmarks.tables.checked_run import checked_run
+from benchmarks.tables.data import TFRECORD_ROWS, Prepared, prepared_in
 from benchmarks.tables.task import Task
 
 _CHECKOUT = Path(__file__).parent.parent.parent
-_TIMEOUT_SECONDS = 600
 _SMALL, _LARGE = 400_000, 4_000_000
 _PEERS = ("ray", "spark", "daft", "daft_processes")
 
@@ -125,18 +119,9 @@ def main() -> int:
     ):
         if own:
             print(f"\n{title}\n{table(own)}")
-    print(f"\n{'Ratios and targets: medians of all rounds':<52}{'':>8}{'min':>8}{'max':>8}")
-    for target in targets:
-        print(target)
+    print_targets(targets)
     facts = {**machine(), **_versions(races)}
-    print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
-    results = {
-        "machine": facts,
-        "races": [asdict(race) for race in races],
-        "targets": [{**asdict(t), "value": t.value, "is_met": t.is_met} for t in targets],
-    }
-    (workdir / "tables.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\nwritten: {workdir}/tables.json")
+    write(workdir / "tables.json", [asdict(race) for race in races], targets, facts)
     return 0
 
 
@@ -165,27 +150,6 @@ def measure(workdir: Path, races: list[Race], rounds: int) -> None:
                 f"{race.seconds[-1]:>7.1f} s",
                 flush=True,
             )
-
-
-def check(output: Path, rows: int, sums: dict[int, float]) -> None:
-    """Compares results with those of the others on the same rows.
-
-    Raises:
-      AssertionError: rows are missing, or predictions differ.
-    """
-    tables = output / "prediction_table"
-    folder = tables if tables.is_dir() else output
-    paths = [str(path) for path in sorted(folder.rglob("*.parquet"))]
-    found = ds.dataset(paths, format="parquet").to_table()
-    assert sorted(found.column_names) == ["id", "y"], found.column_names
-    assert found.num_rows == rows, f"expected {rows} rows, got {found.num_rows}"
-    ids = pc.sum(found["id"]).as_py()
-    assert ids == sum_of_ids(rows), f"expected {sum_of_ids(rows)} as the sum of id, got {ids}"
-    # Rows are in any order, so the sum weighs each prediction with its row.
-    y = found["y"].to_numpy().astype(float)
-    total = float((y * (1 + found["id"].to_numpy() % 97)).sum())
-    expected = sums.setdefault(rows, total)
-    assert math.isclose(total, expected, rel_tol=1e-5), f"expected {expected} of y, got {total}"
 
 
 def judge(races: list[Race]) -> Iterator[Target]:
@@ -255,8 +219,6 @@ def table(races: list[Race]) -> str:
 
 def _run(workdir: Path, race: Race, prepared: Prepared, sums: dict[int, float]) -> watched.Measured:
     contestant = CONTESTANTS[race.contestant]
-    output = workdir / "output"
-    shutil.rmtree(output, ignore_errors=True)
     is_tfrecord = contestant.option == "tfrecords"
     # Ray's reader of TFRecords makes columns of them.
     takes_examples = race.takes_examples and race.contestant != "ray_tfrecord"
@@ -264,18 +226,12 @@ def _run(workdir: Path, race: Race, prepared: Prepared, sums: dict[int, float]) 
         inputs=prepared.tfrecord if is_tfrecord else prepared.parquet,
         model=prepared.example_model if takes_examples else prepared.tensor_model,
         takes_examples=takes_examples,
-        output=str(output),
+        output=str(workdir / "output"),
         option=contestant.option,
     )
     python = _python(contestant.environment)
     module = f"benchmarks.tables.{contestant.module}"
-    command = [python, "-W", "ignore", "-m", module, json.dumps(asdict(task))]
-    # Workers find the classes of the programs there.
-    variables = {"PYTHONPATH": str(_CHECKOUT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    measured = watched.run(command, workdir, variables, _TIMEOUT_SECONDS)
-    check(output, race.rows, sums)
-    shutil.rmtree(output)
-    return measured
+    return checked_run(python, module, task, prepared.rows, sums)
 
 
 def _python(environment: str) -> str:
