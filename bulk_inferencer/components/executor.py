@@ -10,6 +10,7 @@ from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
+from tfx.utils import name_utils, telemetry_utils
 
 from bulk_inferencer import _gate
 from bulk_inferencer import bulk_inferencer_pb2 as our
@@ -69,19 +70,21 @@ class _InferencerExecutor(base_beam_executor.BaseBeamExecutor):
     _beam_pipeline_args: list[Any]
 
     def __init__(self, context: Any = None) -> None:
-        """Takes Beam's arguments from the context, and prepares remote workers if there are any.
+        """Takes Beam's arguments from the context.
 
-        TFX's constructor packs all of TFX's sources for the workers whenever there is an argument,
-        which takes longer than scoring a hundred thousand records. Local workers have them anyway.
+        TFX's constructor packs all of TFX's sources for the workers whenever there is an argument.
+        That takes longer than scoring a hundred thousand records, and no worker of ours needs TFX.
         """
         args = list(getattr(context, "beam_pipeline_args", None) or [])
-        if not args or not beam_options.is_local(args):
-            super().__init__(context)
-            return
-        without_args = copy.copy(context)
-        without_args.beam_pipeline_args = []
-        super().__init__(without_args)
+        if args:
+            context = copy.copy(context)
+            context.beam_pipeline_args = []
+        super().__init__(context)
         self._beam_pipeline_args = args
+        if not beam_options.is_local(args):
+            executor = {telemetry_utils.LABEL_TFX_EXECUTOR: name_utils.get_full_name(type(self))}
+            with telemetry_utils.scoped_labels(executor):
+                self._beam_pipeline_args += telemetry_utils.make_beam_labels_args()
 
     def _make_beam_pipeline(self) -> Any:
         if self._make_beam_pipeline_fn is None:

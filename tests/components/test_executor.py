@@ -283,14 +283,16 @@ def packaged(monkeypatch):
     return calls
 
 
-def test_tfx_is_packed_only_for_workers_elsewhere(packaged):
+def test_no_worker_gets_sources_of_tfx_and_jobs_elsewhere_get_its_labels(packaged):
     for args in ([], ["--direct_num_workers=1"], [f"--runner={FN_API_RUNNER}"]):
         assert Executor(Executor.Context(beam_pipeline_args=args))._beam_pipeline_args == args
-    assert packaged == []
     args = ["--runner=DataflowRunner"]
-    executor = Executor(Executor.Context(beam_pipeline_args=args))
-    assert {*args, "--extra_package=tfx.tar.gz"} <= set(executor._beam_pipeline_args)
-    assert packaged == [args]
+    own = Executor(Executor.Context(beam_pipeline_args=args))._beam_pipeline_args
+    label = "tfx_executor=third_party_executor"
+    assert own[0] == args[0]
+    assert label in own
+    assert set(own[1::2]) == {"--labels"}
+    assert packaged == []
 
 
 IMPORT = "from constants import NUMBER"
