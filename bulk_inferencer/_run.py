@@ -103,7 +103,8 @@ def _watched_run(
 ) -> Summary:
     """Runs a job; see `run`."""
     clock = _Clock()
-    engine.check()
+    if job.open_branches:  # Closed gates need no cluster.
+        engine.check()
     engine.check_paths(_paths_of_workers(job))
     engine.open_filesystems(_paths(job))
     modules = read_modules(job.modules if job.open_branches else ())

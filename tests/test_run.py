@@ -549,13 +549,20 @@ def no_pipeline():
     raise AssertionError("there is nothing to run")
 
 
+class Gone(Beam):
+    """An engine whose cluster is not there."""
+
+    def check(self):
+        raise AssertionError("there is nothing to check")
+
+
 def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
     models = {name: SavedModel(f"/models/{name}") for name in "ab"}
     job = job_of(
         tmp_path, models, has_comparison=True, gates=dict.fromkeys("ab", CLOSED), splits={},
         routing=SplitRouting({"a": 1, "b": 1}, "k"), outcomes="/none.csv",
     )  # fmt: skip
-    summary = run(job, Beam(make_pipeline=no_pipeline))
+    summary = run(job, Gone(make_pipeline=no_pipeline))
     names = ["comparison/comparison.json", "summary/statistics.json", "summary/summary.json"]
     assert tree(tmp_path / "out") == names
     assert Comparison.read(job.outputs.comparison) == Comparison()
@@ -565,7 +572,7 @@ def test_nothing_is_read_where_all_gates_are_closed(tmp_path, caplog):
     # A single model that has no name has none in its summary either.
     job = job_of(tmp_path / "one", SavedModel("/model"))
     branch = dataclasses.replace(job.branches[0], gate=CLOSED)
-    run(dataclasses.replace(job, branches=[branch]), Beam(make_pipeline=no_pipeline))
+    run(dataclasses.replace(job, branches=[branch]), Gone(make_pipeline=no_pipeline))
     written = json.loads((tmp_path / "one/out/summary/summary.json").read_text())
     assert (written["gate"], written["gate_reason"]) == ("not_blessed", CLOSED.reason)
     assert (written["splits"], written["model_path"]) == ({}, "/model")

@@ -97,7 +97,7 @@ def _local(option: str) -> Iterator[Cluster]:
 @contextlib.contextmanager
 def _prism() -> Iterator[Cluster]:
     with prism() as runner, worker_pool() as pool:
-        yield Cluster(" ".join(["runner", *options(runner, pool.address, workers=2)]))
+        yield Cluster(" ".join(["runner", *options(runner, pool.address)]))
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ _OURS, _TABLES = "benchmarks.engines.ours", "benchmarks.tables"
 CONTESTANTS = {
     "threads": Contestant("Beam(), threads", _OURS, lambda: _local("threads")),
     "processes": Contestant("Beam(), 2 processes", _OURS, lambda: _local("processes")),
-    "prism": Contestant("Beam(), Prism, 2 workers", _OURS, _prism),
+    "prism": Contestant("Beam(), Prism, 1 worker", _OURS, _prism),
     "ray": Contestant("Ray(), 2 nodes", _OURS, lambda: _ray("ray {}")),
     "spark": Contestant("Spark(), 2 workers", _OURS, lambda: _spark("spark {}")),
     "ray_data": Contestant("Ray Data, 1 actor", f"{_TABLES}.ray_data", lambda: _ray("")),

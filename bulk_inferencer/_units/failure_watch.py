@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +18,8 @@ from bulk_inferencer.errors import FailureLimitError
 
 # So many records have to fail before others are tried, to see whether there is any hope.
 _MANY = 16
+# Engines repeat what they repeat soon after, so no more attempts are remembered than these.
+_MOST_DONE = 10_000
 
 # Tries records from all over a split in one of the models; see `spot_check.judge`.
 _Judge: TypeAlias = Callable[[str, str], Verdict | None]
@@ -53,14 +55,16 @@ class FailureWatch:
         self._labels = labels or {}
         self._judge = judge
         self._lock = threading.Lock()
-        self._done: dict[str, Attempt] = {}  # by unit
+        self._done: OrderedDict[str, Attempt] = OrderedDict()  # by unit
         self._tallies: defaultdict[tuple[str, str | None], _Tally] = defaultdict(_Tally)
 
     @contextmanager
     def attempt(self, split: str, unit: str | None = None) -> Iterator[Attempt]:
         """Counts the records of a unit; not if it fails, nor twice if it is done again."""
-        if unit in self._done:
-            self._forget(self._done.pop(unit))  # Engines repeat whole bundles of units.
+        with self._lock:
+            earlier = self._done.pop(unit, None) if unit is not None else None
+        if earlier:
+            self._forget(earlier)  # Engines repeat whole bundles of units.
         attempt = Attempt(self, split)
         try:
             yield attempt
@@ -68,7 +72,10 @@ class FailureWatch:
             self._forget(attempt)
             raise
         if unit is not None:
-            self._done[unit] = attempt
+            with self._lock:
+                self._done[unit] = attempt
+                if len(self._done) > _MOST_DONE:
+                    self._done.popitem(last=False)
 
     def _forget(self, attempt: Attempt) -> None:
         with self._lock:

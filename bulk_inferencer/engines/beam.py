@@ -28,7 +28,8 @@ from bulk_inferencer.errors import WorkerError
 
 _ADVICE = (
     "Install the same packages on every worker, or let Beam do it: --sdk_container_image, "
-    "--extra_package or --setup_file."
+    "--extra_package or --setup_file. A worker pool does it only if it was started with "
+    "--container_executable."
 )
 _WORKER_ERROR = re.compile(
     r"(?:RuntimeError: |bulk_inferencer\.errors\.)WorkerError: (.*?)(?: \[while running |$)",
@@ -109,7 +110,9 @@ class Beam(Engine):
             watched = beam_portable.watched(pipeline, folder, self.worker_timeout_seconds)
         warn_of_idle_workers(units, beam_options.workers_asked_for(self.options))
         beam_unit.send_by_value()
-        options = None if isinstance(self.options, PipelineOptions) else [*self.options]
+        # Where there are none, a pipeline of the caller's brings them to its workers.
+        has_own = self.options and not isinstance(self.options, PipelineOptions)
+        options = [*self.options] if has_own else None
         parcel = tuple(pack(worker, _ADVICE, options))
         try:
             with (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -24,22 +24,38 @@ from bulk_inferencer.errors import WorkerError
 _logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def silent_workers() -> Iterator[None]:
-    """Within `with`, workers of this process do not print errors that they also raise."""
+class _Shared(AbstractContextManager[None]):
+    """Changes something of this process within `with`. Threads that do so at once share it."""
+
+    def __init__(self, change: Callable[[], Callable[[], None]]) -> None:
+        """Takes a function that makes the change, and returns one that takes it back."""
+        self._change = change
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._take_back = self._change()
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._take_back()
+
+
+def _silence_workers() -> Callable[[], None]:
     sdk_worker.print = lambda *values, **settings: None
-    try:
-        yield
-    finally:
+
+    def take_back() -> None:
         del sdk_worker.print
 
+    return take_back
 
-@contextmanager
-def quiet_connections() -> Iterator[None]:
-    """Within `with`, what an error says as well is in the log only, below the level of warnings.
 
-    That is, that connections to a worker broke, and what errors a portable runner told of.
-    """
+def _quiet_connections() -> Callable[[], None]:
     print_error = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -60,12 +76,30 @@ def quiet_connections() -> Iterator[None]:
     threading.excepthook = hook
     data_plane._LOGGER.addFilter(is_wanted)
     logging.root.addFilter(is_not_told)
-    try:
-        yield
-    finally:
+
+    def take_back() -> None:
         logging.root.removeFilter(is_not_told)
         data_plane._LOGGER.removeFilter(is_wanted)
         threading.excepthook = print_error
+
+    return take_back
+
+
+_silent_workers = _Shared(_silence_workers)
+_quietly = _Shared(_quiet_connections)
+
+
+def silent_workers() -> AbstractContextManager[None]:
+    """Within `with`, workers of this process do not print errors that they also raise."""
+    return _silent_workers
+
+
+def quiet_connections() -> AbstractContextManager[None]:
+    """Within `with`, what an error says as well is in the log only, below the level of warnings.
+
+    That is, that connections to a worker broke, and what errors a portable runner told of.
+    """
+    return _quietly
 
 
 @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)

@@ -6,6 +6,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import logging
 import posixpath
 import sys
 import zipfile
@@ -15,7 +16,10 @@ from types import ModuleType
 from bulk_inferencer import _files
 from bulk_inferencer.errors import SettingsError
 
+_logger = logging.getLogger(__name__)
+
 _INIT = "__init__.py"
+_COMPILED = (".so", ".pyd")
 _FOLDER = "/<modules>/"  # which is on no disk
 
 
@@ -26,8 +30,8 @@ def read_modules(paths: Iterable[str]) -> dict[str, bytes]:
       paths: Python files, or wheels, of which all Python files are taken.
 
     Raises:
-      SettingsError: a path is something else, is missing or damaged, or has a module that another
-        has too.
+      SettingsError: a path is something else, is missing or damaged, has compiled modules, or one
+        that another path has too.
     """
     found: dict[str, bytes] = {}
     for path in paths:
@@ -57,11 +61,30 @@ def _sources(path: str) -> dict[str, bytes]:
             compile(content, path, "exec", dont_inherit=True)
             return {name: content}
         with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-            return {own: wheel.read(own) for own in wheel.namelist() if own.endswith(".py")}
+            return _sources_in(path, wheel)
+    except SettingsError:
+        raise
     except (SyntaxError, ValueError, zipfile.BadZipFile) as error:
         raise SettingsError(
             f"InferenceJob.modules has {path}, which cannot be imported: {error}. Mend it."
         ) from error
+
+
+def _sources_in(path: str, wheel: zipfile.ZipFile) -> dict[str, bytes]:
+    names = [own for own in wheel.namelist() if not own.endswith("/")]
+    if compiled := [own for own in names if own.endswith(_COMPILED)]:
+        raise SettingsError(
+            f"InferenceJob.modules has {path}, in which {compiled[0]} is compiled. Workers import "
+            f"modules from memory, which only sources can be. Install the package on every worker."
+        )
+    others = [own for own in names if not own.endswith(".py") and ".dist-info/" not in own]
+    if others:
+        _logger.warning(
+            "Only the Python sources of %s go to workers. It has other files, such as %s. If the "
+            "code reads them, install the package on every worker.",
+            *(path, others[0]),
+        )
+    return {own: wheel.read(own) for own in names if own.endswith(".py")}
 
 
 class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):

@@ -59,25 +59,26 @@ class _Signs:
             self._working -= 1
 
     def _give(self) -> None:
+        goes_on = True
         given = 0
-        try:
-            # Once the run has ended, its folder may be gone, and nobody looks into it.
-            while not is_run_over(self._run_file):
-                if not self._has_worked.wait(_SIGN_SECONDS):
-                    continue
-                with self._lock:
-                    if not self._working:
-                        self._has_worked.clear()
-                given += 1
-                if not write_for_run(self._path, b"." * given, self._run_file):
-                    break
+        while goes_on:
+            try:
+                # Once the run has ended, its folder may be gone, and nobody looks into it.
+                goes_on = not is_run_over(self._run_file)
+                if goes_on and self._has_worked.wait(_SIGN_SECONDS):
+                    with self._lock:
+                        if not self._working:
+                            self._has_worked.clear()
+                    given += 1
+                    goes_on = write_for_run(self._path, b"." * given, self._run_file)
+                    time.sleep(_SIGN_SECONDS)
+            except Exception:  # Whatever a filesystem raises may pass.
+                _logger.info(
+                    "Cannot write %s, so the run may take this worker for dead.",
+                    self._path,
+                    exc_info=True,
+                )
                 time.sleep(_SIGN_SECONDS)
-        except Exception:  # whatever a filesystem raises
-            _logger.info(
-                "Cannot write %s, so the run may take this worker for dead.",
-                self._path,
-                exc_info=True,
-            )
         with _lock:
             _of_runs.pop(self._run_file, None)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import sys
+import threading
 
 import apache_beam as beam
 import pytest
 from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.worker import sdk_worker
 
 from bulk_inferencer import run as run_job
 from bulk_inferencer._units.inputs import list_files
@@ -21,7 +24,7 @@ from bulk_inferencer._units.stop_sign import StopSign
 from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer._work import Distribution
 from bulk_inferencer.engines import beam_options as engine
-from bulk_inferencer.engines import beam_unit
+from bulk_inferencer.engines import beam_unit, beam_workers, parcel
 from bulk_inferencer.engines.beam import Beam
 from bulk_inferencer.engines.engine import run_units
 from bulk_inferencer.errors import ModelError, SettingsError, WorkerError
@@ -119,10 +122,33 @@ def test_worker_that_cannot_unpickle_its_function_says_how_to_bring_the_package(
     message = (
         "A worker cannot import this package: No module named 'bulk_inferencer'. Install the same "
         "packages on every worker, or let Beam do it: --sdk_container_image, --extra_package or "
-        "--setup_file."
+        "--setup_file. A worker pool does it only if it was started with --container_executable."
     )
     with pytest.raises(WorkerError, match=exactly(message)):
         run(lambda: Failed(text), Model(lengths))
+
+
+def test_pipeline_of_the_caller_keeps_its_own_options_on_workers(run, monkeypatch):
+    parcels, pack = [], parcel.pack
+    monkeypatch.setattr(
+        "bulk_inferencer.engines.beam.pack", lambda *args: parcels.append(pack(*args)) or parcels[0]
+    )
+    run(lambda: beam.Pipeline(options=PipelineOptions(LOCAL)), Model(lengths))
+    assert [own.options for own in parcels] == [None]
+
+
+def test_changes_of_the_process_last_until_the_last_run_has_ended():
+    before = threading.excepthook
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    for stack in (first, second):
+        stack.enter_context(beam_workers.quiet_connections())
+        stack.enter_context(beam_workers.silent_workers())
+    first.close()
+    assert threading.excepthook is not before
+    assert hasattr(sdk_worker, "print")
+    second.close()
+    assert threading.excepthook is before
+    assert not hasattr(sdk_worker, "print")
 
 
 def test_workers_get_what_runs_a_unit_by_value(monkeypatch):
@@ -130,9 +156,9 @@ def test_workers_get_what_runs_a_unit_by_value(monkeypatch):
     pickled = pickler.dumps(beam_unit.run_unit)
     monkeypatch.setitem(sys.modules, "bulk_inferencer", None)  # as where it is not installed
     python = "{}.{}".format(*sys.version_info)
-    parcel = ("0.1", python, "Install it.", {}, None, b"")
+    sent = ("0.1", python, "Install it.", {}, None, b"")
     with pytest.raises(RuntimeError, match=r"^WorkerError: The worker .* Install it\.$"):
-        pickler.loads(pickled)(b"", parcel, False)
+        pickler.loads(pickled)(b"", sent, False)
 
 
 def test_after_an_error_no_more_units_start_and_beam_says_nothing(run, tmp_path, capfd, caplog):

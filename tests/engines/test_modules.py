@@ -43,6 +43,33 @@ def test_modules_are_read_from_files_and_wheels(tmp_path):
     assert found == {"hooks.py": b"A = 1", "ours/__init__.py": b"", "ours/deep/table.py": b"B = 2"}
 
 
+def test_wheel_with_compiled_modules_is_refused(tmp_path):
+    path = tmp_path / "ours-1.0.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("ours/__init__.py", "")
+        wheel.writestr("ours/fast.abi3.so", "")
+    message = (
+        f"InferenceJob.modules has {path}, in which ours/fast.abi3.so is compiled. Workers import "
+        f"modules from memory, which only sources can be. Install the package on every worker."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        read_modules([str(path)])
+
+
+def test_files_of_a_wheel_that_stay_behind_are_named(tmp_path, caplog):
+    path = tmp_path / "ours-1.0.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("ours/", "")
+        wheel.writestr("ours/__init__.py", "A = 1")
+        wheel.writestr("ours/vocabulary.txt", "a b c")
+    assert read_modules([str(path)]) == {"ours/__init__.py": b"A = 1"}
+    message = (
+        f"Only the Python sources of {path} go to workers. It has other files, such as "
+        f"ours/vocabulary.txt. If the code reads them, install the package on every worker."
+    )
+    assert caplog.messages == [message]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -36,7 +36,8 @@ def threads():
 
 
 def sizes(folder):
-    return [path.stat().st_size for path in folder.glob("alive-*")]
+    # A file that is being written has a longer name, and may be renamed at any time.
+    return [path.stat().st_size for path in folder.glob("alive-*") if path.name.count("-") == 1]
 
 
 def test_file_of_a_process_grows_while_any_of_its_threads_works(task, tmp_path):
@@ -66,6 +67,20 @@ def test_nobody_gives_signs_once_the_run_is_over(task, tmp_path):
         with signs_of_life(task):
             wait_until(lambda: not signs._of_runs)
     assert sizes(tmp_path) == []
+
+
+def test_signs_go_on_after_a_filesystem_has_failed(task, tmp_path, monkeypatch):
+    write, errors = signs.write_for_run, [OSError("no network"), OSError("no network")]
+
+    def write_or_fail(*args):
+        if errors:
+            raise errors.pop()
+        return write(*args)
+
+    monkeypatch.setattr(signs, "write_for_run", write_or_fail)
+    with signs_of_life(task):
+        wait_until(lambda: sizes(tmp_path))
+    assert not errors
 
 
 def test_silence_ends_with_each_sign(task, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from bulk_inferencer._formats.batches import Batch, BatchBounds, Segment
 from bulk_inferencer._models.scorer import Failed
+from bulk_inferencer._units import failure_watch
 from bulk_inferencer._units.failure_limit import FailureLimit
 from bulk_inferencer._units.failure_watch import FailureWatch
 from bulk_inferencer._units.plan import Unit
@@ -74,6 +75,15 @@ def test_failures_of_an_attempt_that_breaks_off_do_not_count():
     for _ in range(2):
         with watch.attempt("s", "unit") as attempt:
             fail(attempt, 3)
+
+
+def test_few_attempts_are_remembered(monkeypatch):
+    monkeypatch.setattr(failure_watch, "_MOST_DONE", 2)
+    watch = FailureWatch(FailureLimit(max_count=3))
+    for unit in "abca":
+        with watch.attempt("s", unit) as attempt:
+            attempt.scored("m", 1)
+    assert list(watch._done) == ["c", "a"]
 
 
 def judged(verdict=None, scored=0, failures=1000, max_fraction=0.1, branch="m"):
