@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 from tests.integration.engines import table
 
 
 def test_table_says_what_tests_call_and_nothing_else():
-    found = table.read()
-    versions = {
-        place.package: line.split(" | ")[1]
-        for place, line in zip(table.PLACES.values(), found[2:], strict=True)
-    }
-    assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", version) for version in versions.values())
-    assert found == table.lines(versions)
+    assert table.read() == table.lines()
 
 
-def test_each_engine_has_results_and_crashes_in_the_table():
+def test_each_engine_has_crashes_in_the_table():
     for place, calls in table.proved().items():
-        assert "scores_as_local_threads_do" in calls, place
-        assert calls & {"survives", "fails_cleanly"}, place
+        crashes = {"survives", "fails_cleanly", "goes_on_elsewhere"}
+        assert calls & crashes, place
+
+
+def test_each_cluster_has_results_in_the_table():
+    # Spark Connect has the executors of a cluster behind it.
+    for place in table.PLACES.keys() - {"threads", "Spark Connect"}:
+        assert "scores_as_local_threads_do" in table.proved()[place], place

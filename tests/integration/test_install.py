@@ -133,7 +133,7 @@ def test_metadata_is_complete(distributions):
     assert {f"Programming Language :: Python :: 3.{n}" for n in (10, 11, 12, 13)} <= set(
         metadata.get_all("Classifier")
     )
-    extras = {"airflow", "aws", "dev", "gcp", "kubeflow", "tfx", "vertex"}
+    extras = {"airflow", "aws", "dev", "gcp", "kubeflow", "ray", "spark", "tfx", "vertex"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     core = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert not [requirement for requirement in core if re.match(r"tfx|scipy|kfp", requirement)]

@@ -33,7 +33,7 @@ LOST = {
 }
 # How many units a worker has at a time.
 AT_ONCE = {"job_service": 1, "prism": 8}
-ADVICE = r"or let Beam do it: --sdk_container_image, --extra_package or --setup_file\."
+ADVICE = r"or let Beam do it: --sdk_container_image, --extra_package or --setup_file\. .*"
 
 
 # Environments of workers
@@ -166,6 +166,11 @@ def test_wide_records(prism, pool, tmp_path, wide):
 
 def test_components_of_a_pipeline(prism, pool, tmp_path):
     behaviour.scores_in_a_pipeline(None, tmp_path, clusters.options(prism, pool.address))
+
+
+def test_stages_with_workers_of_their_own(prism, pool, tmp_path, local):
+    engine = Beam(clusters.options(prism, pool.address), min_ram="100MB")
+    behaviour.scores_as_local_threads_do(engine, tmp_path, local, workers=1)
 
 
 # Processes of the local runner
