@@ -28,7 +28,7 @@ ENV VIRTUAL_ENV=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /src
 # The versions of the lock, without its test tools. Beam's boot program calls pip.
 COPY requirements/tfx-${TFX}.txt lock.txt
-COPY pyproject.toml LICENSE README.md ./
+COPY pyproject.toml setup.py LICENSE README.md ./
 RUN uv pip install --requirements pyproject.toml --extra gcp --extra kubeflow --extra vertex \
   --constraint lock.txt pip
 # CUDA's libraries in the versions that this TensorFlow asks for; the driver is the node's.

@@ -21,6 +21,8 @@ SPARK_4 := .cache/spark-4
 BEAM := .cache/beam
 BEAM_VERSION := $(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' requirements/engines.txt)
 PEERS := ray spark daft
+# What an editable install is made from, beside the Python that it leaves in its place.
+BUILT_FROM := pyproject.toml setup.py bulk_inferencer/_formats/_framing.c
 COMPILE := tools/uv pip compile --quiet --annotation-style line --custom-compile-command "make lock"
 LOCK := $(COMPILE) --generate-hashes $(LOCK_ARGS)
 LINUX := --python-version 3.10 --python-platform x86_64-unknown-linux-gnu
@@ -32,7 +34,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-gpu test-engines test-install soak check format bench bench-full \
+.PHONY: help demo docs test test-fast test-faults test-airflow test-kubeflow test-gpu test-engines test-install soak fuzz wheels check format bench bench-full \
   bench-tables bench-engines proto lock clean
 
 help: ## Show this list
@@ -77,6 +79,17 @@ test-install: $(ENV)/.ready ## Install as users do, with plain pip, into clean e
 
 soak: $(ENV)/.ready ## Watch memory and open files over five minutes of runs
 	@PYTHONWARNINGS=ignore $(ENV)/bin/python -m tests.faults.soak $(ARGS)
+
+# Python itself is built without sanitizers, so they are loaded first, and its own leaks are not told.
+fuzz: .venv/.ready ## Search for input that breaks the compiled part, with sanitizers: a minute
+	CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \
+	  .venv/bin/python setup.py -q build_ext --build-lib build/fuzz --build-temp build/fuzz-objects
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 .venv/bin/python -m tests.formats.fuzz_framing \
+	  build/fuzz/bulk_inferencer/_formats/_framing.abi3.so $(ARGS)
+
+wheels: .venv/.ready ## Build the sources and a wheel for this platform, in dist
+	.venv/bin/python -m build --outdir dist
 
 check: .venv/.ready ## Check style, formatting and types
 	.venv/bin/ruff check
@@ -136,14 +149,14 @@ clean: ## Remove .venv and all else that was made here
 	rm -rf .venv .cache build dist *.egg-info .coverage htmlcov .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.ready: pyproject.toml $(wildcard requirements/*.txt tools/*)
+.venv/.ready: $(BUILT_FROM) $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D)
 
-.cache/env-%/.ready: pyproject.toml $(wildcard requirements/*.txt tools/*)
+.cache/env-%/.ready: $(BUILT_FROM) $(wildcard requirements/*.txt tools/*)
 	@tools/make_env $(@D) $(TFX_PYTHON)
 
 # Airflow 2, or Ray and Spark, each with TFX 1.16.
-$(AIRFLOW)/.ready $(ENGINES)/.ready: .cache/%/.ready: pyproject.toml requirements/%.txt
+$(AIRFLOW)/.ready $(ENGINES)/.ready: .cache/%/.ready: $(BUILT_FROM) requirements/%.txt
 	@echo "Installing into $(@D) what requirements/$*.txt says; the first time takes minutes."
 	@$(@D)/bin/python -c pass 2>/dev/null || \
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.10)" $(@D)
@@ -153,7 +166,7 @@ $(AIRFLOW)/.ready $(ENGINES)/.ready: .cache/%/.ready: pyproject.toml requirement
 	@touch $@
 
 # TFX 1.16 forbids the pyarrow that Spark 4 wants, so there is no TFX.
-$(SPARK_4)/.ready: pyproject.toml requirements/spark-4.txt
+$(SPARK_4)/.ready: $(BUILT_FROM) requirements/spark-4.txt
 	@echo "Installing into $(@D) what requirements/spark-4.txt says; the first time takes minutes."
 	@$(@D)/bin/python -c pass 2>/dev/null || \
 	  tools/uv venv --quiet --clear --python "$$(tools/find_python 3.12)" $(@D)
@@ -194,7 +207,7 @@ $(KUBEFLOW)/.ready: requirements/kubeflow.txt
 	@touch $@
 
 # As users install it without TFX, with the newest TensorFlow that it runs with.
-.cache/bench-core/.ready: pyproject.toml requirements/constraints-core.txt
+.cache/bench-core/.ready: $(BUILT_FROM) requirements/constraints-core.txt
 	@$(@D)/bin/python -c pass 2>/dev/null || tools/uv venv --quiet --clear \
 	  --python "$$(tools/find_python 3.12 3.11 3.13 3.10)" $(@D)
 	@tools/uv pip install --quiet --python $(@D) --compile-bytecode \

@@ -10,6 +10,7 @@ from bulk_inferencer import _files
 from bulk_inferencer._formats import foreign, tfrecord
 from bulk_inferencer._formats.csv import CSV
 from bulk_inferencer._formats.damage import reading
+from bulk_inferencer._formats.framing import begins_with_length
 from bulk_inferencer._formats.input_format import InputFile, InputFormat
 from bulk_inferencer._formats.json_lines import JSONLines
 from bulk_inferencer._formats.parquet import Parquet
@@ -125,7 +126,7 @@ def _told(file: InputFile) -> tuple[str, str]:
         start, is_compressed = tfrecord.start_of(opened)
     extension = _extension(file.path)
     by_name = _EXTENSIONS.get(extension, "")
-    if tfrecord.begins_with_length(start):
+    if begins_with_length(start):
         return "tfrecord", ""
     if kind := foreign.signed(start):
         if is_compressed:

@@ -72,7 +72,7 @@ def append_columns(
     outputs: Mapping[str, np.ndarray],
     columns: Sequence[Column],
     replace_features: bool,
-) -> list[bytes]:
+) -> Sequence[bytes]:
     """Returns each record with the columns as further features.
 
     Values are flattened in row order. Integers and booleans become an int64_list, floats a

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-Encode = Callable[[Sequence[bytes], Mapping[str, np.ndarray]], list[bytes]]
+Encode = Callable[[Sequence[bytes], Mapping[str, np.ndarray]], Sequence[bytes]]
 
 
 def rows_with(values: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def spread(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.nda
 
 def encode_groups(
     encode: Encode, records: Sequence[bytes], outputs: Mapping[str, np.ndarray]
-) -> list[bytes]:
+) -> Sequence[bytes]:
     """Encodes n records, with one call of `encode` for each group that has the same outputs.
 
     The outputs are arrays of shape [n, ...] by name, masked or not. `encode` gets k records and

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bulk_inferencer._formats import wire
+from bulk_inferencer._formats.framing import JoinedRecords
 from bulk_inferencer._formats.partial import encode_groups
 from bulk_inferencer._signatures import (
     CLASSES_OUTPUT,
@@ -82,7 +83,7 @@ class PredictionLogEncoder:
             functools.partial(_bare_log_header, wire.field(1, bare_request), _LOG_FIELD[kind])
         )
 
-    def encode(self, records: Sequence[bytes] | None, outputs: Outputs) -> list[bytes]:
+    def encode(self, records: Sequence[bytes] | None, outputs: Outputs) -> Sequence[bytes]:
         """Returns one serialized PredictionLog per record.
 
         Args:
@@ -102,10 +103,10 @@ class PredictionLogEncoder:
         responses = self._encode_responses(outputs, len(records))
         return [self._bare_header(len(response)) + response for response in responses]
 
-    def _encode(self, records: Sequence[bytes], outputs: Outputs) -> list[bytes]:
+    def _encode(self, records: Sequence[bytes], outputs: Outputs) -> Sequence[bytes]:
         responses = self._encode_responses(outputs, len(records))
         headers = map(self._header, map(len, records), map(len, responses))
-        return list(map(b"".join, zip(headers, records, responses, strict=True)))
+        return JoinedRecords(list(headers), records, responses)
 
 
 def _log_header(

@@ -40,7 +40,7 @@ class LogEncoder:
 
     def __call__(
         self, records: Sequence[bytes] | None, outputs: Mapping[str, np.ndarray]
-    ) -> list[bytes]:
+    ) -> Sequence[bytes]:
         """Returns serialized PredictionLogs; with None for the records, such as hold none.
 
         Raises:
@@ -70,7 +70,7 @@ class ScoredRows:
     encode: LogEncoder
 
     @functools.cached_property
-    def logs(self) -> list[bytes]:
+    def logs(self) -> Sequence[bytes]:
         """The k serialized PredictionLogs, made when they are first asked for.
 
         Raises:
@@ -78,7 +78,7 @@ class ScoredRows:
         """
         return self.encode(as_list(self.records), self.prediction.outputs)
 
-    def logs_without_records(self) -> list[bytes]:
+    def logs_without_records(self) -> Sequence[bytes]:
         """Returns the PredictionLogs without the records; see `logs`."""
         return self.encode(None, self.prediction.outputs)
 

@@ -15,12 +15,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulk_inferencer._formats import tfrecord
+from bulk_inferencer._formats import framing, tfrecord
 from bulk_inferencer.errors import InputError
 from tests.helpers import exactly, in_bucket, read_tfrecord, write_tfrecord
 
 WRITE_AGAIN = "Write the file again, or leave it out of the inputs."
 RECORDS = [b"", b"a", b"\0\0", b"x" * 1000, "ä".encode()]
+
+
+@pytest.fixture(params=["compiled", "in Python"], scope="module", autouse=True)
+def way(request):
+    """Both ways in which records are cut and framed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(framing, "cut", framing.cut_in_python)
+            patch.setattr(framing, "frame", framing.frame_in_python)
+        else:
+            assert framing.is_compiled
+        yield
 
 
 def chunks_of(path, **bounds):
@@ -85,15 +97,6 @@ def test_large_records_after_small_ones_come_a_few_at_a_time(tmp_path):
     chunks = chunks_of(write_tfrecord(tmp_path / "records", records))
     assert [record for chunk in chunks for record in chunk] == records
     assert max(sum(map(len, chunk)) for chunk in chunks) < 2 << 20
-
-
-def test_cache_of_lengths_is_bounded(monkeypatch):
-    monkeypatch.setattr(tfrecord, "_MAX_CACHED_LENGTHS", 3)
-    lengths = tfrecord._Lengths()
-    for size in range(10):
-        header = tfrecord.frame([b"r" * size])[:12]
-        assert lengths[header] == lengths[header] == size
-        assert len(lengths) <= 3
 
 
 def test_file_that_is_missing_is_named(tmp_path):
@@ -177,7 +180,7 @@ def test_data_after_the_end_of_compressed_data_is_damage(tmp_path):
 @pytest.mark.parametrize("length", [2**31, 2**62, 2**64 - 1])
 def test_absurd_length_with_a_valid_checksum_is_damage(tmp_path, whole, length):
     path = tmp_path / "records"
-    path.write_bytes(tfrecord.frame(whole) + tfrecord._header(length) + b"rest")
+    path.write_bytes(tfrecord.frame(whole) + framing.header(length) + b"rest")
     assert read_to_damage(path)[0] == whole
 
 
@@ -201,7 +204,7 @@ def test_record_that_is_longer_than_the_bound_is_named_and_all_before_it_are_rea
 def test_length_of_gigabytes_in_a_file_of_megabytes_takes_no_memory(tmp_path):
     path = tmp_path / "records.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(tfrecord._header(2**32))
+        file.write(framing.header(2**32))
         for _ in range(200):
             file.write(bytes(1 << 20))
     tracemalloc.start()

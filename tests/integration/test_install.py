@@ -146,12 +146,41 @@ def test_source_distribution_holds_what_its_tests_need(distributions, tmp_path):
     tracked = set(run("git", "ls-files", cwd=ROOT).splitlines())
     assert tracked - names <= {".dockerignore", ".gitignore"}
     (folder,) = tmp_path.iterdir()
+    run(sys.executable, "setup.py", "build_ext", "--inplace", cwd=folder)
     printed = run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/formats",
         "tests/docs", "-m", "not slow",
         cwd=folder,
     )  # fmt: skip
     assert re.search(r"\d+ passed", printed)
+
+
+def test_without_a_compiler_the_package_works_and_says_what_that_costs(distributions, tmp_path):
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
+    env = {**os.environ, "CC": "false"}
+    run(*command, "--target", tmp_path, distributions[".gz"], env=env)
+    assert not list(tmp_path.rglob("_framing*.so"))
+    code = """
+import bulk_inferencer
+from bulk_inferencer._formats import framing
+print(bulk_inferencer.__file__, framing.is_compiled, framing.frame([b"x"]).hex())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    path, is_compiled, frame = done.stdout.split()
+    assert Path(path).parents[1] == tmp_path
+    assert (is_compiled, frame[:16]) == ("False", "0100000000000000")
+    assert done.stderr.startswith("This package was built without a C compiler here (")
+
+
+def test_wheel_serves_all_versions_of_python(distributions, tmp_path):
+    assert re.search(r"-cp310-abi3-linux_\w+\.whl$", str(distributions[".whl"]))
+    run(sys.executable, "-m", "zipfile", "-e", distributions[".whl"], tmp_path)
+    code = "import _framing; print(_framing.frame([b'x']).hex())"
+    (folder,) = {path.parent for path in tmp_path.rglob("_framing*.so")}
+    printed = {run(python, "-c", code, cwd=folder) for python in PYTHONS.values()}
+    assert len(printed) == 1
 
 
 def test_wheel_holds_the_package_alone(distributions, tmp_path):

@@ -41,7 +41,7 @@ ONE = (Signature("s", PREDICT),)
 
 
 def logs_of(records, outputs, signatures=ONE):
-    return PredictionLogEncoder(signatures, "examples").encode(records, outputs)
+    return list(PredictionLogEncoder(signatures, "examples").encode(records, outputs))
 
 
 def check(logs):

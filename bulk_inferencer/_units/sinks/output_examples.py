@@ -92,8 +92,8 @@ class OutputExamples(Sink):
                 if ran_whole or column.output in outputs
             ]
             records = [examples[row] for row in rows]
-            records = append_columns(records, outputs, columns, self.replace_features)
-            longer.update(zip(rows, records, strict=True))
+            appended = append_columns(records, outputs, columns, self.replace_features)
+            longer.update(zip(rows, appended, strict=True))
         return longer
 
     def _with_variant(self, examples: Mapping[int, bytes], branch: str) -> dict[int, bytes]:

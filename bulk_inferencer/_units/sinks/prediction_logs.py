@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bulk_inferencer import _layout
@@ -39,10 +39,11 @@ class PredictionLogs(Sink):
         needing = [self.branch] if self.with_records else []
         return RecordSink(writer, self._logs, lambda scored: needing)
 
-    def _logs(self, scored: ScoredBatch) -> list[bytes]:
+    def _logs(self, scored: ScoredBatch) -> Sequence[bytes]:
         pieces = scored.branches[self.branch].scored
         logs = [p.logs if self.with_records else p.logs_without_records() for p in pieces]
-        return [log for own in logs for log in own]
+        # Of a single call, as it nearly always is, nothing need be joined.
+        return logs[0] if len(logs) == 1 else [log for own in logs for log in own]
 
     def predictions_written(self, account: Account) -> Mapping[str, int]:
         return {self.branch: sum(shard.records for shard in account.shards)}
