@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,10 +18,30 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _SECTION = "Engine"
 # The options of each engine, which are fields of it.
 _OPTIONS = {
-    "beam": ("accelerator", "min_ram"),
-    "ray": ("address", "num_cpus", "num_gpus"),
+    "beam": ("accelerator", "min_ram", "worker_timeout_seconds"),
+    "ray": ("address", "num_cpus", "num_gpus", "runtime_env", "node_seconds", "max_retries"),
     "spark": ("master", "conf"),
 }
+_OTHER_FLAGS = {"worker_timeout_seconds": "--worker-timeout"}  # than the names of the fields
+
+
+class _JSONObject(click.ParamType):
+    """An object in JSON."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns it as a dict."""
+        if not isinstance(value, str):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            example = '{"pip": ["scikit-learn"]}'
+            self.fail(f"{value!r} is no object in JSON, such as '{example}'.", param, ctx)
+        return found
 
 
 def engine_options(command: _F) -> _F:
@@ -50,11 +71,20 @@ def engine_options(command: _F) -> _F:
             help="Memory that Beam's workers that hold the model need, such as 30GB.",
         ),
         option(
+            "--worker-timeout",
+            "worker_timeout_seconds",
+            type=float,
+            metavar="SECONDS",
+            section=_SECTION,
+            help="For how long Beam's portable runners may go without a sign of life of any "
+            "worker.  [default: 600]",
+        ),
+        option(
             "--address",
             metavar="ADDRESS",
             section=_SECTION,
-            help="The Ray cluster, such as ray://head:10001.  [default: that of RAY_ADDRESS, or "
-            "this machine]",
+            help="The Ray cluster, such as ray://head:10001.  [default: that of RAY_ADDRESS, one "
+            "that runs on this machine, or a new one]",
         ),
         option(
             "--num-cpus",
@@ -69,6 +99,29 @@ def engine_options(command: _F) -> _F:
             metavar="N",
             section=_SECTION,
             help="GPUs that each unit takes on Ray, which may be a part of one.  [default: 0]",
+        ),
+        option(
+            "--runtime-env",
+            type=_JSONObject(),
+            metavar="JSON",
+            section=_SECTION,
+            help='What Ray prepares on workers, such as \'{"pip": ["scikit-learn"]}\'.',
+        ),
+        option(
+            "--node-seconds",
+            type=float,
+            metavar="SECONDS",
+            section=_SECTION,
+            help="How long to wait for a node of Ray that is large enough for a unit.  "
+            "[default: 60]",
+        ),
+        option(
+            "--max-retries",
+            type=int,
+            metavar="N",
+            section=_SECTION,
+            help="How often Ray runs a unit again after its process or its node died, or its "
+            "files failed; -1 for without end.  [default: 3]",
         ),
         option(
             "--master",
@@ -111,7 +164,7 @@ def engine_of(given: Mapping[str, Any], args: Sequence[str]) -> tuple[Engine, di
     for name, names in _OPTIONS.items():
         rest |= set(names)
         for wrong in [n for n in names if name != own and given[n] not in (None, ())]:
-            wrong = f"--{wrong.replace('_', '-')}"
+            wrong = _OTHER_FLAGS.get(wrong) or f"--{wrong.replace('_', '-')}"
             raise click.UsageError(
                 f"{wrong} is for --engine {name}, but the engine is {own}. Write --engine {name}, "
                 f"or leave out {wrong}."

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import pickle
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +18,13 @@ from bulk_inferencer._units.progress import poll_seconds
 from bulk_inferencer._units.worker import UnitWorker
 from bulk_inferencer.engines import parcel
 from bulk_inferencer.engines.engine import Engine, warn_of_idle_workers
+from bulk_inferencer.engines.lookout import Lookout
 from bulk_inferencer.engines.ray_nodes import Nodes
 from bulk_inferencer.engines.ray_session import (
     check_address,
     check_session,
+    line_of,
     opened_session,
-    reason_of,
     runtime_env_errors,
 )
 from bulk_inferencer.engines.ray_worker import unit_runner
@@ -36,6 +38,10 @@ _ADVICE = (
 )
 _AGAIN = "Run again, and what is finished is not scored again."
 _OWN_VARIABLES = ("TF_CPP_MIN_LOG_LEVEL",)  # of the environment, which workers get too
+# Ray starts processes for it that only this run has. They have its modules, its number of threads
+# and the memory of its GPUs, which others would find there.
+_RUN_VARIABLE = "BULK_INFERENCER_RUN"
+_TRANSIENT = (OSError,)  # as network filesystems raise, and those of Beam
 _MOST_OF_A_NODE = 10_000
 _MOST_TASKS = 4000  # that Ray has at a time, which take 6 KB each
 _LOOK_SECONDS = 1.0
@@ -51,20 +57,26 @@ class Ray(Engine):
     ```
 
     Ray starts a process for each unit that runs, and uses it again for others: each loads a model
-    once. If a process or a node dies, its units run again elsewhere. A session that this process
-    has already is used and left as it is; else the run connects, and disconnects at its end.
+    once. No other run uses these processes, and they end with the run. If a process or a node dies,
+    its units run again elsewhere, and so does a unit that fails with an `OSError`, as network
+    filesystems raise. Other errors end the run.
+
+    A session that this process has already is used and left as it is; else the run connects, and
+    disconnects at its end. Runs in several threads share the session that the first one opens, with
+    its `runtime_env`.
 
     What workers log goes to Ray's logs and, as far as Ray takes it there, to where the run was
     started, at the level of this process's logger `bulk_inferencer`.
 
     Attributes:
       address: the cluster's, as `ray.init` takes it: of its head, such as `head:6379`, or of its
-        server for clients, `ray://head:10001`. Default: the one that `RAY_ADDRESS` names, or one of
-        this machine alone.
+        server for clients, `ray://head:10001`. Default: the one that `RAY_ADDRESS` names; else the
+        one that was last started on this machine by `ray start`; else one that is started here, for
+        this run alone, as `local` always does.
       num_cpus: cores that a unit takes, which may be a fraction. TensorFlow uses as many threads.
       num_gpus: GPUs that a unit takes, which may be a fraction. Units see no others.
-      max_retries: how often a unit runs again after its process or its node died; -1 for without
-        end.
+      max_retries: how often a unit runs again after its process or its node died, or after an
+        `OSError`; -1 for without end.
       node_seconds: how long to wait for a node that is large enough for a unit, such as one with
         GPUs, where there is none. A cluster that grows by itself may need minutes.
       runtime_env: what Ray prepares on workers, as `ray.init` takes it.
@@ -105,6 +117,12 @@ class Ray(Engine):
                 f"Ray's runtime_env must be a dict such as {{'pip': ['scikit-learn']}}, not "
                 f"{self.runtime_env!r}."
             )
+        variables = self.runtime_env.get("env_vars") or {}
+        if not isinstance(variables, Mapping):
+            raise SettingsError(
+                f"Ray's runtime_env must have a dict such as {{'LANG': 'C'}} as env_vars, not "
+                f"{variables!r}."
+            )
 
     def check(self) -> None:
         """See `Engine`."""
@@ -115,32 +133,61 @@ class Ray(Engine):
         """See `Engine`."""
         import ray
 
-        with opened_session(self.address, self.runtime_env) as runtime_env:
+        variables = self.runtime_env.get("env_vars") or {}
+        of_run = {
+            **self.runtime_env,
+            "env_vars": {**variables, _RUN_VARIABLE: uuid.uuid4().hex},
+        }
+        with opened_session(self.address, of_run) as runtime_env:
             nodes = Nodes({"CPU": self.num_cpus, "GPU": self.num_gpus}, self.node_seconds)
             warn_of_idle_workers(units, nodes.places())
             try:
                 _run(self._tasks(worker, units, runtime_env), worker, nodes)
-            except ray.exceptions.RayTaskError as error:
-                _logger.info("This error ends the run.", exc_info=error)
-                raise error.cause from None
-            except ray.exceptions.RuntimeEnvSetupError as error:
-                raise WorkerError(
-                    f"Ray cannot prepare its workers: {reason_of(error)}. Correct Ray's "
-                    f"runtime_env."
-                ) from error
             except ray.exceptions.RayError as error:
-                raise WorkerError(
-                    f"Ray gave up a unit: {reason_of(error)}. Its process or its node died more "
-                    f"often than Ray's max_retries, {self.max_retries}, allows. Memory may have "
-                    f"run out. {_AGAIN}"
-                ) from error
+                _logger.info("This error ends the run.", exc_info=error)
+                is_of_unit = isinstance(error, ray.exceptions.RayTaskError)
+                if is_of_unit and not isinstance(error.cause, ray.exceptions.RayError):
+                    raise error.cause from None
+                raise self._explained(error) from error
             except ConnectionError as error:  # of Ray's client
                 raise WorkerError(
-                    f"The connection to the Ray cluster was lost: {reason_of(error)}. {_AGAIN}"
+                    f"The connection to the Ray cluster was lost: {line_of(error)}. {_AGAIN}"
                 ) from error
             except SystemError as error:
                 # What Ray makes of an exception that the handler of a signal raises.
                 raise error.__cause__ or error from None
+
+    def _explained(self, error: Exception) -> WorkerError:
+        """Returns what to raise for an error of Ray's."""
+        from ray import exceptions
+
+        if isinstance(error, exceptions.RayTaskError):  # whose cause Ray has replaced
+            return WorkerError(
+                f"A unit failed with an error that cannot be sent here: {line_of(error.cause)}. "
+                f"Correct what raises it. The log of this run has its traceback, at level INFO."
+            )
+        if isinstance(error, exceptions.RuntimeEnvSetupError):
+            return WorkerError(
+                f"Ray cannot prepare its workers: {line_of(error.error_message)}. Correct Ray's "
+                f"runtime_env."
+            )
+        died = (
+            exceptions.WorkerCrashedError,
+            exceptions.NodeDiedError,
+            exceptions.OutOfMemoryError,
+        )
+        if isinstance(error, died):
+            return WorkerError(
+                f"Ray gave up a unit: {line_of(error)}. Its process or its node died more often "
+                f"than Ray's max_retries, {self.max_retries}, allows. Memory may have run out. "
+                f"{_AGAIN}"
+            )
+        if isinstance(error, exceptions.TaskCancelledError):
+            return WorkerError(f"Somebody has cancelled a unit: {line_of(error)}. {_AGAIN}")
+        return WorkerError(
+            f"Ray gave up a unit: {line_of(error)}. See whether the cluster is well, and Ray's "
+            f"logs. {_AGAIN}"
+        )
 
     def _tasks(
         self, worker: UnitWorker, units: Sequence[Unit], runtime_env: Mapping[str, Any]
@@ -159,6 +206,7 @@ class Ray(Engine):
             num_gpus=self.num_gpus,
             max_calls=0,  # or a process that has a GPU would end after each unit
             max_retries=self.max_retries,
+            retry_exceptions=[*_TRANSIENT],  # and what derives from them
             scheduling_strategy="SPREAD",
         )(unit_runner(parcel.run_parcel, environment, level))
         if runtime_env:
@@ -174,11 +222,12 @@ def _run(tasks: Iterator[Any], worker: UnitWorker, nodes: Nodes) -> None:
     import ray
 
     seconds = poll_seconds(worker.task.manifests_folder, _LOOK_SECONDS)
+    lookout = Lookout(worker)
     waiting: list[Any] = []
     try:
         while True:
             waiting.extend(itertools.islice(tasks, _MOST_TASKS - len(waiting)))
-            if not waiting or worker.is_over():
+            if not waiting or lookout.is_over():
                 return
             done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)
             if problem := next(filter(None, ray.get(done)), ""):

@@ -26,7 +26,7 @@ class Nodes:
 
     def places(self) -> int:
         """Returns how many units can run at a time."""
-        return places(self._asked, _resources())
+        return places_on(_resources(), self._asked)
 
     def check(self) -> None:
         """Checks that there is a node that is large enough; warns at first that there is none.
@@ -35,7 +35,7 @@ class Nodes:
           WorkerError: there has been none for too long.
         """
         found = _resources()
-        if places(self._asked, found):
+        if places_on(found, self._asked):
             self._since = None
             return
         problem = (
@@ -54,12 +54,12 @@ class Nodes:
             )
 
 
-def places(asked: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> int:
+def places_on(nodes: Iterable[Mapping[str, float]], asked: Mapping[str, float]) -> int:
     """Returns how many units can run at a time.
 
     Args:
-      asked: what each takes of a node's resources, by name; at least one.
-      nodes: what nodes have of them.
+      nodes: what nodes have of resources, by name.
+      asked: what each unit takes of them; at least one.
     """
     return sum(
         min(int(node.get(name, 0) / amount) for name, amount in asked.items()) for node in nodes

@@ -11,12 +11,12 @@ from typing import Any
 _run = ""  # for which this process was prepared
 
 
-def unit_runner(
+def task_runner(
     run_parcel: Callable[[Sequence[Any], Sequence[bytes]], str], parcel: Sequence[Any]
-) -> Callable[[bytes], str]:
-    """Returns a function that runs a unit on a worker, which may lack this package.
+) -> Callable[[Sequence[bytes]], str]:
+    """Returns a function that runs a task on a worker, which may lack this package.
 
-    It takes a pickled unit, and returns what `run_parcel` does.
+    It takes the pickled units of the task, and returns what `run_parcel` does.
 
     Args:
       run_parcel: `parcel.run_parcel`, which is pickled by value.
@@ -25,7 +25,7 @@ def unit_runner(
     run = parcel[-1]
 
     # Pickled by value, as all functions within functions are.
-    def run_unit(unit: bytes) -> str:
+    def run_task(units: Sequence[bytes]) -> str:
         import os
 
         from pyspark import TaskContext
@@ -35,14 +35,14 @@ def unit_runner(
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(context.cpus()))
         if gpus := context.resources().get("gpu"):
             os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(gpus.addresses))
-        if problem := run_parcel(parcel, [unit]):
+        if problem := run_parcel(parcel, units):
             return problem
         from bulk_inferencer.engines import spark_worker
 
         spark_worker.make_tasks_cheap(run)
         return ""
 
-    return run_unit
+    return run_task
 
 
 def make_tasks_cheap(run: str) -> None:

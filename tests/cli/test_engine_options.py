@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 
@@ -15,7 +16,9 @@ from bulk_inferencer.errors import SettingsError
 from tests.helpers import exactly, tree
 
 NONE = {
-    **dict.fromkeys(("accelerator", "min_ram", "address", "num_cpus", "num_gpus", "master")),
+    **dict.fromkeys(("accelerator", "min_ram", "worker_timeout_seconds", "master")),
+    **dict.fromkeys(("address", "num_cpus", "num_gpus")),
+    **dict.fromkeys(("runtime_env", "node_seconds", "max_retries")),
     "conf": (),
     "engine": "beam",
 }
@@ -36,6 +39,7 @@ def made(*args, **given):
             {"accelerator": "type:a;count:1", "min_ram": "2GB"},
             engines.Beam(("--direct_num_workers=2",), accelerator="type:a;count:1", min_ram="2GB"),
         ),
+        ([], {"worker_timeout_seconds": 30.0}, engines.Beam((), worker_timeout_seconds=30)),
         ([], {"engine": "ray"}, engines.Ray()),
         (
             ["--s3_region_name=eu", "--s3_endpoint_url", "http://a"],
@@ -46,6 +50,11 @@ def made(*args, **given):
                 num_gpus=0.5,
                 options=("--s3_region_name=eu", "--s3_endpoint_url", "http://a"),
             ),
+        ),
+        (
+            [],
+            {"engine": "ray", "runtime_env": {"pip": []}, "node_seconds": 0.0, "max_retries": 0},
+            engines.Ray(runtime_env={"pip": []}, node_seconds=0, max_retries=0),
         ),
         (
             ["--project=p"],
@@ -70,6 +79,9 @@ def test_options_become_an_engine(args, given, expected):
         ([], {"conf": (("a", "b"),), "engine": "ray"}, (
             "--conf is for --engine spark, but the engine is ray. Write --engine spark, or leave "
             "out --conf.")),
+        ([], {"worker_timeout_seconds": 1.0, "engine": "ray"}, (
+            "--worker-timeout is for --engine beam, but the engine is ray. Write --engine beam, or "
+            "leave out --worker-timeout.")),
         (["--s3_region_name=eu", "--runner=FlinkRunner"], {"engine": "ray"}, (
             "With --engine ray, Beam's options only open files, as --s3_region_name does, but "
             "--runner does not. Leave it out.")),
@@ -105,6 +117,28 @@ def test_wrong_engine_is_wrong_usage(here, call):
     code, _, err = call(*command)
     assert (code, (here / "out").exists()) == (2, False)
     assert err.splitlines()[-1].startswith("Error: --num-gpus is for --engine ray, ")
+
+
+@pytest.mark.parametrize("text", ["pip", "[1]", '{"pip": '])
+def test_environment_that_is_no_object_in_json_is_wrong_usage(here, call, text):
+    command = ("predict", "own_models:times_five", "data.parquet", "-o", "out", "--engine", "ray")
+    code, _, err = call(*command, "--runtime-env", text)
+    assert (code, (here / "out").exists()) == (2, False)
+    assert err.splitlines()[-1] == (
+        f"Error: Invalid value for '--runtime-env': {text!r} is no object in JSON, such as "
+        f"""'{{"pip": ["scikit-learn"]}}'."""
+    )
+
+
+def test_settings_of_ray_are_taken_from_the_command_line(here, call, monkeypatch):
+    made = []
+    monkeypatch.setattr(engines.Ray, "check", lambda engine: made.append(engine) or 1 / 0)
+    command = ("predict", "own_models:times_five", "data.parquet", "-o", "out", "--engine", "ray")
+    environment = '{"env_vars": {"A": "1"}}'
+    more = ("--runtime-env", environment, "--node-seconds", "5", "--max-retries", "-1")
+    call(*command, *more)
+    expected = engines.Ray(runtime_env=json.loads(environment), node_seconds=5, max_retries=-1)
+    assert made == [expected]
 
 
 def test_workers_that_start_in_the_folder_of_this_process_are_local():

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +28,9 @@ from tests.integration.engines.runs import (
     calls_in,
     job_in,
     job_of,
+    launched,
     model_in,
+    wait_for,
     write_inputs,
 )
 
@@ -117,6 +121,65 @@ def test_unit_that_kills_its_process_again_and_again_ends_the_run(tmp_path, engi
     assert len([call for call in calls_in(tmp_path) if call.x == 0]) == 2
 
 
+# A model of which a worker cannot read the files at first.
+_FLAKY = """
+import logging
+from pathlib import Path
+
+from bulk_inferencer import PythonModel
+from bulk_inferencer._signatures import PREDICT, Signature
+
+class Flaky(PythonModel):
+    def load(self, record_format):
+        logging.getLogger("bulk_inferencer.own").warning("a line of a unit")
+        try:
+            Path(self.path).with_name("tried").touch(exist_ok=False)
+        except FileExistsError:
+            return super().load(record_format)
+        raise ConnectionResetError("the disk is away")
+
+    def check(self, record_format):
+        return (Signature("serving_default", PREDICT),)
+
+def load(path):
+    return lambda features: {"y": 5 * features["x"]}
+"""
+
+
+@pytest.fixture
+def flaky(tmp_path, monkeypatch):
+    """A job of this model."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "model").touch()
+    module = tmp_path / "code/flaky.py"
+    module.write_text(_FLAKY)
+    monkeypatch.syspath_prepend(module.parent)
+    monkeypatch.setenv("PYTHONPATH", str(module.parent))
+    monkeypatch.delitem(sys.modules, "flaky", raising=False)
+    import flaky
+
+    model = flaky.Flaky("flaky:load", str(tmp_path / "model"))
+    inputs = write_inputs(tmp_path / "in")
+    return job_of(model, inputs, tmp_path / "out", modules=[str(module)])
+
+
+def test_unit_that_fails_with_an_error_of_a_disk_runs_again(tmp_path, engine, flaky):
+    run(flaky, engine)
+    behaviour.assert_five_times(tmp_path / "out")
+
+
+def test_error_of_a_disk_ends_the_run_without_retries(tmp_path, engine, flaky):
+    with pytest.raises(ConnectionResetError, match=r"^the disk is away$"):
+        run(flaky, replace(engine, max_retries=0))
+    assert tree(tmp_path / "out") == []
+
+
+def test_what_workers_log_arrives_where_the_run_was_started(tmp_path, engine, flaky):
+    with launched(flaky, engine, tmp_path) as child:
+        assert child.wait(120) == 0
+    assert "WARNING:bulk_inferencer.own:a line of a unit" in child.log.read_text()
+
+
 # Sessions
 
 
@@ -124,11 +187,18 @@ def test_session_of_a_process_is_used_and_left_and_others_end_with_the_run(tmp_p
     job = job_in(tmp_path)
     run(job, Ray(cluster.client_address))
     assert not ray.is_initialized()
-    ray.init(cluster.address, logging_level="ERROR")
+    of_user = {"env_vars": {"OF_USER": "1"}}
+    ray.init(cluster.address, logging_level="ERROR", runtime_env=of_user)
     try:
+        before = pids_of_workers(tmp_path)
         for name in ("first", "second"):
-            run(replace(job, outputs=Outputs.under(tmp_path / name)), Ray())
+            run(replace(job, outputs=Outputs.under(tmp_path / name)), Ray(cluster.client_address))
             assert ray.is_initialized()
+            # Processes are those of one run. They end with it, and let go of the GPU.
+            pids = pids_of_workers(tmp_path) - before
+            assert pids
+            wait_for(lambda own=pids: not any(Path("/proc", str(pid)).exists() for pid in own))
+            before |= pids
         message = (
             f"Ray(address='other:6379') does not go with the session of this process, which is "
             f"connected to {cluster.address}. Leave it out to use that session, or call "
@@ -140,7 +210,46 @@ def test_session_of_a_process_is_used_and_left_and_others_end_with_the_run(tmp_p
         ray.shutdown()
     for name in ("out", "first", "second"):
         behaviour.assert_five_times(tmp_path / name)
-    assert {call.pid for call in calls_in(tmp_path)}.isdisjoint({os.getpid()})
+    assert os.getpid() not in before
+
+
+def test_session_of_a_client_is_known_by_its_cluster(cluster):
+    ray.init(cluster.client_address, logging_level="ERROR")
+    try:
+        for own in (cluster.address, cluster.client_address):
+            Ray(own).check()
+        for other in ("other:6379", "ray://other:10001", "local"):
+            with pytest.raises(SettingsError, match=rf"connected to {cluster.address}\."):
+                Ray(other).check()
+    finally:
+        ray.shutdown()
+
+
+def pids_of_workers(folder):
+    return {call.pid for call in calls_in(folder)}
+
+
+def test_runs_in_two_threads_share_a_session_and_no_process(tmp_path, cluster, engine):
+    jobs = [job_in(tmp_path / name, workers=1) for name in ("first", "second")]
+    ended = []
+
+    def run_both(job):
+        run(job, Ray(cluster.address))
+        ended.append(job)
+
+    threads = [threading.Thread(target=run_both, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(ended) == 2
+    assert not ray.is_initialized()
+    for name in ("first", "second"):
+        behaviour.assert_five_times(tmp_path / name / "out")
+    first, second = (
+        pids_of_workers(tmp_path / name) - {os.getpid()} for name in ("first", "second")
+    )
+    assert first.isdisjoint(second)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,12 @@ import pytest
 from bulk_inferencer import PythonModel, SavedModel, read_predictions, run
 from bulk_inferencer.engines import Spark, spark
 from bulk_inferencer.engines.spark_job import RddJob
-from bulk_inferencer.engines.spark_session import reason_of
+from bulk_inferencer.engines.spark_session import (
+    active_session,
+    end_java,
+    opened_session,
+    reason_of,
+)
 from bulk_inferencer.errors import SettingsError, WorkerError
 from tests.helpers import exactly, tree
 from tests.integration.clusters.processes import status_of
@@ -23,6 +30,8 @@ from tests.integration.engines import behaviour
 from tests.integration.engines.runs import (
     CHECKOUT,
     MODULES,
+    UNITS,
+    at_half,
     calls_in,
     job_in,
     job_of,
@@ -103,6 +112,26 @@ def test_run_survives_a_worker_that_is_killed(tmp_path, engine, cluster):
 
 def test_run_whose_launcher_is_killed_goes_on_with_local_threads(tmp_path, engine):
     behaviour.goes_on_elsewhere(engine, tmp_path, workers=2)
+
+
+def test_java_that_is_killed_ends_the_run_with_one_error_and_the_next_one_works(tmp_path, engine):
+    def kill(call):
+        from pyspark import SparkContext
+
+        os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)
+
+    job = job_in(tmp_path, workers=2, half=True)
+    message = (
+        "Spark's own process of Java on this machine has died, with exit code -9. Give it more "
+        "memory if there was too little, with spark.driver.memory. Run again, and nothing that is "
+        "finished is scored again."
+    )
+    with at_half(tmp_path, kill) as killed, pytest.raises(WorkerError, match=exactly(message)):
+        run(job, engine)
+    assert len(killed) == 1
+    summary = run(job, engine)
+    assert summary.reused.units >= UNITS // 2 - 2
+    behaviour.assert_five_times(tmp_path / "out")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -229,6 +258,7 @@ def session(monkeypatch):
     started = SparkSession.builder.master("local[2]").config("spark.x", "1").getOrCreate()
     yield started
     started.stop()
+    end_java()
     signal.signal(signal.SIGINT, on_interrupt)
 
 
@@ -266,6 +296,79 @@ def test_reason_is_the_line_of_python(session):
 
     error = RddJob(session).start(fail, [b""]).exception()
     assert reason_of(error) == "ValueError: there is no x"
+
+
+def test_worker_of_a_session_that_lacks_this_package_says_what_to_do(tmp_path, session):
+    session.sparkContext.pythonExec = os.path.realpath(sys.executable)
+    advice = r" Install the same packages on the cluster, before its session starts\.$"
+    with pytest.raises(WorkerError, match=advice):
+        run(job_in(tmp_path), Spark())
+
+
+# The session of a run
+
+
+def test_session_of_a_run_leaves_nothing_to_later_ones(tmp_path, monkeypatch):
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    run(_one_unit(tmp_path), Spark("local[1]", {"spark.x": "1"}))
+    assert SparkContext._gateway is None
+    with opened_session("local[2]", {"spark.y": "2"}) as own:
+        conf = own.spark.sparkContext.getConf()
+        names = ("spark.master", "spark.x", "spark.y")
+        assert [conf.get(name) for name in names] == ["local[2]", None, "2"]
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with SparkSession.builder.master("local[3]").getOrCreate() as theirs:
+        conf = theirs.sparkContext.getConf()
+        assert [conf.get(name) for name in names] == ["local[3]", None, None]
+        assert conf.get("spark.log.level") is None
+        assert theirs.sparkContext.appName != "bulk_inferencer"
+    end_java()
+    signal.signal(signal.SIGINT, on_interrupt)
+
+
+def test_java_of_somebody_else_stays(tmp_path, session):
+    from pyspark import SparkContext
+
+    session.stop()
+    java = SparkContext._gateway
+    run(_one_unit(tmp_path), Spark("local[1]"))
+    assert SparkContext._gateway is java
+    assert java.proc.poll() is None
+
+
+def test_session_of_two_threads_ends_with_the_last_one():
+    at_once = threading.Barrier(2)
+    one_has_left = threading.Event()
+
+    def use(is_last):
+        with opened_session("local[1]", {}) as own:
+            at_once.wait(60)
+            if is_last:
+                assert one_has_left.wait(60)
+                assert own.spark.range(3).count() == 3
+        one_has_left.set()
+        return own.spark
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(use, [False, True])
+    assert one is other
+    assert active_session() is None
+
+
+def test_master_that_spark_does_not_know_leaves_nothing(tmp_path):
+    from pyspark import SparkContext
+
+    message = (
+        "Spark cannot start a session at local[x]: An error occurred while calling "
+        "None.org.apache.spark.api.java.JavaSparkContext.. Correct Spark's master or its conf; and "
+        "it needs Java, 17 for most versions."
+    )
+    with pytest.raises(SettingsError, match=exactly(message)):
+        run(job_in(tmp_path), Spark("local[x]"))
+    assert SparkContext._gateway is None
 
 
 def test_ctrl_c_belongs_to_whoever_had_it_before_a_run(tmp_path):
