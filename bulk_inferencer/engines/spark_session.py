@@ -200,7 +200,7 @@ def _start(master: str | None, conf: Mapping[str, str]) -> Any:
         return builder.remote(remote).create()
     if master:
         builder = builder.master(master)
-    with _signals_as_they_are():
+    with _signals_as_they_are(), _java_without_preexec():
         session = builder.getOrCreate()
     if not is_connect(session):
         _name_python_of_workers(session.sparkContext, is_submitted)
@@ -241,6 +241,32 @@ def _connect_mode_as_it_is() -> Iterator[None]:
     finally:
         if not was_on:
             os.environ.pop(_CONNECT_MODE, None)
+
+
+@contextmanager
+def _java_without_preexec() -> Iterator[None]:
+    """Lets pyspark start Java within `with` without a function between fork and exec.
+
+    The function keeps Ctrl-C from Java, as a session of its own does. But where gRPC is in use, as
+    by Beam, the child may crash before exec. Until grpc/grpc#43055 is closed.
+    """
+    from pyspark import java_gateway
+
+    popen, started = java_gateway.Popen, []
+
+    def start(command: Any, preexec_fn: Any = None, **settings: Any) -> Any:
+        started.append(popen(command, start_new_session=True, **settings))
+        return started[-1]
+
+    java_gateway.Popen = start
+    try:
+        yield
+    except BaseException:
+        for process in started:
+            process.stdin.close()  # at which it ends, if it has not
+        raise
+    finally:
+        java_gateway.Popen = popen
 
 
 @contextmanager

@@ -16,6 +16,5 @@ def test_each_engine_has_crashes_in_the_table():
 
 
 def test_each_cluster_has_results_in_the_table():
-    # Spark Connect has the executors of a cluster behind it.
-    for place in table.PLACES.keys() - {"threads", "Spark Connect"}:
+    for place in table.PLACES.keys() - {"threads"}:
         assert "scores_as_local_threads_do" in table.proved()[place], place

@@ -42,7 +42,7 @@ class SparkCluster:
         self._worker_arguments = worker_arguments
         port = free_port()
         self.master = f"spark://127.0.0.1:{port}"
-        master = self._start("master", "master.Master", "--port", port)
+        master = self._start("master", "127.0.0.1", "master.Master", "--port", port)
         wait_for_port(port, master)
 
     def __str__(self):
@@ -50,9 +50,11 @@ class SparkCluster:
 
     def add_worker(self):
         """Starts one more worker, and waits until the master knows it."""
-        name = f"worker-{len(list(self.folder.glob('worker-*.log')))}"
+        number = len(list(self.folder.glob("worker-*.log")))
+        name = f"worker-{number}"
         own = ("--work-dir", self.folder / name, *self._worker_arguments, self.master)
-        worker = self._start(name, "worker.Worker", *own)
+        # Spark speculates on another host only.
+        worker = self._start(name, f"127.0.0.{2 + number}", "worker.Worker", *own)
         wait_until(lambda: "Successfully registered" in worker.log.read_text(), worker)
         self.workers.append(worker)
 
@@ -69,10 +71,10 @@ class SparkCluster:
         worker.wait()
         self.workers.remove(worker)
 
-    def _start(self, name, kind, *arguments):
-        place = ("--host", "127.0.0.1", "--webui-port", 0)
+    def _start(self, name, host, kind, *arguments):
+        place = ("--host", host, "--webui-port", 0)
         command = [_program("spark-class"), f"org.apache.spark.deploy.{kind}", *place, *arguments]
-        env = {**_LOOPBACK, **self._env, "SPARK_LOCAL_DIRS": str(self.folder / "local")}
+        env = {"SPARK_LOCAL_IP": host, **self._env, "SPARK_LOCAL_DIRS": str(self.folder / "local")}
         return self._stack.enter_context(process(command, env, self.folder / f"{name}.log"))
 
 

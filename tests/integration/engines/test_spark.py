@@ -371,6 +371,15 @@ def test_master_that_spark_does_not_know_leaves_nothing(tmp_path):
     assert SparkContext._gateway is None
 
 
+def test_java_has_a_session_of_its_own_which_ctrl_c_does_not_reach():
+    from pyspark import SparkContext
+
+    with opened_session("local[1]", {}):
+        java = SparkContext._gateway.proc
+        assert os.getsid(java.pid) == java.pid
+    assert java.returncode is not None
+
+
 def test_ctrl_c_belongs_to_whoever_had_it_before_a_run(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     run(_one_unit(tmp_path), Spark("local[1]"))
