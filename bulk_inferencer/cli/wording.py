@@ -39,6 +39,7 @@ def _batch_bound(found: Match[str]) -> str:
 _OPTIONS = {
     "Beam.accelerator": "--accelerator",
     "Beam.min_ram": "--min-ram",
+    "Beam.worker_timeout_seconds": "--worker-timeout",
     "Branch.baseline": "--baseline",
     "CSV.delimiter": "--delimiter",
     "CSV.types": "--type",
@@ -58,8 +59,11 @@ _OPTIONS = {
     "PythonModel.path": "--model-path",
     "PythonModel.takes_records": "--takes-records",
     "Ray's address": "--address",
+    "Ray's max_retries": "--max-retries",
+    "Ray's node_seconds": "--node-seconds",
     "Ray's num_cpus": "--num-cpus",
     "Ray's num_gpus": "--num-gpus",
+    "Ray's runtime_env": "--runtime-env",
     "SavedModel.import_modules": "--import-module",
     "SavedModel.path": "MODEL",
     "SavedModel.signatures": "--signature",
@@ -112,6 +116,8 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
         (r"\bby another column with key\.", "by another column with --key."),
         (r"\bset allow_partial\.", "add --partial."),
         (r"\bone model at a time, with model\b", "one model at a time, with --model"),
+        (r"\bRay\(runtime_env=\{'(\w+)': \[\.\.\.\]\}\)", r"""--runtime-env '{"\1": [...]}'"""),
+        (r"\bSpark\(conf=\{'(.+?)': '(.+?)'\}\)", _pair("--conf")),
         (r"\bengines\.(Beam|Ray|Spark)\b(?:\(\))?", lambda found: f"--engine {found[1].lower()}"),
         (rf"\b({_FIELDS})\b", lambda found: _OPTIONS[found[1]]),
     )
