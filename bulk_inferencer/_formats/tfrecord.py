@@ -80,6 +80,7 @@ def read_chunks(
 
 def _chunks(blocks: Iterable[bytes], max_record_bytes: int) -> Iterator[list[bytes]]:
     """Yields the records in the content of a file; see `read_chunks`."""
+    max_record_bytes = min(max_record_bytes, NO_LIMIT)
     pieces: list[bytes] = []
     missing = 1
     start: bytes | None = b""  # of a file in which there is no record so far
