@@ -9,6 +9,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_worker_is_unpacked_once_and_goes_with_its_run(tmp_path, elsewhere):
     own, (unit,) = worker_in(tmp_path, Model(length))
     packed, other = pack(own, ""), pack(replace(own, task=replace(own.task, labels={})), "")
     elsewhere()
+    others = {*threading.enumerate()}
     found = opened(packed)
     assert found is not own
     assert found(unit)
@@ -82,6 +84,8 @@ def test_worker_is_unpacked_once_and_goes_with_its_run(tmp_path, elsewhere):
     opened(other)  # The same run may have parcels of several kinds.
     assert opened(packed) is reference()
     reference().forget()
+    for thread in {*threading.enumerate()} - others:  # which watch the run, and end now
+        thread.join(60)
     gc.collect()
     assert reference() is None
 
