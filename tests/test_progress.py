@@ -170,7 +170,7 @@ def test_callback_that_raises_ends_the_run_and_the_next_one_goes_on(
     assert all("/.work/" in path for path in tree(tmp_path / "out"))
     seen = []
     summary = run(job_in(tmp_path), Beam(ONE_THREAD), progress=seen.append)
-    assert 3 <= summary.reused.units <= 6
+    assert 3 <= summary.reused.units < FILES // 2
     begun = next(now for now in seen if now.units)
     assert (begun.units_done, begun.records) == (summary.reused.units, 10 * summary.reused.units)
     assert (seen[-1].records, seen[-1].units_done) == (len(RECORDS), FILES)

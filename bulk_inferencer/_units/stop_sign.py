@@ -88,7 +88,8 @@ class StopSign:
                 _files.rename(self.room, self.path)
                 return
         except OSError:  # Another worker has renamed it.
-            pass
+            if self.is_up():
+                return
         _files.replace(self.path, content)
 
     def take_down(self) -> BulkInferencerError | None:

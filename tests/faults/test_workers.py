@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 
 from bulk_inferencer import run
+from bulk_inferencer.engines import Beam
 from bulk_inferencer.errors import WorkerError
 from tests.faults.account import RESUMES, lost_and_doubled
 from tests.faults.child import RECORDS, LengthModel, job_in, write_inputs
 
 CALLS = 10
-PROCESSES = [
-    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-    "--direct_running_mode=multi_processing",
-    "--direct_num_workers=2",
-]
+PROCESSES = Beam(
+    [
+        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+    ]
+)
 
 
 @dataclass(frozen=True)
