@@ -110,7 +110,7 @@ bench-full: .venv/.ready ## Measure with ten times the records and with one feat
 bench-tables: .cache/bench-core/.ready $(PEERS:%=.cache/bench-%/.ready) ## Measure tables side by side with Ray, Spark and Daft: nine minutes
 	@.cache/bench-core/bin/python -W ignore -m benchmarks.tables $(ARGS)
 
-bench-engines: $(ENGINES)/.ready $(BEAM)/.ready ## Measure the engines on clusters, beside Ray Data and Spark's own: about six minutes
+bench-engines: $(ENGINES)/.ready $(BEAM)/.ready ## Measure the engines on clusters, beside Spark's own: about six minutes
 	@$(ENGINES)/bin/python -W ignore -m benchmarks.engines $(ARGS)
 
 proto: $(GRPC_TOOLS)/.ready ## Generate bulk_inferencer_pb2.py and .pyi from proto/
