@@ -61,30 +61,30 @@ def _sources(path: str) -> dict[str, bytes]:
             compile(content, path, "exec", dont_inherit=True)
             return {name: content}
         with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-            return _sources_in(path, wheel)
-    except SettingsError:
-        raise
+            names = wheel.namelist()
+            sources = {own: wheel.read(own) for own in names if own.endswith(".py")}
     except (SyntaxError, ValueError, zipfile.BadZipFile) as error:
         raise SettingsError(
             f"InferenceJob.modules has {path}, which cannot be imported: {error}. Mend it."
         ) from error
+    _check_other_files(path, names)
+    return sources
 
 
-def _sources_in(path: str, wheel: zipfile.ZipFile) -> dict[str, bytes]:
-    names = [own for own in wheel.namelist() if not own.endswith("/")]
+def _check_other_files(path: str, names: Sequence[str]) -> None:
+    """Warns of files of a wheel that stay behind; raises a SettingsError if they are modules."""
     if compiled := [own for own in names if own.endswith(_COMPILED)]:
         raise SettingsError(
             f"InferenceJob.modules has {path}, in which {compiled[0]} is compiled. Workers import "
             f"modules from memory, which only sources can be. Install the package on every worker."
         )
-    others = [own for own in names if not own.endswith(".py") and ".dist-info/" not in own]
+    others = [own for own in names if not own.endswith((".py", "/")) and ".dist-info/" not in own]
     if others:
         _logger.warning(
             "Only the Python sources of %s go to workers. It has other files, such as %s. If the "
             "code reads them, install the package on every worker.",
             *(path, others[0]),
         )
-    return {own: wheel.read(own) for own in names if own.endswith(".py")}
 
 
 class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):

@@ -41,7 +41,6 @@ _OWN_VARIABLES = ("TF_CPP_MIN_LOG_LEVEL",)  # of the environment, which workers 
 # Ray starts processes for it that only this run has. They have its modules, its number of threads
 # and the memory of its GPUs, which others would find there.
 _RUN_VARIABLE = "BULK_INFERENCER_RUN"
-_TRANSIENT = (OSError,)  # as network filesystems raise, and those of Beam
 _MOST_OF_A_NODE = 10_000
 _MOST_TASKS = 4000  # that Ray has at a time, which take 6 KB each
 _LOOK_SECONDS = 1.0
@@ -206,7 +205,7 @@ class Ray(Engine):
             num_gpus=self.num_gpus,
             max_calls=0,  # or a process that has a GPU would end after each unit
             max_retries=self.max_retries,
-            retry_exceptions=[*_TRANSIENT],  # and what derives from them
+            retry_exceptions=[OSError],  # as network filesystems raise, and those of Beam
             scheduling_strategy="SPREAD",
         )(unit_runner(parcel.run_parcel, environment, level))
         if runtime_env:
